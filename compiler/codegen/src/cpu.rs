@@ -1,0 +1,532 @@
+//! One kernel as one Cranelift function, by way of 128-bit vectors where a loop allows.
+//!
+//! A vector loop's body is written twice: four iterations at a time, and one at a time for the rest. Sums of a vector loop are
+//! kept in four parts that are added in order when it ends.
+
+use crate::level::Level;
+use crate::math::Lanes;
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{AbiParam, BlockArg, Function, InstBuilder as _, MemFlagsData, SigRef, Signature, Type as ClifType, UserFuncName, Value, types};
+use cranelift_codegen::isa::{CallConv, TargetIsa};
+use cranelift_codegen::{Context, verify_function};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use recc_abi::KernelEntry;
+use recc_core::loops::{Affine, BufferArg, Combine, Extent, Instr, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type, VerifiedKernel};
+use recc_core::scalar::ScalarOp;
+use std::collections::BTreeMap;
+
+/// Elements of a vector.
+const LANES: i64 = 4;
+
+/// A bug of the code generator.
+#[derive(Debug, thiserror::Error)]
+#[error("kernel `{kernel}`: {message}")]
+pub struct CodegenError {
+    /// The kernel.
+    pub kernel: String,
+    /// What went wrong.
+    pub message: String,
+}
+
+/// Machine code of several kernels, one after another; it needs no relocation.
+#[derive(Clone, Debug, Default)]
+pub struct Compiled {
+    /// The code.
+    pub code: Vec<u8>,
+    /// Where each kernel is in it.
+    pub entries: Vec<KernelEntry>,
+}
+
+/// Compiles kernels for a processor level.
+pub fn compile_kernels(kernels: &[VerifiedKernel<'_>], level: Level) -> Result<Compiled, CodegenError> {
+    let isa = level.isa().map_err(|message| CodegenError { kernel: "any".to_owned(), message })?;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(kernels.len().max(1));
+    let mut parts: Vec<Option<Result<Vec<u8>, CodegenError>>> = Vec::new();
+    parts.resize_with(kernels.len(), || None);
+    let chunk = kernels.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        for (own, kernels) in parts.chunks_mut(chunk).zip(kernels.chunks(chunk)) {
+            let isa = &isa;
+            scope.spawn(move || {
+                for (slot, kernel) in own.iter_mut().zip(kernels) {
+                    *slot = Some(compile(*kernel, &**isa, level));
+                }
+            });
+        }
+    });
+    let mut compiled = Compiled::default();
+    for (kernel, part) in kernels.iter().zip(parts) {
+        let name = kernel.kernel().name.clone();
+        let bytes = part.unwrap_or_else(|| Err(CodegenError { kernel: name.clone(), message: "was not compiled".to_owned() }))?;
+        compiled.code.resize(compiled.code.len().next_multiple_of(64), 0x90);
+        compiled.entries.push(KernelEntry { name, offset: compiled.code.len() as u64, len: bytes.len() as u64 });
+        compiled.code.extend_from_slice(&bytes);
+    }
+    Ok(compiled)
+}
+
+/// A kernel's Cranelift IR.
+pub fn print_clif(kernel: VerifiedKernel<'_>, level: Level) -> Result<String, CodegenError> {
+    let isa = level.isa().map_err(|message| CodegenError { kernel: kernel.kernel().name.clone(), message })?;
+    let function = translate(kernel, &*isa, level);
+    Ok(function.display().to_string())
+}
+
+/// A kernel's machine code as text.
+pub fn print_assembly(kernel: VerifiedKernel<'_>, level: Level) -> Result<String, CodegenError> {
+    let fail = |message: String| CodegenError { kernel: kernel.kernel().name.clone(), message };
+    let isa = level.isa().map_err(fail)?;
+    let mut context = Context::for_function(translate(kernel, &*isa, level));
+    context.set_disasm(true);
+    let code = context.compile(&*isa, &mut ControlPlane::default()).map_err(|error| fail(format!("{:?}", error.inner)))?;
+    Ok(code.vcode.clone().unwrap_or_default())
+}
+
+fn compile(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> Result<Vec<u8>, CodegenError> {
+    let fail = |message: String| CodegenError { kernel: kernel.kernel().name.clone(), message };
+    let function = translate(kernel, isa, level);
+    verify_function(&function, isa).map_err(|errors| fail(errors.to_string()))?;
+    let mut context = Context::for_function(function);
+    let code = context.compile(isa, &mut ControlPlane::default()).map_err(|error| fail(format!("{:?}", error.inner)))?;
+    if !code.buffer.relocs().is_empty() {
+        return Err(fail("needs relocations".to_owned()));
+    }
+    Ok(code.code_buffer().to_vec())
+}
+
+fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> Function {
+    let kernel = kernel.kernel();
+    let mut signature = Signature::new(CallConv::SystemV);
+    signature.params.extend([AbiParam::new(types::I64); 4]);
+    let mut function = Function::with_name_signature(UserFuncName::testcase(&kernel.name), signature);
+    let mut context = FunctionBuilderContext::new();
+    let mut builder = FunctionBuilder::new(&mut function, &mut context);
+    let block = builder.create_block();
+    builder.append_block_params_for_function_params(block);
+    builder.switch_to_block(block);
+    builder.seal_block(block);
+    let params = builder.block_params(block).to_vec();
+    let mut translator = Translator {
+        builder,
+        fma: level.has_fma(),
+        rows: params[2],
+        functions: params[3],
+        bases: Vec::new(),
+        elements: kernel.buffers.iter().map(|arg| arg.ty).collect(),
+        regs: BTreeMap::new(),
+        accumulators: BTreeMap::new(),
+        vars: BTreeMap::new(),
+        vector: None,
+        matmul: None,
+    };
+    for arg in &kernel.buffers {
+        let base = translator.base(arg, params[0], params[1]);
+        translator.bases.push(base);
+    }
+    translator.body(&kernel.body);
+    translator.builder.ins().return_(&[]);
+    translator.builder.finalize(isa.frontend_config());
+    function
+}
+
+/// A register's value: one number, or one for each lane of the open vector loop.
+#[derive(Clone, Copy)]
+struct Held {
+    value: Value,
+    ty: Type,
+    lanes: bool,
+}
+
+struct Translator<'f> {
+    builder: FunctionBuilder<'f>,
+    fma: bool,
+    rows: Value,
+    functions: Value,
+    bases: Vec<Value>,
+    elements: Vec<Type>,
+    regs: BTreeMap<Reg, Held>,
+    accumulators: BTreeMap<Reg, (Variable, Type, bool)>,
+    vars: BTreeMap<LoopVar, Value>,
+    /// The variable of the loop whose iterations run side by side.
+    vector: Option<LoopVar>,
+    matmul: Option<SigRef>,
+}
+
+fn bytes(ty: Type) -> i64 {
+    match ty {
+        Type::F32 | Type::I32 => 4,
+        Type::F64 => 8,
+        Type::Bool => 1,
+    }
+}
+
+fn clif(ty: Type, lanes: bool) -> ClifType {
+    match (ty, lanes) {
+        (Type::F32, false) => types::F32,
+        (Type::F32, true) => types::F32X4,
+        (Type::F64, _) => types::F64,
+        (Type::I32, _) => types::I32,
+        (Type::Bool, false) => types::I8,
+        (Type::Bool, true) => types::I32X4,
+    }
+}
+
+/// Addresses are inside buffers the runtime allocated; alignment is that of an element only.
+fn access() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
+}
+
+impl<'f> Translator<'f> {
+    fn base(&mut self, arg: &BufferArg, pointers: Value, start: Value) -> Value {
+        let base = self.builder.ins().load(types::I64, access(), pointers, (arg.id.0 * 8) as i32);
+        if !arg.moves {
+            return base;
+        }
+        let stride = self.builder.ins().iconst(types::I64, arg.item_stride * bytes(arg.ty));
+        let offset = self.builder.ins().imul(start, stride);
+        self.builder.ins().iadd(base, offset)
+    }
+
+    fn body(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let { reg, ty, instr } => {
+                    let held = self.instr(instr, *ty);
+                    self.regs.insert(*reg, held);
+                }
+                Stmt::Accumulator { reg, ty, combine } => self.accumulator(*reg, *ty, *combine, self.vector.is_some()),
+                Stmt::Accumulate { reg, combine, value } => self.accumulate(*reg, *combine, *value),
+                Stmt::Store { buffer, index, value, accumulate } => self.store(*buffer, index, *value, *accumulate),
+                Stmt::For { var, extent, vector, body } => self.nest(*var, extent, *vector, body),
+                Stmt::MatMul(product) => self.product(product),
+            }
+        }
+    }
+
+    fn lanes<'s>(&'s mut self, vector: bool) -> Lanes<'s, 'f> {
+        Lanes { fma: self.fma, vector, builder: &mut self.builder }
+    }
+
+    fn accumulator(&mut self, reg: Reg, ty: Type, combine: Combine, lanes: bool) {
+        let variable = self.builder.declare_var(clif(ty, lanes));
+        let identity = if ty == Type::F64 {
+            self.builder.ins().f64const(combine.identity())
+        } else {
+            self.lanes(lanes).constant(combine.identity() as f32)
+        };
+        self.builder.def_var(variable, identity);
+        self.accumulators.insert(reg, (variable, ty, lanes));
+    }
+
+    fn held(&mut self, reg: Reg) -> Held {
+        if let Some(&(variable, ty, lanes)) = self.accumulators.get(&reg) {
+            return Held { value: self.builder.use_var(variable), ty, lanes };
+        }
+        self.regs[&reg]
+    }
+
+    /// A register's value with one number per lane, if `lanes`.
+    fn widened(&mut self, reg: Reg, lanes: bool) -> Value {
+        let held = self.held(reg);
+        if !lanes || held.lanes {
+            return held.value;
+        }
+        match held.ty {
+            Type::F32 => self.builder.ins().splat(types::F32X4, held.value),
+            Type::I32 => self.builder.ins().splat(types::I32X4, held.value),
+            Type::Bool => {
+                let mask = self.builder.ins().bmask(types::I32, held.value);
+                self.builder.ins().splat(types::I32X4, mask)
+            }
+            Type::F64 => held.value,
+        }
+    }
+
+    fn combined(&mut self, combine: Combine, ty: Type, lanes: bool, a: Value, b: Value) -> Value {
+        match (combine, ty) {
+            (Combine::Add, _) => self.builder.ins().fadd(a, b),
+            (Combine::Max, Type::F64) => self.builder.ins().fmax(a, b),
+            (Combine::Min, Type::F64) => self.builder.ins().fmin(a, b),
+            (Combine::Max, _) => self.lanes(lanes).max(a, b),
+            (Combine::Min, _) => self.lanes(lanes).min(a, b),
+        }
+    }
+
+    fn accumulate(&mut self, reg: Reg, combine: Combine, value: Reg) {
+        let Some(&(variable, ty, lanes)) = self.accumulators.get(&reg) else { return };
+        let value = self.widened(value, lanes);
+        let old = self.builder.use_var(variable);
+        let new = self.combined(combine, ty, lanes, old, value);
+        self.builder.def_var(variable, new);
+    }
+
+    /// The byte address of an element, and whether it moves with the vector loop.
+    fn address(&mut self, buffer: usize, index: &Affine) -> (Value, i32, bool) {
+        let size = bytes(self.elements[buffer]);
+        let mut address = self.bases[buffer];
+        let moves = self.vector.is_some_and(|var| index.stride(var) != 0);
+        for &(term, stride) in &index.terms {
+            let value = match term {
+                Term::Var(var) => self.vars[&var],
+                Term::Reg(reg) => {
+                    let held = self.held(reg);
+                    self.builder.ins().sextend(types::I64, held.value)
+                }
+            };
+            let bytes = stride * size;
+            let part = if bytes > 0 && (bytes as u64).is_power_of_two() {
+                let shift = self.builder.ins().iconst(types::I64, i64::from(bytes.trailing_zeros()));
+                self.builder.ins().ishl(value, shift)
+            } else {
+                let factor = self.builder.ins().iconst(types::I64, bytes);
+                self.builder.ins().imul(value, factor)
+            };
+            address = self.builder.ins().iadd(address, part);
+        }
+        let offset = index.offset * size;
+        match i32::try_from(offset) {
+            Ok(offset) => (address, offset, moves),
+            Err(_) => {
+                let far = self.builder.ins().iconst(types::I64, offset);
+                (self.builder.ins().iadd(address, far), 0, moves)
+            }
+        }
+    }
+
+    fn store(&mut self, buffer: usize, index: &Affine, value: Reg, accumulate: bool) {
+        let (address, offset, lanes) = self.address(buffer, index);
+        let ty = self.elements[buffer];
+        let mut value = self.widened(value, lanes);
+        if accumulate {
+            let old = self.builder.ins().load(clif(ty, lanes), access(), address, offset);
+            value = self.builder.ins().fadd(old, value);
+        }
+        self.builder.ins().store(access(), value, address, offset);
+    }
+
+    fn instr(&mut self, instr: &Instr, ty: Type) -> Held {
+        match instr {
+            Instr::Const(value) => {
+                let value = match ty {
+                    Type::F64 => self.builder.ins().f64const(*value),
+                    Type::I32 => self.builder.ins().iconst(types::I32, *value as i64),
+                    Type::F32 | Type::Bool => self.builder.ins().f32const(*value as f32),
+                };
+                Held { value, ty, lanes: false }
+            }
+            Instr::Load { buffer, index } => {
+                let (address, offset, lanes) = self.address(*buffer, index);
+                let loaded = if lanes && ty == Type::I32 { types::I32X4 } else { clif(ty, lanes) };
+                Held { value: self.builder.ins().load(loaded, access(), address, offset), ty, lanes }
+            }
+            Instr::Scalar(op, operands) => self.scalar(*op, operands, ty),
+            Instr::Random { key, row, element } => self.random(*key, *row, element),
+            Instr::AddInt(a, b) => {
+                let (a, b) = (self.held(*a).value, self.held(*b).value);
+                Held { value: self.builder.ins().iadd(a, b), ty, lanes: false }
+            }
+            Instr::CountBetween(a, b) => {
+                let (a, b) = (self.held(*a).value, self.held(*b).value);
+                let count = self.builder.ins().isub(a, b);
+                Held { value: self.builder.ins().fcvt_from_sint(types::F32, count), ty, lanes: false }
+            }
+        }
+    }
+
+    fn random(&mut self, key: Reg, row: Reg, element: &Affine) -> Held {
+        let (key, row) = (self.held(key).value, self.held(row).value);
+        let sum = self.builder.ins().iadd(row, key);
+        let row_key = self.lanes(false).mix(sum);
+        let lanes = self.vector.is_some_and(|var| element.stride(var) != 0);
+        let mut number = self.builder.ins().iconst(types::I64, element.offset);
+        for &(term, stride) in &element.terms {
+            if let Term::Var(var) = term {
+                let factor = self.builder.ins().iconst(types::I64, stride);
+                let part = self.builder.ins().imul(self.vars[&var], factor);
+                number = self.builder.ins().iadd(number, part);
+            }
+        }
+        let number = self.builder.ins().ireduce(types::I32, number);
+        let (number, row_key) = if lanes {
+            let first = self.builder.ins().splat(types::I32X4, number);
+            let steps: Vec<u8> = (0..LANES as i32).flat_map(i32::to_le_bytes).collect();
+            let steps = self.builder.func.dfg.constants.insert(steps.into());
+            let steps = self.builder.ins().vconst(types::I32X4, steps);
+            (self.builder.ins().iadd(first, steps), self.builder.ins().splat(types::I32X4, row_key))
+        } else {
+            (number, row_key)
+        };
+        Held { value: self.lanes(lanes).random(row_key, number), ty: Type::F32, lanes }
+    }
+
+    fn scalar(&mut self, op: ScalarOp, operands: &[Reg], ty: Type) -> Held {
+        let held: Vec<Held> = operands.iter().map(|&reg| self.held(reg)).collect();
+        let lanes = held.iter().any(|held| held.lanes);
+        let wide = held.iter().any(|held| held.ty == Type::F64);
+        let x: Vec<Value> = operands.iter().map(|&reg| self.widened(reg, lanes)).collect();
+        let value = match op {
+            ScalarOp::Add => self.builder.ins().fadd(x[0], x[1]),
+            ScalarOp::Sub => self.builder.ins().fsub(x[0], x[1]),
+            ScalarOp::Mul => self.builder.ins().fmul(x[0], x[1]),
+            ScalarOp::Div => self.builder.ins().fdiv(x[0], x[1]),
+            ScalarOp::Neg => self.builder.ins().fneg(x[0]),
+            ScalarOp::Abs => self.builder.ins().fabs(x[0]),
+            ScalarOp::Sqrt => self.builder.ins().sqrt(x[0]),
+            ScalarOp::Min if wide => self.builder.ins().fmin(x[0], x[1]),
+            ScalarOp::Max if wide => self.builder.ins().fmax(x[0], x[1]),
+            ScalarOp::Min => self.lanes(lanes).min(x[0], x[1]),
+            ScalarOp::Max => self.lanes(lanes).max(x[0], x[1]),
+            ScalarOp::Exp => self.lanes(lanes).exp(x[0]),
+            ScalarOp::Log => self.lanes(lanes).log(x[0]),
+            ScalarOp::Log1p => self.lanes(lanes).log1p(x[0]),
+            ScalarOp::Sigmoid => self.lanes(lanes).sigmoid(x[0]),
+            ScalarOp::Tanh => self.lanes(lanes).tanh(x[0]),
+            ScalarOp::Softplus => self.lanes(lanes).softplus(x[0]),
+            ScalarOp::Lt => self.builder.ins().fcmp(FloatCC::LessThan, x[0], x[1]),
+            ScalarOp::Le => self.builder.ins().fcmp(FloatCC::LessThanOrEqual, x[0], x[1]),
+            ScalarOp::Eq => self.builder.ins().fcmp(FloatCC::Equal, x[0], x[1]),
+            ScalarOp::And => self.builder.ins().band(x[0], x[1]),
+            ScalarOp::Or => self.builder.ins().bor(x[0], x[1]),
+            ScalarOp::Not if lanes => self.builder.ins().bnot(x[0]),
+            ScalarOp::Not => {
+                let one = self.builder.ins().iconst(types::I8, 1);
+                self.builder.ins().bxor(x[0], one)
+            }
+            ScalarOp::Select => self.lanes(lanes).select(x[0], x[1], x[2]),
+            ScalarOp::Widen => self.builder.ins().fpromote(types::F64, x[0]),
+            ScalarOp::Narrow => self.builder.ins().fdemote(types::F32, x[0]),
+        };
+        Held { value, ty, lanes }
+    }
+
+    fn nest(&mut self, var: LoopVar, extent: &Extent, vector: bool, body: &[Stmt]) {
+        let zero = self.builder.ins().iconst(types::I64, 0);
+        let (begin, end) = match extent {
+            Extent::Items => (zero, self.rows),
+            Extent::Fixed(n) => (zero, self.builder.ins().iconst(types::I64, *n as i64)),
+            Extent::Between(begin, end) => {
+                let (begin, end) = (self.held(*begin).value, self.held(*end).value);
+                (self.builder.ins().sextend(types::I64, begin), self.builder.ins().sextend(types::I64, end))
+            }
+        };
+        if !vector {
+            self.run(var, begin, end, 1, body);
+            return;
+        }
+        let mask = self.builder.ins().iconst(types::I64, -LANES);
+        let whole = self.builder.ins().band(end, mask);
+        self.vector_loop(var, begin, whole, body);
+        if !matches!(extent, Extent::Fixed(n) if n % LANES as u64 == 0) {
+            self.run(var, whole, end, 1, body);
+        }
+    }
+
+    /// Four iterations at a time; sums begun outside are kept in parts and added in order at the end.
+    fn vector_loop(&mut self, var: LoopVar, begin: Value, end: Value, body: &[Stmt]) {
+        let mut outside = Vec::new();
+        sums_of_outside(body, &mut outside);
+        let mut saved = Vec::new();
+        for (reg, combine) in outside {
+            if let Some(&known) = self.accumulators.get(&reg)
+                && known.1 == Type::F32
+            {
+                saved.push((reg, combine, known));
+                self.accumulator(reg, Type::F32, combine, true);
+            }
+        }
+        self.vector = Some(var);
+        self.run(var, begin, end, LANES, body);
+        self.vector = None;
+        for (reg, combine, known) in saved {
+            let Some((parts, ..)) = self.accumulators.insert(reg, known) else { continue };
+            let parts = self.builder.use_var(parts);
+            let mut sum = self.builder.use_var(known.0);
+            for lane in 0..LANES as u8 {
+                let part = self.builder.ins().extractlane(parts, lane);
+                sum = self.combined(combine, Type::F32, false, sum, part);
+            }
+            self.builder.def_var(known.0, sum);
+        }
+    }
+
+    fn run(&mut self, var: LoopVar, begin: Value, end: Value, step: i64, body: &[Stmt]) {
+        let head = self.builder.create_block();
+        let inside = self.builder.create_block();
+        let after = self.builder.create_block();
+        let at = self.builder.append_block_param(head, types::I64);
+        self.builder.ins().jump(head, &[BlockArg::Value(begin)]);
+        self.builder.switch_to_block(head);
+        let more = self.builder.ins().icmp(IntCC::SignedLessThan, at, end);
+        self.builder.ins().brif(more, inside, &[], after, &[]);
+        self.builder.switch_to_block(inside);
+        self.builder.seal_block(inside);
+        self.vars.insert(var, at);
+        self.body(body);
+        let step = self.builder.ins().iconst(types::I64, step);
+        let next = self.builder.ins().iadd(at, step);
+        self.builder.ins().jump(head, &[BlockArg::Value(next)]);
+        self.builder.seal_block(head);
+        self.builder.switch_to_block(after);
+        self.builder.seal_block(after);
+    }
+
+    fn size(&mut self, size: Size) -> Value {
+        match size {
+            Size::Fixed(n) => self.builder.ins().iconst(types::I64, n),
+            Size::Items(factor) => {
+                let factor = self.builder.ins().iconst(types::I64, factor);
+                self.builder.ins().imul(self.rows, factor)
+            }
+        }
+    }
+
+    fn matrix(&mut self, matrix: &Matrix) -> Value {
+        let offset = self.builder.ins().iconst(types::I64, matrix.offset * 4);
+        self.builder.ins().iadd(self.bases[matrix.buffer], offset)
+    }
+
+    fn product(&mut self, product: &MatMul) {
+        let signature = match self.matmul {
+            Some(known) => known,
+            None => {
+                let mut signature = Signature::new(CallConv::SystemV);
+                signature.params.extend([AbiParam::new(types::I64); 12]);
+                let known = self.builder.import_signature(signature);
+                self.matmul = Some(known);
+                known
+            }
+        };
+        let mut args = vec![self.size(product.m), self.size(product.n), self.size(product.k)];
+        args.push(self.matrix(&product.dst));
+        args.push(self.builder.ins().iconst(types::I64, product.dst.row));
+        for matrix in [&product.a, &product.b] {
+            args.push(self.matrix(matrix));
+            args.push(self.builder.ins().iconst(types::I64, matrix.row));
+            args.push(self.builder.ins().iconst(types::I64, matrix.column));
+        }
+        args.push(self.builder.ins().iconst(types::I64, i64::from(product.accumulate)));
+        let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
+        self.builder.ins().call_indirect(signature, callee, &args);
+    }
+}
+
+/// Accumulators a body adds to and does not define.
+fn sums_of_outside(body: &[Stmt], out: &mut Vec<(Reg, Combine)>) {
+    let mut own = Vec::new();
+    collect_sums(body, &mut own, out);
+    out.retain(|(reg, _)| !own.contains(reg));
+    out.sort_by_key(|(reg, _)| *reg);
+    out.dedup_by_key(|(reg, _)| *reg);
+}
+
+fn collect_sums(body: &[Stmt], own: &mut Vec<Reg>, out: &mut Vec<(Reg, Combine)>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Accumulator { reg, .. } => own.push(*reg),
+            Stmt::Accumulate { reg, combine, .. } => out.push((*reg, *combine)),
+            Stmt::For { body, .. } => collect_sums(body, own, out),
+            Stmt::Let { .. } | Stmt::Store { .. } | Stmt::MatMul(_) => {}
+        }
+    }
+}

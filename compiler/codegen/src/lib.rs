@@ -1,0 +1,10 @@
+//! Verified loop IR to machine code through Cranelift.
+//!
+//! Back ends know the loop IR and nothing above it. After verification emission cannot fail for a reason of the user's.
+
+mod cpu;
+mod level;
+mod math;
+
+pub use cpu::{CodegenError, Compiled, compile_kernels, print_assembly, print_clif};
+pub use level::Level;

@@ -1,0 +1,11 @@
+//! From a syntax tree to kernels, with no IO: checking, the tensor graph, the training step, rewrites, fusion, the plan.
+//!
+//! Same input and flags give the same bytes out: nothing here reads a clock, an environment or a hash map's order.
+
+pub mod graph;
+pub mod loops;
+pub mod ops;
+pub mod passes;
+pub mod plan;
+pub mod scalar;
+pub mod train;

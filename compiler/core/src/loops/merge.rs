@@ -1,0 +1,262 @@
+//! Joins neighbouring loops of one extent, and drops what is then computed twice.
+//!
+//! Condition: single assignment. After: the same stores in the same order for each element; sums keep their order.
+
+use super::{Affine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, reads};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Joins loops and shares values throughout a kernel.
+pub fn merge_loops(kernel: &mut Kernel) {
+    kernel.body = merge_body(std::mem::take(&mut kernel.body));
+    let mut sharing = Sharing::default();
+    sharing.body(&mut kernel.body);
+}
+
+/// Within a body: a loop moves up to an earlier loop of its extent when nothing between or inside forbids it.
+fn merge_body(body: Vec<Stmt>) -> Vec<Stmt> {
+    let mut out: Vec<Stmt> = Vec::new();
+    for stmt in body {
+        let Stmt::For { var, extent, vector, body } = stmt else {
+            out.push(stmt);
+            continue;
+        };
+        match partner(&out, &extent, vector, &body) {
+            Some(at) => {
+                let (accumulators, rest): (Vec<Stmt>, Vec<Stmt>) =
+                    out.drain(at..).partition(|stmt| matches!(stmt, Stmt::Accumulator { .. }));
+                out.extend(accumulators);
+                let joined = out.len();
+                out.extend(rest);
+                if let Some(Stmt::For { var: own, body: target, .. }) = out.get_mut(joined) {
+                    target.extend(body.into_iter().map(|stmt| rename(stmt, var, *own)));
+                }
+            }
+            None => out.push(Stmt::For { var, extent, vector, body }),
+        }
+    }
+    for stmt in &mut out {
+        if let Stmt::For { body, .. } = stmt {
+            *body = merge_body(std::mem::take(body));
+        }
+    }
+    out
+}
+
+fn partner(out: &[Stmt], extent: &Extent, vector: bool, body: &[Stmt]) -> Option<usize> {
+    let own = Effects::of(body);
+    for (at, stmt) in out.iter().enumerate().rev() {
+        let effects = Effects::of(std::slice::from_ref(stmt));
+        if let Stmt::For { extent: other, vector: other_vector, .. } = stmt
+            && other == extent
+            && *other_vector == vector
+            && !own.depends_on(&effects)
+            // What one loop stores another may not touch: elements are visited in another order once joined.
+            && own.stores.is_disjoint(&effects.stores)
+            && own.loads.is_disjoint(&effects.stores)
+            && own.stores.is_disjoint(&effects.loads)
+        {
+            return Some(at);
+        }
+        let movable = match stmt {
+            // Needs nothing, so it can stand before the loop that is joined.
+            Stmt::Accumulator { .. } => true,
+            Stmt::Let { .. } => !own.uses.iter().any(|reg| effects.defines.contains(reg)),
+            _ => !own.depends_on(&effects) && own.stores.is_disjoint(&effects.stores) && own.loads.is_disjoint(&effects.stores) && own.stores.is_disjoint(&effects.loads),
+        };
+        if !movable {
+            return None;
+        }
+    }
+    None
+}
+
+#[derive(Default)]
+struct Effects {
+    uses: BTreeSet<Reg>,
+    defines: BTreeSet<Reg>,
+    /// Accumulators changed.
+    changes: BTreeSet<Reg>,
+    stores: BTreeSet<usize>,
+    loads: BTreeSet<usize>,
+}
+
+impl Effects {
+    fn of(body: &[Stmt]) -> Effects {
+        let mut effects = Effects::default();
+        effects.add(body);
+        effects
+    }
+
+    fn add(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let { reg, instr, .. } => {
+                    self.defines.insert(*reg);
+                    self.uses.extend(reads(instr).0);
+                    if let Instr::Load { buffer, .. } = instr {
+                        self.loads.insert(*buffer);
+                    }
+                }
+                Stmt::Accumulator { reg, .. } => {
+                    self.defines.insert(*reg);
+                }
+                Stmt::Accumulate { reg, value, .. } => {
+                    self.changes.insert(*reg);
+                    self.uses.extend([*reg, *value]);
+                }
+                Stmt::Store { buffer, index, value, .. } => {
+                    self.stores.insert(*buffer);
+                    self.uses.insert(*value);
+                    self.affine(index);
+                }
+                Stmt::For { extent, body, .. } => {
+                    if let Extent::Between(begin, end) = extent {
+                        self.uses.extend([*begin, *end]);
+                    }
+                    self.add(body);
+                }
+                Stmt::MatMul(product) => {
+                    self.stores.insert(product.dst.buffer);
+                    self.loads.extend([product.a.buffer, product.b.buffer]);
+                }
+            }
+        }
+    }
+
+    fn affine(&mut self, index: &Affine) {
+        for (term, _) in &index.terms {
+            if let Term::Reg(reg) = term {
+                self.uses.insert(*reg);
+            }
+        }
+    }
+
+    fn depends_on(&self, earlier: &Effects) -> bool {
+        self.uses.iter().any(|reg| earlier.defines.contains(reg) || earlier.changes.contains(reg))
+            || self.changes.iter().any(|reg| earlier.uses.contains(reg))
+    }
+}
+
+fn rename_affine(index: Affine, from: LoopVar, to: LoopVar) -> Affine {
+    let terms = index.terms.into_iter().map(|(term, stride)| (if term == Term::Var(from) { Term::Var(to) } else { term }, stride)).collect();
+    Affine { terms, offset: 0 }.plus(&Affine::constant(index.offset))
+}
+
+fn rename(stmt: Stmt, from: LoopVar, to: LoopVar) -> Stmt {
+    match stmt {
+        Stmt::Let { reg, ty, instr } => {
+            let instr = match instr {
+                Instr::Load { buffer, index } => Instr::Load { buffer, index: rename_affine(index, from, to) },
+                Instr::Random { key, row, element } => Instr::Random { key, row, element: rename_affine(element, from, to) },
+                other @ (Instr::Const(_) | Instr::Scalar(..) | Instr::AddInt(..) | Instr::CountBetween(..)) => other,
+            };
+            Stmt::Let { reg, ty, instr }
+        }
+        Stmt::Store { buffer, index, value, accumulate } => Stmt::Store { buffer, index: rename_affine(index, from, to), value, accumulate },
+        Stmt::For { var, extent, vector, body } => {
+            Stmt::For { var, extent, vector, body: body.into_iter().map(|stmt| rename(stmt, from, to)).collect() }
+        }
+        other @ (Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::MatMul(_)) => other,
+    }
+}
+
+/// A value and the depth of the body that computed it.
+struct Known {
+    instr: Instr,
+    reg: Reg,
+    depth: usize,
+}
+
+/// Values already computed in this or an enclosing body.
+#[derive(Default)]
+struct Sharing {
+    known: Vec<Known>,
+    depth: usize,
+    same: BTreeMap<Reg, Reg>,
+}
+
+impl Sharing {
+    fn reg(&self, reg: Reg) -> Reg {
+        self.same.get(&reg).copied().unwrap_or(reg)
+    }
+
+    fn affine(&self, index: &mut Affine) {
+        let mut out = Affine::constant(index.offset);
+        for &(term, stride) in &index.terms {
+            let term = match term {
+                Term::Reg(reg) => Term::Reg(self.reg(reg)),
+                var @ Term::Var(_) => var,
+            };
+            out = out.plus(&Affine { terms: vec![(term, stride)], offset: 0 });
+        }
+        *index = out;
+    }
+
+    fn instr(&self, instr: &mut Instr) {
+        match instr {
+            Instr::Const(_) => {}
+            Instr::Load { index, .. } => self.affine(index),
+            Instr::Scalar(_, operands) => operands.iter_mut().for_each(|operand| *operand = self.reg(*operand)),
+            Instr::Random { key, row, element } => {
+                (*key, *row) = (self.reg(*key), self.reg(*row));
+                self.affine(element);
+            }
+            Instr::AddInt(a, b) | Instr::CountBetween(a, b) => (*a, *b) = (self.reg(*a), self.reg(*b)),
+        }
+    }
+
+    fn body(&mut self, body: &mut Vec<Stmt>) {
+        self.depth += 1;
+        let mut out = Vec::with_capacity(body.len());
+        for mut stmt in std::mem::take(body) {
+            match &mut stmt {
+                Stmt::Let { reg, instr, .. } => {
+                    self.instr(instr);
+                    if let Some(known) = self.known.iter().find(|known| known.instr == *instr) {
+                        self.same.insert(*reg, known.reg);
+                        continue;
+                    }
+                    self.known.push(Known { instr: instr.clone(), reg: *reg, depth: self.depth });
+                }
+                Stmt::Accumulator { .. } => {}
+                Stmt::Accumulate { reg, value, .. } => {
+                    *value = self.reg(*value);
+                    // What was computed from the accumulator's earlier value is not known any more.
+                    let changed = *reg;
+                    self.known.retain(|known| !reads(&known.instr).0.contains(&changed));
+                }
+                Stmt::Store { buffer, index, value, .. } => {
+                    *value = self.reg(*value);
+                    self.affine(index);
+                    let written = *buffer;
+                    self.forget(written);
+                }
+                Stmt::For { extent, body, .. } => {
+                    if let Extent::Between(begin, end) = extent {
+                        (*begin, *end) = (self.reg(*begin), self.reg(*end));
+                    }
+                    // A value from a buffer that the loop writes may be stale in its second iteration.
+                    for written in Effects::of(body).stores {
+                        self.forget(written);
+                    }
+                    let changes = Effects::of(body).changes;
+                    self.known.retain(|known| !reads(&known.instr).0.iter().any(|reg| changes.contains(reg)));
+                    self.body(body);
+                }
+                Stmt::MatMul(product) => {
+                    let written = product.dst.buffer;
+                    self.forget(written);
+                }
+            }
+            out.push(stmt);
+        }
+        self.depth -= 1;
+        let depth = self.depth;
+        self.known.retain(|known| known.depth <= depth);
+        *body = out;
+    }
+
+    fn forget(&mut self, buffer: usize) {
+        self.known.retain(|known| !matches!(&known.instr, Instr::Load { buffer: loaded, .. } if *loaded == buffer));
+    }
+}

@@ -1,0 +1,131 @@
+//! Kernels as text.
+
+use super::{Affine, BufferArg, Combine, Extent, Instr, Kernel, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type};
+use std::fmt::{self, Display, Write as _};
+
+impl Display for Reg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{}", self.0)
+    }
+}
+
+impl Display for LoopVar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "i{}", self.0)
+    }
+}
+
+impl Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Type::F32 => "f32",
+            Type::F64 => "f64",
+            Type::I32 => "i32",
+            Type::Bool => "bool",
+        })
+    }
+}
+
+impl Display for Affine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = Vec::new();
+        for (term, stride) in &self.terms {
+            let name = match term {
+                Term::Var(var) => var.to_string(),
+                Term::Reg(reg) => reg.to_string(),
+            };
+            parts.push(if *stride == 1 { name } else { format!("{stride}*{name}") });
+        }
+        if self.offset != 0 || parts.is_empty() {
+            parts.push(self.offset.to_string());
+        }
+        f.write_str(&parts.join(" + "))
+    }
+}
+
+impl Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Extent::Items => f.write_str("items"),
+            Extent::Fixed(n) => write!(f, "{n}"),
+            Extent::Between(begin, end) => write!(f, "{begin}..{end}"),
+        }
+    }
+}
+
+impl Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Fixed(n) => write!(f, "{n}"),
+            Size::Items(1) => f.write_str("items"),
+            Size::Items(n) => write!(f, "{n}*items"),
+        }
+    }
+}
+
+impl Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kernel {} {{", self.name)?;
+        for (index, buffer) in self.buffers.iter().enumerate() {
+            let BufferArg { id, name, ty, item_stride, moves, len: _ } = buffer;
+            let stride = if *item_stride == 0 { String::new() } else { format!(", {item_stride} an item{}", if *moves { "" } else { " of the tile" }) };
+            writeln!(f, "  b{index}: {ty} = buffer {} `{name}`{stride}", id.0)?;
+        }
+        let mut out = String::new();
+        print_body(&mut out, &self.body, 1);
+        f.write_str(&out)?;
+        writeln!(f, "}}")
+    }
+}
+
+fn print_body(out: &mut String, body: &[Stmt], depth: usize) {
+    for stmt in body {
+        let _ = write!(out, "{:width$}", "", width = depth * 2);
+        match stmt {
+            Stmt::Let { reg, ty, instr } => {
+                let _ = writeln!(out, "{reg}: {ty} = {}", print_instr(instr));
+            }
+            Stmt::Accumulator { reg, ty, combine } => {
+                let _ = writeln!(out, "{reg}: {ty} = {} accumulator", combine.scalar().name());
+            }
+            Stmt::Accumulate { reg, combine, value } => {
+                let sign = match combine {
+                    Combine::Add => "+=",
+                    Combine::Max => "max=",
+                    Combine::Min => "min=",
+                };
+                let _ = writeln!(out, "{reg} {sign} {value}");
+            }
+            Stmt::Store { buffer, index, value, accumulate } => {
+                let _ = writeln!(out, "b{buffer}[{index}] {} {value}", if *accumulate { "+=" } else { "=" });
+            }
+            Stmt::For { var, extent, vector, body } => {
+                let _ = writeln!(out, "for {var} in {extent}{} {{", if *vector { " vector" } else { "" });
+                print_body(out, body, depth + 1);
+                let _ = writeln!(out, "{:width$}}}", "", width = depth * 2);
+            }
+            Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate }) => {
+                let sign = if *accumulate { "+=" } else { "=" };
+                let _ = writeln!(out, "{} {sign} {} @ {}   // {m}x{k} @ {k}x{n}", matrix(dst), matrix(a), matrix(b));
+            }
+        }
+    }
+}
+
+fn matrix(matrix: &Matrix) -> String {
+    format!("b{}[{} + {}*row + {}*column]", matrix.buffer, matrix.offset, matrix.row, matrix.column)
+}
+
+fn print_instr(instr: &Instr) -> String {
+    match instr {
+        Instr::Const(value) => format!("{value:?}"),
+        Instr::Load { buffer, index } => format!("b{buffer}[{index}]"),
+        Instr::Scalar(op, operands) => {
+            let operands: Vec<String> = operands.iter().map(ToString::to_string).collect();
+            format!("{}({})", op.name(), operands.join(", "))
+        }
+        Instr::Random { key, row, element } => format!("random({key}, {row}, {element})"),
+        Instr::AddInt(a, b) => format!("{a} + {b}"),
+        Instr::CountBetween(a, b) => format!("count({a} - {b})"),
+    }
+}

@@ -1,0 +1,207 @@
+//! The invariants of a kernel: registers are defined before use and once, types fit, accesses with constant bounds stay
+//! inside their buffers, and a vector loop's accesses move by one element or none.
+
+use super::{Affine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, Type, reads};
+use crate::scalar::Signature;
+use std::collections::BTreeMap;
+
+/// A broken invariant: a bug of the compiler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation(pub String);
+
+/// A kernel that holds the invariants; code generators take nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifiedKernel<'k>(&'k Kernel);
+
+impl<'k> VerifiedKernel<'k> {
+    /// The kernel.
+    pub fn kernel(self) -> &'k Kernel {
+        self.0
+    }
+}
+
+/// Checks a kernel.
+pub fn verify(kernel: &Kernel) -> Result<VerifiedKernel<'_>, Vec<Violation>> {
+    let mut verifier = Verifier { kernel, regs: BTreeMap::new(), extents: BTreeMap::new(), vector: None, found: Vec::new() };
+    verifier.body(&kernel.body);
+    if verifier.found.is_empty() { Ok(VerifiedKernel(kernel)) } else { Err(verifier.found) }
+}
+
+struct Verifier<'k> {
+    kernel: &'k Kernel,
+    regs: BTreeMap<Reg, Type>,
+    /// Largest value of each open loop's variable, where it is known; `Items` loops count from 0 with no known end.
+    extents: BTreeMap<LoopVar, (Extent, Option<u64>)>,
+    vector: Option<LoopVar>,
+    found: Vec<Violation>,
+}
+
+impl Verifier<'_> {
+    fn report(&mut self, text: String) {
+        self.found.push(Violation(format!("kernel `{}`: {text}", self.kernel.name)));
+    }
+
+    fn reg(&mut self, reg: Reg) -> Option<Type> {
+        let ty = self.regs.get(&reg).copied();
+        if ty.is_none() {
+            self.report(format!("{reg} is used and not defined"));
+        }
+        ty
+    }
+
+    fn expect(&mut self, reg: Reg, wanted: Type) {
+        if let Some(ty) = self.reg(reg)
+            && ty != wanted
+        {
+            self.report(format!("{reg} is {ty}, not {wanted}"));
+        }
+    }
+
+    fn body(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::Let { reg, ty, instr } => {
+                    self.instr(instr, *ty);
+                    self.define(*reg, *ty);
+                }
+                Stmt::Accumulator { reg, ty, .. } => self.define(*reg, *ty),
+                Stmt::Accumulate { reg, value, .. } => {
+                    if let Some(ty) = self.reg(*reg) {
+                        self.expect(*value, ty);
+                    }
+                }
+                Stmt::Store { buffer, index, value, .. } => {
+                    self.access(*buffer, index, true);
+                    if let Some(arg) = self.kernel.buffers.get(*buffer) {
+                        self.expect(*value, arg.ty);
+                    }
+                }
+                Stmt::For { var, extent, vector, body } => self.nest(*var, extent, *vector, body),
+                Stmt::MatMul(product) => {
+                    for matrix in [&product.dst, &product.a, &product.b] {
+                        if self.kernel.buffers.get(matrix.buffer).is_none_or(|arg| arg.ty != Type::F32) {
+                            self.report(format!("a matrix product on buffer {} that is not f32", matrix.buffer));
+                        }
+                    }
+                    if product.dst.column != 1 {
+                        self.report("a matrix product whose result has columns apart".to_owned());
+                    }
+                    if !self.extents.is_empty() {
+                        self.report("a matrix product in a loop".to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    fn nest(&mut self, var: LoopVar, extent: &Extent, vector: bool, body: &[Stmt]) {
+        let last = match extent {
+            Extent::Fixed(0) => None,
+            Extent::Fixed(n) => Some(n - 1),
+            Extent::Items => None,
+            Extent::Between(begin, end) => {
+                self.expect(*begin, Type::I32);
+                self.expect(*end, Type::I32);
+                None
+            }
+        };
+        if vector && self.vector.is_some() {
+            self.report(format!("vector loop {var} in a vector loop"));
+        }
+        if self.extents.insert(var, (extent.clone(), last)).is_some() {
+            self.report(format!("{var} names two loops"));
+        }
+        let outer = self.vector;
+        if vector {
+            self.vector = Some(var);
+        }
+        let known = self.regs.clone();
+        self.body(body);
+        self.regs = known;
+        self.vector = outer;
+        self.extents.remove(&var);
+    }
+
+    fn define(&mut self, reg: Reg, ty: Type) {
+        if self.regs.insert(reg, ty).is_some() {
+            self.report(format!("{reg} is defined twice"));
+        }
+    }
+
+    fn instr(&mut self, instr: &Instr, ty: Type) {
+        let (regs, vars) = reads(instr);
+        for var in vars {
+            if !self.extents.contains_key(&var) {
+                self.report(format!("{var} is used outside its loop"));
+            }
+        }
+        for reg in regs {
+            self.reg(reg);
+        }
+        match instr {
+            Instr::Const(_) => {}
+            Instr::Load { buffer, index } => {
+                self.access(*buffer, index, false);
+                if self.kernel.buffers.get(*buffer).is_some_and(|arg| arg.ty != ty) {
+                    self.report(format!("a load of buffer {buffer} as {ty}"));
+                }
+            }
+            Instr::Scalar(op, operands) => {
+                if operands.len() != op.arity() {
+                    self.report(format!("{} with {} operands", op.name(), operands.len()));
+                    return;
+                }
+                match op.signature() {
+                    Signature::Numbers => operands.iter().for_each(|&operand| self.expect(operand, ty)),
+                    Signature::Compare => {}
+                    Signature::Logic => operands.iter().for_each(|&operand| self.expect(operand, Type::Bool)),
+                    Signature::Select => {
+                        self.expect(operands[0], Type::Bool);
+                        self.expect(operands[1], ty);
+                        self.expect(operands[2], ty);
+                    }
+                    Signature::Widen => self.expect(operands[0], Type::F32),
+                    Signature::Narrow => self.expect(operands[0], Type::F64),
+                }
+            }
+            Instr::Random { key, row, .. } => {
+                self.expect(*key, Type::I32);
+                self.expect(*row, Type::I32);
+            }
+            Instr::AddInt(a, b) | Instr::CountBetween(a, b) => {
+                self.expect(*a, Type::I32);
+                self.expect(*b, Type::I32);
+            }
+        }
+    }
+
+    fn access(&mut self, buffer: usize, index: &Affine, store: bool) {
+        let Some(arg) = self.kernel.buffers.get(buffer) else {
+            return self.report(format!("there is no buffer {buffer}"));
+        };
+        if let Some(var) = self.vector {
+            let stride = index.stride(var);
+            if !(stride == 1 || stride == 0 && !store) {
+                self.report(format!("vector loop {var} moves buffer {buffer} by {stride}"));
+            }
+        }
+        let (stride, len) = (arg.item_stride, arg.len);
+        let Some(len) = len else { return };
+        // The part of the index within one item, at its largest.
+        let mut largest = index.offset;
+        for (term, factor) in &index.terms {
+            match term {
+                Term::Var(var) => match self.extents.get(var) {
+                    Some((Extent::Items, _)) if *factor == stride && stride != 0 => {}
+                    Some((_, Some(last))) if *factor > 0 => largest += factor * *last as i64,
+                    _ => return,
+                },
+                // Rows and entries are bounded by the runtime, which wrote them.
+                Term::Reg(_) => return,
+            }
+        }
+        if index.offset < 0 || largest >= len as i64 {
+            self.report(format!("[{index}] reaches element {largest} of {len} in buffer {buffer} `{}`", arg.name));
+        }
+    }
+}

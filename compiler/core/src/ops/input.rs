@@ -1,0 +1,87 @@
+//! A column of the batch: numbers, labels, ids or the ids of a bag.
+
+use super::{GradientCx, OpDef, none};
+use crate::graph::reference::{ReferenceCx, Tensor};
+use crate::graph::{DType, Dim, NodeId, Space, TensorType};
+use crate::loops::Reg;
+use crate::plan::emit::{At, Emitter};
+use recc_abi::InputSource;
+
+/// What is read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum InputKind {
+    /// Numbers or labels: `f32`, with an axis if it is a group.
+    Numbers,
+    /// Ids: `i32`, with an axis if it is a group.
+    Ids,
+    /// The ids of a bag: `i32[*column]`.
+    Bag,
+    /// Mean (0) or deviation (1) learned from training data: `f32`, global.
+    Moment(u8),
+}
+
+/// Reads columns of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// The feature's name.
+    pub name: String,
+    /// What is read.
+    pub kind: InputKind,
+    /// Positions in the program's columns.
+    pub columns: Vec<u32>,
+    /// Whether the feature is a group, which has an axis.
+    pub group: bool,
+}
+
+impl OpDef for Input {
+    const NAME: &'static str = "input";
+
+    fn attributes(&self) -> String {
+        let kind = match self.kind {
+            InputKind::Numbers => "",
+            InputKind::Ids => " ids",
+            InputKind::Bag => " bag",
+            InputKind::Moment(0) => " mean",
+            InputKind::Moment(_) => " deviation",
+        };
+        format!("{}{kind}", self.name)
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
+        none(Self::NAME, inputs)?;
+        let axis = if self.group { vec![Dim::Fixed(self.columns.len() as u64)] } else { vec![] };
+        Ok(match self.kind {
+            InputKind::Numbers => TensorType::f32(Space::Example, &axis),
+            InputKind::Moment(_) => TensorType::f32(Space::Global, &axis),
+            InputKind::Ids => TensorType { space: Space::Example, dtype: DType::I32, dims: axis },
+            InputKind::Bag => TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Bag(self.columns[0])] },
+        })
+    }
+
+    fn gradient(&self, _: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
+        Vec::new()
+    }
+
+    fn reference(&self, cx: &ReferenceCx<'_>, _: &[&Tensor]) -> Tensor {
+        let columns = &self.columns;
+        match self.kind {
+            InputKind::Numbers => cx.each_item(|item, _| columns.iter().map(|column| cx.data.number(*column, item)).collect()),
+            InputKind::Ids => cx.each_item(|item, _| columns.iter().map(|column| cx.data.id(*column, item)).collect()),
+            InputKind::Bag => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
+            InputKind::Moment(which) => cx.each_item(|_, _| columns.iter().map(|column| cx.data.moment(*column, which)).collect()),
+        }
+    }
+
+    fn element(&self, cx: &mut Emitter<'_>, node: NodeId, at: &At) -> Reg {
+        let columns = self.columns.clone();
+        match self.kind {
+            InputKind::Numbers => cx.load_input(InputSource::Numbers { columns }, node, at),
+            InputKind::Ids => cx.load_input(InputSource::Ids { columns }, node, at),
+            InputKind::Bag => cx.load_input(InputSource::BagIds { column: self.columns[0] }, node, at),
+            InputKind::Moment(which) => {
+                let shift = i64::from(which) * self.columns.len() as i64;
+                cx.load_global(InputSource::Moments { columns }, 2 * self.columns.len() as u64, node, at, shift)
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Uniform random numbers on [0, 1): a function of seed, place, epoch, row and element, so that no order of work changes them.
+
+use super::{GradientCx, OpDef, none};
+use crate::graph::reference::{Item, ReferenceCx, Tensor};
+use crate::graph::{Dim, NodeId, Space, TensorType};
+use crate::loops::{Instr, Reg, Type};
+use crate::plan::emit::{At, Emitter};
+use recc_abi::InputSource;
+
+/// Draws numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Random {
+    /// The place in the spec.
+    pub site: String,
+    /// Shape of one item.
+    pub dims: Vec<Dim>,
+}
+
+/// Mixes 32 bits well (Wellons' `lowbias32`).
+pub fn mix(mut x: u32) -> u32 {
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x7feb_352d);
+    x ^= x >> 15;
+    x = x.wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+/// The number of an element: the function every back end computes.
+pub fn uniform(key: u32, row: u32, element: u32) -> f32 {
+    let row_key = mix(row.wrapping_add(key));
+    let bits = mix(element.wrapping_mul(0x9e37_79b9) ^ row_key);
+    (bits >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+impl OpDef for Random {
+    const NAME: &'static str = "random";
+
+    fn attributes(&self) -> String {
+        self.site.clone()
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
+        none(Self::NAME, inputs)?;
+        if self.dims.iter().any(|dim| dim.fixed().is_none()) {
+            return Err("random numbers of a bag".to_owned());
+        }
+        Ok(TensorType::f32(Space::Example, &self.dims))
+    }
+
+    fn gradient(&self, _: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
+        Vec::new()
+    }
+
+    fn reference(&self, cx: &ReferenceCx<'_>, _: &[&Tensor]) -> Tensor {
+        let key = cx.data.random_key(&self.site);
+        let items = (0..cx.items()).map(|item| {
+            let dims = cx.dims(item);
+            let len = dims.iter().product::<usize>();
+            Item { data: (0..len).map(|element| f64::from(uniform(key, item as u32, element as u32))).collect(), dims }
+        });
+        Tensor { items: items.collect() }
+    }
+
+    fn element(&self, cx: &mut Emitter<'_>, _: NodeId, at: &At) -> Reg {
+        let key = cx.load_at(InputSource::RandomKey { site: self.site.clone() }, 1, Type::I32, crate::loops::Affine::default());
+        let row = cx.load_row_number(at.item.clone());
+        let element = crate::plan::emit::linear(&self.dims, &at.index);
+        cx.define(Type::F32, Instr::Random { key, row, element })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uniform;
+
+    #[test]
+    fn numbers_are_uniform_along_rows_and_elements() {
+        for (rows, elements) in [(1000u32, 100u32), (1, 100_000), (100_000, 1)] {
+            let n = f64::from(rows * elements);
+            let values: Vec<f64> = (0..rows).flat_map(|row| (0..elements).map(move |element| f64::from(uniform(77, row, element)))).collect();
+            let mean = values.iter().sum::<f64>() / n;
+            let square = values.iter().map(|v| v * v).sum::<f64>() / n;
+            assert!((mean - 0.5).abs() < 5e-3, "{mean}");
+            assert!((square - 1.0 / 3.0).abs() < 5e-3, "{square}");
+            let neighbours = values.windows(2).map(|pair| (pair[0] - 0.5) * (pair[1] - 0.5)).sum::<f64>() / n;
+            assert!(neighbours.abs() < 1.5e-3, "{neighbours}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! A number the runtime gives each step.
+
+use super::{GradientCx, OpDef, none};
+use crate::graph::reference::{ReferenceCx, Tensor};
+use crate::graph::{NodeId, Space, TensorType};
+use crate::loops::Reg;
+use crate::plan::emit::{At, Emitter};
+use recc_abi::InputSource;
+
+/// Which number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UniformKind {
+    /// Examples in the batch.
+    BatchRows,
+    /// Learning rate of the dense parameters.
+    DenseRate,
+    /// Learning rate of the tables.
+    TableRate,
+    /// `1 / (1 - beta^step)`, by the bits of beta.
+    BiasCorrection(u64),
+}
+
+/// A number of the step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Uniform {
+    /// Which.
+    pub kind: UniformKind,
+}
+
+impl OpDef for Uniform {
+    const NAME: &'static str = "uniform";
+
+    fn attributes(&self) -> String {
+        match self.kind {
+            UniformKind::BatchRows => "batch rows".to_owned(),
+            UniformKind::DenseRate => "dense rate".to_owned(),
+            UniformKind::TableRate => "table rate".to_owned(),
+            UniformKind::BiasCorrection(beta) => format!("1 / (1 - {}^step)", f64::from_bits(beta)),
+        }
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
+        none(Self::NAME, inputs)?;
+        Ok(TensorType::f32(Space::Global, &[]))
+    }
+
+    fn gradient(&self, _: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
+        Vec::new()
+    }
+
+    fn reference(&self, cx: &ReferenceCx<'_>, _: &[&Tensor]) -> Tensor {
+        cx.each_item(|_, _| vec![cx.data.uniform(&self.kind)])
+    }
+
+    fn element(&self, cx: &mut Emitter<'_>, node: NodeId, at: &At) -> Reg {
+        let source = match self.kind {
+            UniformKind::BatchRows => InputSource::BatchRows,
+            UniformKind::DenseRate => InputSource::LearningRate { tables: false },
+            UniformKind::TableRate => InputSource::LearningRate { tables: true },
+            UniformKind::BiasCorrection(beta) => InputSource::BiasCorrection { beta: f64::from_bits(beta) },
+        };
+        cx.load_global(source, 1, node, at, 0)
+    }
+}

@@ -1,0 +1,91 @@
+//! The buffers of a plan while it is made: what exists, and where stored nodes lie.
+
+use crate::graph::TableId;
+use crate::loops::Affine;
+use recc_abi::{Buffer, BufferId, Element, Input, InputSource, Place, VariableId};
+
+/// Where a stored node lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Storage {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Elements from item to item; 0 for a node that exists once.
+    pub item_stride: i64,
+}
+
+impl Storage {
+    /// The place of an element of an item.
+    pub fn index(&self, item: &Affine, place: &Affine) -> Affine {
+        item.times(self.item_stride).plus(place)
+    }
+}
+
+/// All buffers of a plan.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    pub(crate) all: Vec<Buffer>,
+    pub(crate) inputs: Vec<Input>,
+    variables: Vec<(VariableId, BufferId)>,
+    /// Members of each table.
+    members: Vec<usize>,
+    /// Names of variables, by id.
+    names: Vec<String>,
+}
+
+impl Buffers {
+    pub(crate) fn new(members: Vec<usize>, names: Vec<String>) -> Self {
+        Buffers { members, names, ..Buffers::default() }
+    }
+
+    pub(crate) fn has_bases(&self, table: TableId) -> bool {
+        self.members.get(table.0 as usize).is_some_and(|&members| members > 1)
+    }
+
+    pub(crate) fn buffer(&self, id: BufferId) -> &Buffer {
+        &self.all[id.0 as usize]
+    }
+
+    pub(crate) fn add(&mut self, name: String, place: Place, element: Element, len: u64) -> BufferId {
+        self.all.push(Buffer { name, place, element, len });
+        BufferId(self.all.len() as u32 - 1)
+    }
+
+    /// The buffer the runtime fills from a source.
+    pub(crate) fn input(&mut self, source: InputSource, place: Place, element: Element, len: u64) -> BufferId {
+        if let Some(known) = self.inputs.iter().find(|input| input.source == source) {
+            return known.buffer;
+        }
+        let buffer = self.add(input_name(&source), place, element, len);
+        self.inputs.push(Input { buffer, source });
+        buffer
+    }
+
+    /// The buffer of a variable.
+    pub(crate) fn variable(&mut self, id: VariableId) -> BufferId {
+        if let Some((_, buffer)) = self.variables.iter().find(|(own, _)| *own == id) {
+            return *buffer;
+        }
+        let name = self.names.get(id.0 as usize).cloned().unwrap_or_default();
+        let buffer = self.add(name, Place::Variable(id), Element::F32, 0);
+        self.variables.push((id, buffer));
+        buffer
+    }
+}
+
+fn input_name(source: &InputSource) -> String {
+    match source {
+        InputSource::Numbers { columns } => format!("numbers {columns:?}"),
+        InputSource::Ids { columns } => format!("ids {columns:?}"),
+        InputSource::BagBegin { column } => format!("bag {column} begin"),
+        InputSource::BagIds { column } => format!("bag {column} ids"),
+        InputSource::RowBase { table, columns } => format!("bases of table {table} for {columns:?}"),
+        InputSource::Moments { columns } => format!("moments {columns:?}"),
+        InputSource::RowNumber => "row numbers".to_owned(),
+        InputSource::RandomKey { site } => format!("random key {site}"),
+        InputSource::LearningRate { tables: false } => "dense rate".to_owned(),
+        InputSource::LearningRate { tables: true } => "table rate".to_owned(),
+        InputSource::BiasCorrection { beta } => format!("bias correction {beta}"),
+        InputSource::BatchRows => "batch rows".to_owned(),
+        InputSource::Rows { table, source } => format!("table {table} {source:?}"),
+    }
+}

@@ -1,0 +1,455 @@
+//! Emission: the value of a node at a position, as loop IR.
+//!
+//! Work is pulled: storing a node asks for its value at the loop's position, which asks its operands, down to loads. A node
+//! with storage is loaded; every other is computed in place, so chains fuse into whoever stores their end. A
+//! value is placed in the outermost loop that knows its position, and computed once there.
+
+use crate::graph::{DType, Dim, Graph, NodeId, Space, TableId, TensorType};
+use crate::loops::{Affine, BufferArg, Combine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, Type};
+use crate::plan::buffers::{Buffers, Storage};
+use recc_abi::{BufferId, Element, InputSource, Place, RowSource, VariableId};
+use std::collections::BTreeMap;
+
+/// A position: the item, and an index for each axis. The first index of a global value may be the item itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct At {
+    /// Which example or row.
+    pub item: Affine,
+    /// Which element.
+    pub index: Vec<Affine>,
+}
+
+/// Where an element lies when the last axis is fastest.
+pub fn linear(dims: &[Dim], index: &[Affine]) -> Affine {
+    let mut out = Affine::default();
+    for (dim, own) in dims.iter().zip(index) {
+        // An entry of a bag is counted from the first entry of the batch, so a bag's axis never scales.
+        let size = dim.fixed().map_or(1, |n| n as i64);
+        out = out.times(size).plus(own);
+    }
+    out
+}
+
+/// One open body.
+#[derive(Default)]
+struct Frame {
+    stmts: Vec<Stmt>,
+    known: BTreeMap<(NodeId, At), Reg>,
+}
+
+/// Writes one kernel.
+pub struct Emitter<'p> {
+    graph: &'p Graph,
+    buffers: &'p mut Buffers,
+    storage: &'p BTreeMap<NodeId, Storage>,
+    frames: Vec<Frame>,
+    /// The depth of the body that defines each register.
+    reg_depth: BTreeMap<Reg, usize>,
+    var_depth: BTreeMap<LoopVar, usize>,
+    item: LoopVar,
+    next: u32,
+    args: Vec<BufferArg>,
+}
+
+impl<'p> Emitter<'p> {
+    pub(crate) fn new(graph: &'p Graph, buffers: &'p mut Buffers, storage: &'p BTreeMap<NodeId, Storage>) -> Self {
+        let item = LoopVar(0);
+        Emitter {
+            graph,
+            buffers,
+            storage,
+            frames: vec![Frame::default()],
+            reg_depth: BTreeMap::new(),
+            var_depth: BTreeMap::from([(item, 1)]),
+            item,
+            next: 1,
+            args: Vec::new(),
+        }
+    }
+
+    /// The finished kernel.
+    pub(crate) fn finish(mut self, name: String) -> Kernel {
+        let body = self.frames.pop().map(|frame| frame.stmts).unwrap_or_default();
+        Kernel { name, buffers: self.args, body }
+    }
+
+    /// The item of the call's loop.
+    pub(crate) fn item(&self) -> Affine {
+        Affine::var(self.item)
+    }
+
+    /// A node's type.
+    pub(crate) fn ty(&self, node: NodeId) -> &TensorType {
+        &self.graph[node].ty
+    }
+
+    /// A node's operands.
+    pub(crate) fn operands(&self, node: NodeId) -> Vec<NodeId> {
+        self.graph.operands(node)
+    }
+
+    /// One operand.
+    pub(crate) fn operand(&self, node: NodeId, slot: usize) -> NodeId {
+        self.graph.operands(node)[slot]
+    }
+
+    /// Whether a table has several members, each with a first row of its own.
+    pub(crate) fn has_bases(&self, table: TableId) -> bool {
+        self.buffers.has_bases(table)
+    }
+
+    /// The loop over the call's items.
+    pub(crate) fn items(&mut self, body: impl FnOnce(&mut Self)) {
+        self.frames.push(Frame::default());
+        body(self);
+        let frame = self.frames.pop().unwrap_or_default();
+        if !frame.stmts.is_empty() {
+            let item = self.item;
+            self.push(Stmt::For { var: item, extent: Extent::Items, vector: false, body: frame.stmts });
+        }
+        self.item = LoopVar(self.next);
+        self.next += 1;
+        self.var_depth.insert(self.item, 1);
+    }
+
+    /// Adds a statement to the innermost open body.
+    pub(crate) fn push(&mut self, stmt: Stmt) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.stmts.push(stmt);
+        }
+    }
+
+    fn fresh_reg(&mut self, depth: usize) -> Reg {
+        let reg = Reg(self.next);
+        self.next += 1;
+        self.reg_depth.insert(reg, depth);
+        reg
+    }
+
+    fn affine_depth(&self, index: &Affine) -> usize {
+        let depth = |term: &Term| match term {
+            Term::Var(var) => self.var_depth.get(var).copied().unwrap_or(0),
+            Term::Reg(reg) => self.reg_depth.get(reg).copied().unwrap_or(0),
+        };
+        index.terms.iter().map(|(term, _)| depth(term)).max().unwrap_or(0)
+    }
+
+    fn at_depth(&self, at: &At) -> usize {
+        at.index.iter().map(|index| self.affine_depth(index)).max().unwrap_or(0).max(self.affine_depth(&at.item))
+    }
+
+    /// Defines a value in the outermost body that knows its operands.
+    pub(crate) fn define(&mut self, ty: Type, instr: Instr) -> Reg {
+        let (regs, vars) = crate::loops::reads(&instr);
+        let regs = regs.iter().map(|reg| self.reg_depth.get(reg).copied().unwrap_or(0)).max().unwrap_or(0);
+        let vars = vars.iter().map(|var| self.var_depth.get(var).copied().unwrap_or(0)).max().unwrap_or(0);
+        let depth = regs.max(vars);
+        let reg = self.fresh_reg(depth);
+        if let Some(frame) = self.frames.get_mut(depth) {
+            frame.stmts.push(Stmt::Let { reg, ty, instr });
+        }
+        reg
+    }
+
+    /// The value of a node at a position.
+    pub(crate) fn value(&mut self, node: NodeId, at: &At) -> Reg {
+        let key = (node, at.clone());
+        if let Some(reg) = self.frames.iter().rev().find_map(|frame| frame.known.get(&key)) {
+            return *reg;
+        }
+        let reg = match self.storage.get(&node) {
+            Some(storage) => {
+                let place = linear(&self.graph[node].ty.dims, &at.index);
+                self.load_storage(*storage, &at.item, place)
+            }
+            None => {
+                let op = self.graph[node].op.clone();
+                op.element(self, node, at)
+            }
+        };
+        let depth = self.reg_depth.get(&reg).copied().unwrap_or(0);
+        if let Some(frame) = self.frames.get_mut(depth) {
+            frame.known.insert(key, reg);
+        }
+        reg
+    }
+
+    /// The value of a node from its operands, whether or not it has storage.
+    fn computed(&mut self, node: NodeId, at: &At) -> Reg {
+        let op = self.graph[node].op.clone();
+        op.element(self, node, at)
+    }
+
+    /// An element of a stored node by its linear place.
+    pub(crate) fn load_linear(&mut self, node: NodeId, item: &Affine, place: Affine) -> Reg {
+        match self.storage.get(&node) {
+            Some(storage) => self.load_storage(*storage, item, place),
+            None => self.unstored(node),
+        }
+    }
+
+    fn load_storage(&mut self, storage: Storage, item: &Affine, place: Affine) -> Reg {
+        let index = storage.index(item, &place);
+        self.load(storage.buffer, index)
+    }
+
+    /// A node that only storage can give; reaching this is a bug of the planner.
+    pub(crate) fn unstored(&mut self, node: NodeId) -> Reg {
+        unreachable!("{node} `{}` of {} has no storage", self.graph[node].op.name(), self.graph[node].origin)
+    }
+
+    /// A load from a plan's buffer.
+    pub(crate) fn load(&mut self, buffer: BufferId, index: Affine) -> Reg {
+        let ty = match self.buffers.buffer(buffer).element {
+            Element::F32 => Type::F32,
+            Element::F64 => Type::F64,
+            Element::I32 => Type::I32,
+        };
+        let buffer = self.arg(buffer, &index);
+        self.define(ty, Instr::Load { buffer, index })
+    }
+
+    /// The kernel's argument for a buffer accessed at an index.
+    pub(crate) fn arg(&mut self, id: BufferId, index: &Affine) -> usize {
+        self.arg_by_stride(id, index.stride(self.item))
+    }
+
+    pub(crate) fn arg_by_stride(&mut self, id: BufferId, item_stride: i64) -> usize {
+        let buffer = self.buffers.buffer(id);
+        let moves = item_stride != 0 && !matches!(buffer.place, Place::Tile { .. });
+        if let Some(known) = self.args.iter().position(|arg| arg.id == id && arg.item_stride == item_stride) {
+            return known;
+        }
+        let ty = match buffer.element {
+            Element::F32 => Type::F32,
+            Element::F64 => Type::F64,
+            Element::I32 => Type::I32,
+        };
+        let len = match buffer.place {
+            Place::Global | Place::Lane if item_stride == 0 => Some(buffer.len),
+            Place::Tile { .. } | Place::Batch if item_stride != 0 => Some(buffer.len),
+            _ => None,
+        };
+        self.args.push(BufferArg { id, name: buffer.name.clone(), ty, item_stride, moves, len });
+        self.args.len() - 1
+    }
+
+    /// An element of an input with a value per example.
+    pub(crate) fn load_input(&mut self, source: InputSource, node: NodeId, at: &At) -> Reg {
+        let ty = self.graph[node].ty.clone();
+        let element = if ty.dtype == DType::I32 { Element::I32 } else { Element::F32 };
+        let place = linear(&ty.dims, &at.index);
+        let (kind, len) = match &source {
+            InputSource::BagIds { column } => (Place::Bag(*column), 1),
+            _ => (Place::Batch, ty.len().unwrap_or(1)),
+        };
+        let buffer = self.buffers.input(source, kind, element, len);
+        let index = if matches!(kind, Place::Bag(_)) { place } else { at.item.times(len as i64).plus(&place) };
+        self.load(buffer, index)
+    }
+
+    /// An element of an input that exists once.
+    pub(crate) fn load_global(&mut self, source: InputSource, len: u64, node: NodeId, at: &At, shift: i64) -> Reg {
+        let place = linear(&self.graph[node].ty.dims, &at.index).plus(&Affine::constant(shift));
+        let buffer = self.buffers.input(source, Place::Global, Element::F32, len);
+        self.load(buffer, place)
+    }
+
+    /// An element of an input that exists once, by its place.
+    pub(crate) fn load_at(&mut self, source: InputSource, len: u64, ty: Type, place: Affine) -> Reg {
+        let element = if ty == Type::I32 { Element::I32 } else { Element::F32 };
+        let buffer = self.buffers.input(source, Place::Global, element, len);
+        self.load(buffer, place)
+    }
+
+    /// The row number of an example.
+    pub(crate) fn load_row_number(&mut self, item: Affine) -> Reg {
+        let buffer = self.buffers.input(InputSource::RowNumber, Place::Batch, Element::I32, 1);
+        self.load(buffer, item)
+    }
+
+    /// A part of a table's row grouping.
+    pub(crate) fn load_row_part(&mut self, source: InputSource, place: Affine) -> Reg {
+        let table = match &source {
+            InputSource::Rows { table, .. } => *table,
+            other => unreachable!("{other:?} is no part of a row grouping"),
+        };
+        let name_place = match &source {
+            InputSource::Rows { source: RowSource::Rows | RowSource::Begin { .. }, .. } => Place::Rows(table),
+            _ => Place::Global,
+        };
+        let buffer = self.buffers.input(source, name_place, Element::I32, if name_place == Place::Global { 0 } else { 1 });
+        self.load(buffer, place)
+    }
+
+    /// First and last entry of an example's bag.
+    pub(crate) fn bag_bounds(&mut self, column: u32, item: &Affine) -> (Reg, Reg) {
+        let buffer = self.buffers.input(InputSource::BagBegin { column }, Place::Batch, Element::I32, 1);
+        let begin = self.load(buffer, item.clone());
+        let end = self.load(buffer, item.plus(&Affine::constant(1)));
+        (begin, end)
+    }
+
+    /// An element of a dense variable.
+    pub(crate) fn load_variable(&mut self, id: VariableId, node: NodeId, at: &At) -> Reg {
+        let place = linear(&self.graph[node].ty.dims, &at.index);
+        let buffer = self.buffers.variable(id);
+        self.load(buffer, place)
+    }
+
+    /// An element of a table's variable.
+    pub(crate) fn load_rows(&mut self, id: VariableId, place: Affine) -> Reg {
+        let buffer = self.buffers.variable(id);
+        self.load(buffer, place)
+    }
+
+    /// Reduces over axes at a position.
+    pub(crate) fn reduce(&mut self, combine: Combine, ty: Type, dims: &[Dim], at: &At, body: impl FnOnce(&mut Self, &[Affine]) -> Reg) -> Reg {
+        let mut extents = Vec::new();
+        for dim in dims {
+            extents.push(match dim {
+                Dim::Fixed(n) => Extent::Fixed(*n),
+                Dim::Bag(column) => {
+                    let (begin, end) = self.bag_bounds(*column, &at.item);
+                    Extent::Between(begin, end)
+                }
+            });
+        }
+        self.reduce_over(combine, ty, &extents, at, body)
+    }
+
+    /// Reduces over loops, in the body that knows the position.
+    pub(crate) fn reduce_over(&mut self, combine: Combine, ty: Type, extents: &[Extent], at: &At, body: impl FnOnce(&mut Self, &[Affine]) -> Reg) -> Reg {
+        let bound = |extent: &Extent| match extent {
+            Extent::Between(begin, end) => self.reg_depth.get(begin).copied().unwrap_or(0).max(self.reg_depth.get(end).copied().unwrap_or(0)),
+            Extent::Items | Extent::Fixed(_) => 0,
+        };
+        let depth = extents.iter().map(bound).max().unwrap_or(0).max(self.at_depth(at));
+        let deeper = self.frames.split_off(depth + 1);
+        let reg = self.fresh_reg(depth);
+        self.push(Stmt::Accumulator { reg, ty, combine });
+        self.nest(extents, |cx, index| {
+            let value = body(cx, index);
+            cx.push(Stmt::Accumulate { reg, combine, value });
+        });
+        self.frames.extend(deeper);
+        reg
+    }
+
+    /// Loops one in another.
+    pub(crate) fn nest(&mut self, extents: &[Extent], body: impl FnOnce(&mut Self, &[Affine])) {
+        let mut index = Vec::new();
+        let mut vars = Vec::new();
+        for _ in extents {
+            let var = LoopVar(self.next);
+            self.next += 1;
+            self.frames.push(Frame::default());
+            self.var_depth.insert(var, self.frames.len() - 1);
+            index.push(Affine::var(var));
+            vars.push(var);
+        }
+        body(self, &index);
+        for (var, extent) in vars.into_iter().zip(extents).rev() {
+            let frame = self.frames.pop().unwrap_or_default();
+            self.push(Stmt::For { var, extent: extent.clone(), vector: false, body: frame.stmts });
+        }
+    }
+
+    /// Writes a node's value over its whole shape; views and joins are followed to their parts, which are written in place.
+    pub(crate) fn store_node(&mut self, node: NodeId, target: Storage, item: &Affine) {
+        let dims = self.graph[node].ty.dims.clone();
+        self.store_part(node, item, &|index| linear(&dims, index), target, true);
+    }
+
+    fn store_part(&mut self, node: NodeId, item: &Affine, place: &dyn Fn(&[Affine]) -> Affine, target: Storage, root: bool) {
+        use crate::ops::Op;
+        let dims = self.graph[node].ty.dims.clone();
+        let follow = root || !self.storage.contains_key(&node);
+        match &self.graph[node].op {
+            Op::Concat(concat) if follow => {
+                let axis = concat.axis;
+                let mut start = 0;
+                for part in self.operands(node) {
+                    let len = self.graph[part].ty.dims[axis].fixed().unwrap_or(0) as i64;
+                    let shifted = move |index: &[Affine]| {
+                        let mut index = index.to_vec();
+                        index[axis] = index[axis].plus(&Affine::constant(start));
+                        place(&index)
+                    };
+                    self.store_part(part, item, &shifted, target, false);
+                    start += len;
+                }
+            }
+            // A shape split or joined: one dimension of the result is contiguous, so its places follow the source's order.
+            Op::Reshape(_) if follow && dims.len() == 1 => {
+                let operand = self.operand(node, 0);
+                let source = self.graph[operand].ty.dims.clone();
+                let flat = move |index: &[Affine]| place(&[linear(&source, index)]);
+                self.store_part(operand, item, &flat, target, false);
+            }
+            _ => {
+                let extents: Vec<Extent> = dims.iter().map(|dim| Extent::Fixed(dim.fixed().unwrap_or(0))).collect();
+                self.nest(&extents, |cx, index| {
+                    let at = At { item: item.clone(), index: index.to_vec() };
+                    let value = if root { cx.computed(node, &at) } else { cx.value(node, &at) };
+                    let index = target.index(item, &place(index));
+                    cx.store(target.buffer, index, value, false);
+                });
+            }
+        }
+    }
+
+    /// A store to a plan's buffer.
+    pub(crate) fn store(&mut self, buffer: BufferId, index: Affine, value: Reg, accumulate: bool) {
+        let buffer = self.arg(buffer, &index);
+        self.push(Stmt::Store { buffer, index, value, accumulate });
+    }
+
+    /// Sums a node over the items into a lane's accumulator.
+    pub(crate) fn accumulate(&mut self, node: NodeId, target: BufferId, position: impl Fn(&[Affine]) -> At, dims: &[Dim]) {
+        let extents: Vec<Extent> = dims.iter().map(|dim| Extent::Fixed(dim.fixed().unwrap_or(0))).collect();
+        self.nest(&extents, |cx, index| {
+            let value = cx.value(node, &position(index));
+            cx.store(target, linear(dims, index), value, true);
+        });
+    }
+
+    /// Sums a single number over the items in a register, which is added to the lane's accumulator behind the loop.
+    pub(crate) fn begin_total(&mut self, ty: Type) -> Reg {
+        let reg = self.fresh_reg(0);
+        if let Some(frame) = self.frames.first_mut() {
+            frame.stmts.push(Stmt::Accumulator { reg, ty, combine: Combine::Add });
+        }
+        reg
+    }
+
+    /// The buffer of a variable.
+    pub(crate) fn variable_buffer(&mut self, id: VariableId) -> BufferId {
+        self.buffers.variable(id)
+    }
+
+    /// Writes an effect's new value to its variable.
+    pub(crate) fn write_variable(&mut self, effect: NodeId, at: &At, value: Reg) {
+        use crate::ops::Op;
+        let dims = self.graph[effect].ty.dims.clone();
+        let place = linear(&dims, &at.index);
+        match self.graph[effect].op.clone() {
+            Op::Assign(op) => {
+                let buffer = self.buffers.variable(op.variable);
+                self.store(buffer, place, value, false);
+            }
+            Op::RowWrite(op) => {
+                let rows = InputSource::Rows { table: op.table.0, source: RowSource::Rows };
+                let row = self.load_row_part(rows, at.item.clone());
+                let width = dims.first().and_then(|dim| dim.fixed()).unwrap_or(1) as i64;
+                let buffer = self.buffers.variable(op.variable);
+                self.store(buffer, Affine::reg(row).times(width).plus(&place), value, false);
+            }
+            other => unreachable!("`{}` is no effect", other.name()),
+        }
+    }
+
+    pub(crate) fn space_of(&self, node: NodeId) -> Space {
+        self.graph[node].ty.space
+    }
+}

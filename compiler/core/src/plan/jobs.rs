@@ -1,0 +1,483 @@
+//! Jobs: the kernels of each stage, by what they iterate over.
+
+use super::buffers::{Buffers, Storage};
+use super::emit::{At, Emitter};
+use super::stages::{Stages, effect_groups, is_barrier};
+use super::storage::{self, Needs};
+use super::{LANES, PlanSpec, Planned, TILE};
+use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
+use crate::loops::{Affine, Combine, Extent, Kernel, MatMul, Matrix, Size, Stmt, Type, merge_loops, vectorise};
+use crate::ops::Op;
+use recc_abi::{BufferId, Element, ItemSpace, Job, Launch, Output, Place, Plan};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Elements that one call of a kernel over global values works on.
+const CHUNK: u64 = 16_384;
+
+pub(crate) struct Planner<'p> {
+    program: &'p Program,
+    spec: &'p PlanSpec,
+    stages: Stages,
+    weights: BTreeSet<NodeId>,
+    buffers: Buffers,
+    kernels: Vec<Kernel>,
+    /// Lane accumulators of sums over items.
+    lanes: BTreeMap<NodeId, BufferId>,
+    /// Where each node lies in the stage being written.
+    storage: BTreeMap<NodeId, Storage>,
+    tile_bytes: u64,
+}
+
+/// One thing an examples' or rows' kernel writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// Stores a node.
+    Store(NodeId),
+    /// Adds a node's operand to lane sums.
+    Sum(NodeId),
+}
+
+impl Work {
+    fn node(self) -> NodeId {
+        match self {
+            Work::Store(node) | Work::Sum(node) => node,
+        }
+    }
+}
+
+impl<'p> Planner<'p> {
+    pub(crate) fn new(program: &'p Program, spec: &'p PlanSpec) -> Self {
+        let weights = storage::computed_weights(program);
+        let stages = Stages::of(program, &weights);
+        let buffers = Buffers::new(spec.members.clone(), spec.variables.clone());
+        Planner {
+            program,
+            spec,
+            stages,
+            weights,
+            buffers,
+            kernels: Vec::new(),
+            lanes: BTreeMap::new(),
+            storage: BTreeMap::new(),
+            tile_bytes: 0,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Planned {
+        let live = self.program.live();
+        let count = live.iter().map(|&node| self.stages.ready(self.program, node, &self.weights)).max().unwrap_or(0) + 1;
+        let needs = storage::find(self.program, &self.stages, count);
+        self.place_kept(&needs);
+        self.place_sums(&live);
+        let groups = effect_groups(self.program);
+        let mut launches = Vec::new();
+        let mut first_update = None;
+        for stage in 0..count {
+            let mut jobs = Vec::new();
+            jobs.extend(self.examples_job(stage, &needs));
+            jobs.extend(self.combine_jobs(stage, &live));
+            jobs.extend(self.global_jobs(stage, &live));
+            jobs.extend(self.row_jobs(stage, &needs, &groups));
+            let updates: Vec<&Vec<NodeId>> = groups.iter().filter(|group| self.is_global_group(group) && self.group_stage(group) == stage).collect();
+            let updating = groups.iter().any(|group| self.group_stage(group) == stage);
+            for group in updates {
+                jobs.push(self.update_job(group));
+            }
+            if updating && first_update.is_none() {
+                first_update = Some(launches.len() as u32);
+            }
+            if !jobs.is_empty() {
+                launches.push(Launch { jobs });
+            }
+        }
+        let outputs = self.program.results.iter().map(|result| Output { name: result.name.clone(), buffer: self.storage[&result.node].buffer });
+        let plan = Plan {
+            outputs: outputs.collect(),
+            buffers: self.buffers.all,
+            inputs: self.buffers.inputs,
+            first_update: first_update.unwrap_or(launches.len() as u32),
+            launches,
+            tile: TILE,
+            lanes: LANES,
+            tile_bytes: self.tile_bytes,
+        };
+        Planned { plan, kernels: self.kernels }
+    }
+
+    fn group_stage(&self, group: &[NodeId]) -> usize {
+        group.iter().map(|&effect| self.stages.at(effect)).max().unwrap_or(0)
+    }
+
+    fn is_global_group(&self, group: &[NodeId]) -> bool {
+        group.iter().all(|&effect| self.program.graph[effect].ty.space == Space::Global)
+    }
+
+    fn len(&self, node: NodeId) -> u64 {
+        self.program.graph[node].ty.len().unwrap_or(1)
+    }
+
+    fn buffer_name(&self, node: NodeId) -> String {
+        format!("{node} {}", self.program.graph[node].origin)
+    }
+
+    fn element(&self, node: NodeId) -> Element {
+        if self.program.graph[node].ty.dtype == DType::F64 { Element::F64 } else { Element::F32 }
+    }
+
+    fn place_kept(&mut self, needs: &Needs) {
+        for &node in needs.kept.keys() {
+            let place = match self.program.graph[node].ty.space {
+                Space::Row(table) => Place::Rows(table.0),
+                Space::Example | Space::Global => Place::Batch,
+            };
+            let len = self.len(node);
+            let buffer = self.buffers.add(self.buffer_name(node), place, self.element(node), len);
+            self.storage.insert(node, Storage { buffer, item_stride: len as i64 });
+        }
+    }
+
+    /// Sums over items, computed weights and global results have a buffer of their own.
+    fn place_sums(&mut self, live: &BTreeSet<NodeId>) {
+        for &node in live {
+            let result = self.program.graph[node].ty.space == Space::Global && self.program.results.iter().any(|result| result.node == node);
+            let barrier = is_barrier(&self.program.graph[node].op);
+            if barrier {
+                let lane = self.buffers.add(format!("lanes of {}", self.buffer_name(node)), Place::Lane, self.element(node), self.len(node));
+                self.lanes.insert(node, lane);
+            }
+            if barrier || result || self.weights.contains(&node) {
+                let buffer = self.buffers.add(self.buffer_name(node), Place::Global, self.element(node), self.len(node));
+                self.storage.insert(node, Storage { buffer, item_stride: 0 });
+            }
+        }
+    }
+
+    fn kernel(&mut self, mut kernel: Kernel) -> u32 {
+        merge_loops(&mut kernel);
+        vectorise(&mut kernel);
+        let same = self.kernels.iter().filter(|known| known.name == kernel.name || known.name.starts_with(&format!("{}_", kernel.name))).count();
+        if same > 0 {
+            kernel.name = format!("{}_{same}", kernel.name);
+        }
+        self.kernels.push(kernel);
+        self.kernels.len() as u32 - 1
+    }
+
+    fn kernel_name(&self, node: NodeId, what: &str) -> String {
+        let origin: String = self.program.graph[node].origin.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let origin = origin.trim_matches('_').replace("__", "_");
+        let what = if what.is_empty() { String::new() } else { format!("_{what}") };
+        format!("recc_{}_{origin}{what}", self.spec.name)
+    }
+
+    /// Sums whose operands are repeated over a space, in one stage.
+    fn sums(&self, stage: usize, space: Space) -> Vec<NodeId> {
+        let graph = &self.program.graph;
+        let wanted = |node: &NodeId| is_barrier(&graph[*node].op) && self.stages.at(*node) == stage && graph[graph.operands(*node)[0]].ty.space == space;
+        self.lanes.keys().copied().filter(wanted).collect()
+    }
+
+    fn examples_job(&mut self, stage: usize, needs: &Needs) -> Option<Job> {
+        let mut work: Vec<Work> = self.sums(stage, Space::Example).into_iter().map(Work::Sum).collect();
+        let scratch = needs.scratch.get(stage).cloned().unwrap_or_default();
+        work.extend(scratch.iter().map(|&node| Work::Store(node)));
+        let kept = needs.kept.iter().filter(|(node, own)| **own == stage && self.program.graph[**node].ty.space == Space::Example);
+        work.extend(kept.map(|(&node, _)| Work::Store(node)));
+        if work.is_empty() {
+            return None;
+        }
+        work.sort_by_key(|work| work.node());
+        let scratch_end = self.place_scratch(&scratch, &work);
+        self.tile_bytes = self.tile_bytes.max(scratch_end);
+        let accumulators = work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
+        let kernels = self.examples_kernels(&work);
+        for node in scratch {
+            self.storage.remove(&node);
+        }
+        Some(Job { space: ItemSpace::Examples, kernels, accumulators })
+    }
+
+    /// Offsets in the tile's scratch: a value's place is free again after its last reader.
+    fn place_scratch(&mut self, scratch: &[NodeId], work: &[Work]) -> u64 {
+        let stored: BTreeSet<NodeId> = scratch.iter().chain(self.storage.keys()).copied().collect();
+        let mut taken: Vec<(u64, u64, usize)> = Vec::new();
+        let mut end = 0;
+        for &node in scratch {
+            let born = work.iter().position(|work| *work == Work::Store(node)).unwrap_or(0);
+            let dies = self.last_use(node, work, &stored);
+            let bytes = (self.len(node) * 4 * TILE).next_multiple_of(64);
+            taken.retain(|(_, _, dies)| *dies >= born);
+            taken.sort();
+            let mut offset = 0;
+            for &(start, len, _) in &taken {
+                if offset + bytes <= start {
+                    break;
+                }
+                offset = offset.max(start + len);
+            }
+            taken.push((offset, bytes, dies));
+            end = end.max(offset + bytes);
+            let len = self.len(node);
+            let buffer = self.buffers.add(self.buffer_name(node), Place::Tile { offset }, Element::F32, len);
+            self.storage.insert(node, Storage { buffer, item_stride: len as i64 });
+        }
+        end
+    }
+
+    /// The last piece of work that reads a stored node, directly or through nodes computed in place.
+    fn last_use(&self, node: NodeId, work: &[Work], stored: &BTreeSet<NodeId>) -> usize {
+        let reads = |work: &Work| {
+            let mut stack = self.program.graph.operands(work.node());
+            let mut seen = BTreeSet::new();
+            while let Some(next) = stack.pop() {
+                if next == node {
+                    return true;
+                }
+                if next > node && seen.insert(next) && !stored.contains(&next) {
+                    stack.extend(self.program.graph.operands(next));
+                }
+            }
+            false
+        };
+        work.iter().rposition(reads).unwrap_or(0)
+    }
+
+    fn examples_kernels(&mut self, work: &[Work]) -> Vec<u32> {
+        let program = self.program;
+        let graph = &program.graph;
+        let is_product = |work: &Work| match work {
+            Work::Store(node) => matches!(graph[*node].op, Op::MatMul(_)),
+            Work::Sum(node) => matches!(graph[*node].op, Op::Contract(_)),
+        };
+        let mut kernels = Vec::new();
+        let mut rest = work;
+        while let Some(first) = rest.first() {
+            let products = rest.iter().take_while(|work| is_product(work)).count();
+            let loops = rest[products..].iter().take_while(|work| !is_product(work)).count();
+            let (now, later) = rest.split_at(products + loops);
+            rest = later;
+            let (now_products, now_loops) = now.split_at(products);
+            let name = self.kernel_name(first.node(), "");
+            let lanes = &self.lanes;
+            let mut cx = Emitter::new(graph, &mut self.buffers, &self.storage);
+            for work in now_products {
+                let stmt = product(&mut cx, program, *work, lanes, &self.storage);
+                cx.push(stmt);
+            }
+            item_loop(&mut cx, program, now_loops, lanes, &self.storage);
+            let kernel = cx.finish(name);
+            kernels.push(self.kernel(kernel));
+        }
+        kernels
+    }
+
+    /// Adds the lanes of each sum up, in their order.
+    fn combine_jobs(&mut self, stage: usize, live: &BTreeSet<NodeId>) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for &node in live {
+            if !is_barrier(&self.program.graph[node].op) || self.stages.at(node) + 1 != stage {
+                continue;
+            }
+            let (lane, target) = (self.lanes[&node], self.storage[&node].buffer);
+            let len = self.len(node);
+            let ty = if self.element(node) == Element::F64 { Type::F64 } else { Type::F32 };
+            let name = self.kernel_name(node, "lanes");
+            let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
+            cx.items(|cx| {
+                let item = cx.item();
+                let at = At { item: item.clone(), index: Vec::new() };
+                let sum = cx.reduce_over(Combine::Add, ty, &[Extent::Fixed(LANES)], &at, |cx, lane_index| {
+                    let index = lane_index[0].times(len as i64).plus(&item);
+                    cx.load(lane, index)
+                });
+                cx.store(target, item.clone(), sum, false);
+            });
+            let kernel = cx.finish(name);
+            let kernel = self.kernel(kernel);
+            jobs.push(Job { space: ItemSpace::Fixed { items: len, tile: CHUNK }, kernels: vec![kernel], accumulators: Vec::new() });
+        }
+        jobs
+    }
+
+    /// Sums of global values, computed weights and global results.
+    fn global_jobs(&mut self, stage: usize, live: &BTreeSet<NodeId>) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for node in self.sums(stage, Space::Global) {
+            let operand = self.program.graph.operands(node)[0];
+            let items = self.program.graph[operand].ty.dims[0].fixed().unwrap_or(1);
+            let name = self.kernel_name(node, "sum");
+            let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
+            item_loop(&mut cx, self.program, &[Work::Sum(node)], &self.lanes, &self.storage);
+            let kernel = cx.finish(name);
+            let kernel = self.kernel(kernel);
+            jobs.push(Job { space: ItemSpace::Fixed { items, tile: 64 }, kernels: vec![kernel], accumulators: vec![self.lanes[&node]] });
+        }
+        for &node in live {
+            let stored = self.storage.get(&node).copied();
+            let global = self.program.graph[node].ty.space == Space::Global && !is_barrier(&self.program.graph[node].op);
+            let Some(target) = stored.filter(|_| global && self.stages.at(node) == stage) else { continue };
+            let name = self.kernel_name(node, "value");
+            let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
+            cx.items(|cx| cx.store_node(node, target, &Affine::default()));
+            let kernel = cx.finish(name);
+            let kernel = self.kernel(kernel);
+            jobs.push(Job { space: ItemSpace::Fixed { items: 1, tile: 1 }, kernels: vec![kernel], accumulators: Vec::new() });
+        }
+        jobs
+    }
+
+    fn row_jobs(&mut self, stage: usize, needs: &Needs, groups: &[Vec<NodeId>]) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for table in 0..self.spec.members.len() as u32 {
+            let space = Space::Row(TableId(table));
+            let mut work: Vec<Work> = self.sums(stage, space).into_iter().map(Work::Sum).collect();
+            let kept = needs.kept.iter().filter(|(node, own)| **own == stage && self.program.graph[**node].ty.space == space);
+            work.extend(kept.map(|(&node, _)| Work::Store(node)));
+            work.sort_by_key(|work| work.node());
+            let accumulators: Vec<BufferId> = work.iter().filter(|work| matches!(work, Work::Sum(_))).map(|work| self.lanes[&work.node()]).collect();
+            let mut kernels = Vec::new();
+            if let Some(first) = work.first() {
+                let name = self.kernel_name(first.node(), "");
+                let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
+                item_loop(&mut cx, self.program, &work, &self.lanes, &self.storage);
+                let kernel = cx.finish(name);
+                kernels.push(self.kernel(kernel));
+            }
+            for group in groups {
+                let own = group.iter().any(|&effect| self.program.graph[effect].ty.space == space);
+                if own && self.group_stage(group) == stage {
+                    kernels.push(self.update_kernel(group));
+                }
+            }
+            if !kernels.is_empty() {
+                jobs.push(Job { space: ItemSpace::Rows(table), kernels, accumulators });
+            }
+        }
+        jobs
+    }
+
+    fn update_job(&mut self, group: &[NodeId]) -> Job {
+        let dims = &self.program.graph[group[0]].ty.dims;
+        let items = if dims.len() >= 2 { dims[0].fixed().unwrap_or(1) } else { 1 };
+        let width = (self.len(group[0]) / items.max(1)).max(1);
+        let kernel = self.update_kernel(group);
+        Job { space: ItemSpace::Fixed { items, tile: (CHUNK / width).max(1) }, kernels: vec![kernel], accumulators: Vec::new() }
+    }
+
+    /// Writes a group of variables: every new value is computed before any is stored.
+    fn update_kernel(&mut self, group: &[NodeId]) -> u32 {
+        let graph = &self.program.graph;
+        let name = self.kernel_name(group[0], "");
+        let mut cx = Emitter::new(graph, &mut self.buffers, &self.storage);
+        cx.items(|cx| {
+            let item = cx.item();
+            let dims = |node: NodeId| -> Vec<Dim> { graph[node].ty.dims.clone() };
+            let global = graph[group[0]].ty.space == Space::Global;
+            let by_item = global && dims(group[0]).len() >= 2;
+            let at = |index: &[Affine]| {
+                let index = if by_item { std::iter::once(item.clone()).chain(index.iter().cloned()).collect() } else { index.to_vec() };
+                At { item: item.clone(), index }
+            };
+            let inner = |node: NodeId| -> Vec<Dim> { dims(node).into_iter().skip(usize::from(by_item)).collect() };
+            // One number a row: computed first, stored last.
+            let (numbers, wide): (Vec<NodeId>, Vec<NodeId>) = group.iter().partition(|&&effect| inner(effect).is_empty());
+            let values: Vec<_> = numbers.iter().map(|&effect| cx.value(effect, &at(&[]))).collect();
+            if let Some(&first) = wide.first() {
+                let extents: Vec<Extent> = inner(first).iter().map(|dim| Extent::Fixed(dim.fixed().unwrap_or(0))).collect();
+                cx.nest(&extents, |cx, index| {
+                    let values: Vec<_> = wide.iter().map(|&effect| cx.value(effect, &at(index))).collect();
+                    for (&effect, value) in wide.iter().zip(values) {
+                        cx.write_variable(effect, &at(index), value);
+                    }
+                });
+            }
+            for (&effect, value) in numbers.iter().zip(values) {
+                cx.write_variable(effect, &at(&[]), value);
+            }
+        });
+        let kernel = cx.finish(name);
+        self.kernel(kernel)
+    }
+}
+
+/// All work that is not a matrix product, in one loop over the items.
+fn item_loop(cx: &mut Emitter<'_>, program: &Program, work: &[Work], lanes: &BTreeMap<NodeId, BufferId>, storage: &BTreeMap<NodeId, Storage>) {
+    let graph = &program.graph;
+    let mut totals = Vec::new();
+    for piece in work {
+        if let Work::Sum(node) = piece
+            && graph[*node].ty.len() == Some(1)
+        {
+            let ty = if graph[*node].ty.dtype == DType::F64 { Type::F64 } else { Type::F32 };
+            totals.push((*node, cx.begin_total(ty)));
+        }
+    }
+    cx.items(|cx| {
+        let item = cx.item();
+        for piece in work {
+            match *piece {
+                Work::Store(node) => {
+                    let target = storage[&node];
+                    cx.store_node(node, target, &item);
+                }
+                Work::Sum(node) => {
+                    let operand = graph.operands(node)[0];
+                    let dims = graph[node].ty.dims.clone();
+                    let by_item = cx.space_of(operand) == Space::Global;
+                    let position = |index: &[Affine]| {
+                        let index = if by_item { std::iter::once(item.clone()).chain(index.iter().cloned()).collect() } else { index.to_vec() };
+                        At { item: item.clone(), index }
+                    };
+                    match totals.iter().find(|(own, _)| *own == node) {
+                        Some((_, total)) => {
+                            let zeros = vec![Affine::default(); dims.len()];
+                            let value = cx.value(operand, &position(&zeros));
+                            cx.push(Stmt::Accumulate { reg: *total, combine: Combine::Add, value });
+                        }
+                        None => cx.accumulate(operand, lanes[&node], position, &dims),
+                    }
+                }
+            }
+        }
+    });
+    for (node, total) in totals {
+        cx.store(lanes[&node], Affine::default(), total, true);
+    }
+}
+
+/// A matrix product as a statement.
+fn product(cx: &mut Emitter<'_>, program: &Program, work: Work, lanes: &BTreeMap<NodeId, BufferId>, storage: &BTreeMap<NodeId, Storage>) -> Stmt {
+    let graph = &program.graph;
+    let node = work.node();
+    let operands = graph.operands(node);
+    let (left, right) = (operands[0], operands[1]);
+    let last = |node: NodeId| graph[node].ty.dims.last().and_then(|dim| dim.fixed()).unwrap_or(1) as i64;
+    let leading = |node: NodeId| graph[node].ty.len().unwrap_or(1) as i64 / last(node).max(1);
+    let mut matrix = |buffer: BufferId, item_stride: i64, row: i64, column: i64| Matrix { buffer: cx.arg_by_stride(buffer, item_stride), offset: 0, row, column };
+    let of_items = |node: NodeId| {
+        let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its product", graph[node].origin));
+        (place.buffer, place.item_stride)
+    };
+    if let Work::Sum(_) = work {
+        let (m, n) = (last(left), last(right));
+        let (a, a_stride) = of_items(left);
+        let (b, b_stride) = of_items(right);
+        let a = matrix(a, a_stride, 1, m);
+        let b = matrix(b, b_stride, n, 1);
+        let dst = matrix(lanes[&node], 0, n, 1);
+        return Stmt::MatMul(MatMul { m: Size::Fixed(m), n: Size::Fixed(n), k: Size::Items(leading(left)), dst, a, b, accumulate: true });
+    }
+    let transposed = matches!(&graph[node].op, Op::MatMul(op) if op.transposed);
+    let (k, n) = (last(left), last(node));
+    let (a, a_stride) = of_items(left);
+    let (dst, dst_stride) = of_items(node);
+    let a = matrix(a, a_stride, k, 1);
+    let dst = matrix(dst, dst_stride, n, 1);
+    let weight = match &graph[right].op {
+        Op::Variable(op) => cx.variable_buffer(op.id),
+        _ => of_items(right).0,
+    };
+    let (row, column) = if transposed { (1, k) } else { (n, 1) };
+    let b = Matrix { buffer: cx.arg_by_stride(weight, 0), offset: 0, row, column };
+    Stmt::MatMul(MatMul { m: Size::Items(leading(left)), n: Size::Fixed(n), k: Size::Fixed(k), dst, a, b, accumulate: false })
+}

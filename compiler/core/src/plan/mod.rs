@@ -1,0 +1,67 @@
+//! From a graph to kernels and their order.
+//!
+//! [`stages`] divides the work where every item must be seen; [`storage`] decides what is kept, and where; [`emit`] writes the
+//! loops. Depth first: within a stage a tile of examples runs through every kernel before the next tile begins.
+
+mod buffers;
+pub mod emit;
+mod jobs;
+mod stages;
+mod storage;
+
+use crate::graph::Program;
+use crate::loops::Kernel;
+use recc_abi::Plan;
+
+/// Examples per tile: activations of a few hundred floats stay in a core's second-level cache.
+const TILE: u64 = 128;
+/// Independent sums a batch is divided into; threads share them out.
+const LANES: u64 = 8;
+
+/// What the plan needs to know beside the graph.
+#[derive(Clone, Debug, Default)]
+pub struct PlanSpec {
+    /// `step` or `score`: the first part of kernels' names.
+    pub name: String,
+    /// Members of each table.
+    pub members: Vec<usize>,
+    /// Paths of the variables, by id.
+    pub variables: Vec<String>,
+}
+
+/// A plan and its kernels, which the plan counts from 0.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// The kernels.
+    pub kernels: Vec<Kernel>,
+}
+
+/// Plans a verified graph.
+pub fn plan(program: &Program, spec: &PlanSpec) -> Planned {
+    jobs::Planner::new(program, spec).run()
+}
+
+impl std::fmt::Display for Planned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plan = &self.plan;
+        writeln!(f, "tile {} examples, {} lanes, {} bytes of scratch a thread, updates from launch {}", plan.tile, plan.lanes, plan.tile_bytes, plan.first_update)?;
+        for (id, buffer) in plan.buffers.iter().enumerate() {
+            writeln!(f, "buffer {id}: {:?} {:?} x{} `{}`", buffer.place, buffer.element, buffer.len, buffer.name)?;
+        }
+        for (id, launch) in plan.launches.iter().enumerate() {
+            writeln!(f, "launch {id}")?;
+            for job in &launch.jobs {
+                writeln!(f, "  over {:?}, sums into {:?}", job.space, job.accumulators.iter().map(|buffer| buffer.0).collect::<Vec<_>>())?;
+                for kernel in &job.kernels {
+                    writeln!(f, "    {}", self.kernels.get(*kernel as usize).map_or("?", |kernel| kernel.name.as_str()))?;
+                }
+            }
+        }
+        for output in &plan.outputs {
+            writeln!(f, "output {} = buffer {}", output.name, output.buffer.0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Stages: which work must wait for the end of which.
+//!
+//! A tile of examples goes through as much of the graph as it can. What needs every item (a sum over the batch, a weight gradient, rows
+//! grouped for an update) ends a stage. Sums are known two stages after their operand: one sums per lane, the next adds the lanes up.
+
+use crate::graph::{NodeId, Program, Space};
+use crate::ops::Op;
+use recc_abi::VariableId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The stage of every node that is needed.
+#[derive(Debug)]
+pub struct Stages {
+    /// When a node can first be computed; of a sum over items, when its lanes sum.
+    stage: BTreeMap<NodeId, usize>,
+}
+
+/// Whether a node is known only when all items have been seen.
+pub fn is_barrier(op: &Op) -> bool {
+    matches!(op, Op::BatchSum(_) | Op::Contract(_))
+}
+
+impl Stages {
+    /// Stages of all needed nodes. `weights` are computed global values that matrix products read, which are stored first.
+    pub(crate) fn of(program: &Program, weights: &BTreeSet<NodeId>) -> Stages {
+        let graph = &program.graph;
+        let mut stages = Stages { stage: BTreeMap::new() };
+        for node in program.live() {
+            let own = graph[node].ty.space;
+            let wait = |operand: NodeId| {
+                let ready = stages.ready(program, operand, weights);
+                // Rows are grouped when every example is through.
+                let crosses = own != graph[operand].ty.space && matches!(own, Space::Row(_)) && graph[operand].ty.space == Space::Example;
+                ready + usize::from(crosses)
+            };
+            let stage = graph.operands(node).into_iter().map(wait).max().unwrap_or(0);
+            stages.stage.insert(node, stage);
+        }
+        stages.place_effects(program);
+        stages
+    }
+
+    /// The stage of a node.
+    pub(crate) fn at(&self, node: NodeId) -> usize {
+        self.stage.get(&node).copied().unwrap_or(0)
+    }
+
+    /// The first stage that may use a node.
+    pub(crate) fn ready(&self, program: &Program, node: NodeId, weights: &BTreeSet<NodeId>) -> usize {
+        let delay = if is_barrier(&program.graph[node].op) {
+            2
+        } else if weights.contains(&node) {
+            1
+        } else {
+            0
+        };
+        self.at(node) + delay
+    }
+
+    /// Updates come when every other reader of the variable, and every result, is through: a step whose loss is not finite
+    /// changes nothing.
+    fn place_effects(&mut self, program: &Program) {
+        let effects: BTreeSet<NodeId> = program.effects.iter().copied().collect();
+        let last = self.stage.iter().filter(|(node, _)| !effects.contains(node) && is_barrier(&program.graph[**node].op)).map(|(_, stage)| stage + 2);
+        let results = program.results.iter().map(|result| self.ready(program, result.node, &BTreeSet::new()));
+        let Some(least) = last.chain(results).max() else { return };
+        for effect in effects {
+            let own = self.at(effect).max(least);
+            self.stage.insert(effect, own);
+        }
+    }
+}
+
+/// Effects that must be computed before any of them is stored, because one reads what another writes.
+pub fn effect_groups(program: &Program) -> Vec<Vec<NodeId>> {
+    let graph = &program.graph;
+    let mut groups: Vec<(Vec<NodeId>, BTreeSet<VariableId>)> = Vec::new();
+    for &effect in &program.effects {
+        let mut touched: BTreeSet<VariableId> = graph[effect].op.variable().into_iter().collect();
+        let mut stack = graph.operands(effect);
+        let mut seen = BTreeSet::new();
+        while let Some(node) = stack.pop() {
+            if !seen.insert(node) || is_barrier(&graph[node].op) || matches!(graph[node].op, Op::RowSum(_)) {
+                continue;
+            }
+            if let Op::Variable(_) | Op::RowRead(_) = graph[node].op {
+                touched.extend(graph[node].op.variable());
+            }
+            stack.extend(graph.operands(node));
+        }
+        let (joined, rest): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(_, known)| !known.is_disjoint(&touched));
+        groups = rest;
+        let mut members = Vec::new();
+        for (more, known) in joined {
+            members.extend(more);
+            touched.extend(known);
+        }
+        members.push(effect);
+        members.sort();
+        groups.push((members, touched));
+    }
+    groups.sort();
+    groups.into_iter().map(|(members, _)| members).collect()
+}

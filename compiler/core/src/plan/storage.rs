@@ -1,0 +1,214 @@
+//! What is stored, and where.
+//!
+//! Per stage, a node of the examples is stored in the tile's scratch if a matrix product reads or writes it, if it joins values, if its shape is
+//! read in another order, or if computing it again would cost more than keeping it. Nodes that a later stage needs, and that are
+//! not cheap to compute again from what it has, are kept for the whole batch.
+
+use super::stages::{Stages, is_barrier};
+use crate::graph::{DType, NodeId, Program, Space};
+use crate::ops::Op;
+use crate::scalar::ScalarOp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A value used twice is stored if computing it costs more than this many instructions.
+const RECOMPUTE: u32 = 8;
+
+/// What each stage computes for the examples and rows.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    /// Nodes kept for the whole batch (or all touched rows), in the stage that computes them first.
+    pub(crate) kept: BTreeMap<NodeId, usize>,
+    /// Per stage: nodes stored in the tile's scratch, in order.
+    pub(crate) scratch: Vec<Vec<NodeId>>,
+}
+
+/// Global values, computed from parameters, that matrix products read.
+pub(crate) fn computed_weights(program: &Program) -> BTreeSet<NodeId> {
+    let graph = &program.graph;
+    let mut found = BTreeSet::new();
+    for node in program.live() {
+        if let Op::MatMul(_) = graph[node].op {
+            let weight = graph.operands(node)[1];
+            if !matches!(graph[weight].op, Op::Variable(_)) && !is_barrier(&graph[weight].op) {
+                found.insert(weight);
+            }
+        }
+    }
+    found
+}
+
+struct Finder<'p> {
+    program: &'p Program,
+    stages: &'p Stages,
+    needs: Needs,
+    /// Per stage: nodes evaluated there.
+    cones: Vec<BTreeSet<NodeId>>,
+    /// Per stage: nodes asked for from outside the cone, with how often.
+    asked: Vec<BTreeMap<NodeId, usize>>,
+}
+
+/// Finds what is stored. `terminals` are the nodes each stage must give: operands of sums, results, operands of row sums.
+pub(crate) fn find(program: &Program, stages: &Stages, count: usize) -> Needs {
+    let mut finder = Finder {
+        program,
+        stages,
+        needs: Needs { kept: BTreeMap::new(), scratch: vec![Vec::new(); count] },
+        cones: vec![BTreeSet::new(); count],
+        asked: vec![BTreeMap::new(); count],
+    };
+    finder.row_sums();
+    for stage in (0..count).rev() {
+        finder.stage(stage);
+    }
+    for stage in 0..count {
+        finder.scratch(stage);
+    }
+    finder.needs
+}
+
+impl Finder<'_> {
+    fn space(&self, node: NodeId) -> Space {
+        self.program.graph[node].ty.space
+    }
+
+    /// Gradients of looked-up rows are kept for the batch, unless they repeat values that are.
+    fn row_sums(&mut self) {
+        for node in self.program.live() {
+            if let Op::RowSum(_) = self.program.graph[node].op {
+                let stage = self.stages.at(node);
+                let gradient = self.program.graph.operands(node)[0];
+                let ty = &self.program.graph[gradient].ty;
+                if ty.is_ragged() || self.is_view(gradient) {
+                    self.demand(gradient, stage);
+                } else {
+                    self.keep(gradient);
+                }
+            }
+        }
+    }
+
+    fn is_view(&self, node: NodeId) -> bool {
+        matches!(self.program.graph[node].op, Op::Broadcast(_) | Op::Constant(_))
+    }
+
+    fn keep(&mut self, node: NodeId) {
+        let stage = self.stages.at(node);
+        self.needs.kept.insert(node, stage);
+    }
+
+    fn stage(&mut self, stage: usize) {
+        let graph = &self.program.graph;
+        let mut wanted: Vec<NodeId> = Vec::new();
+        for node in self.program.live() {
+            let here = self.stages.at(node) == stage;
+            if here && is_barrier(&graph[node].op) && self.space(graph.operands(node)[0]) != Space::Global {
+                wanted.extend(graph.operands(node));
+            }
+            if here && self.space(node) != Space::Global && self.program.results.iter().any(|result| result.node == node) {
+                self.needs.kept.insert(node, stage);
+            }
+            if here && graph[node].op.is_effect() && self.space(node) != Space::Global {
+                wanted.extend(graph.operands(node));
+            }
+        }
+        wanted.extend(self.needs.kept.iter().filter(|(_, own)| **own == stage).map(|(node, _)| *node));
+        for node in wanted {
+            *self.asked[stage].entry(node).or_insert(0) += 1;
+            self.demand(node, stage);
+        }
+    }
+
+    /// A node is needed in a stage: it, and what it is computed from, is evaluated there or kept from earlier.
+    fn demand(&mut self, node: NodeId, stage: usize) {
+        let mut stack = vec![node];
+        while let Some(node) = stack.pop() {
+            let op = &self.program.graph[node].op;
+            if self.space(node) == Space::Global || self.cones[stage].contains(&node) {
+                continue;
+            }
+            let own = self.stages.at(node);
+            if own < stage {
+                if self.needs.kept.contains_key(&node) {
+                    continue;
+                }
+                if matches!(op, Op::MatMul(_) | Op::RowSum(_)) || matches!(op, Op::Reduce(_)) && !self.program.graph[node].ty.is_ragged() {
+                    self.keep(node);
+                    continue;
+                }
+            }
+            self.cones[stage].insert(node);
+            if !matches!(op, Op::RowSum(_)) {
+                stack.extend(self.program.graph.operands(node));
+            }
+        }
+    }
+
+    fn scratch(&mut self, stage: usize) {
+        let cone = self.cones[stage].clone();
+        let mut stored = Vec::new();
+        for &node in &cone {
+            let kept = self.needs.kept.contains_key(&node);
+            if !kept && self.space(node) == Space::Example && self.wants_scratch(node, stage, &cone) {
+                stored.push(node);
+            }
+        }
+        self.needs.scratch[stage] = stored;
+    }
+
+    fn wants_scratch(&self, node: NodeId, stage: usize, cone: &BTreeSet<NodeId>) -> bool {
+        let graph = &self.program.graph;
+        let ty = &graph[node].ty;
+        if ty.dtype == DType::Bool || ty.is_ragged() {
+            return false;
+        }
+        let here = |user: &NodeId| cone.contains(user) || is_barrier(&graph[*user].op) && self.stages.at(*user) == stage;
+        let users: Vec<NodeId> = graph.users(node).into_iter().filter(here).collect();
+        let product = |user: &NodeId| matches!(graph[*user].op, Op::MatMul(_) | Op::Contract(_));
+        if matches!(graph[node].op, Op::MatMul(_) | Op::Concat(_)) || users.iter().any(product) {
+            return true;
+        }
+        if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) {
+            return true;
+        }
+        let asked = self.asked[stage].get(&node).copied().unwrap_or(0);
+        let movable = matches!(graph[node].op, Op::Map(_) | Op::Reduce(_));
+        movable && users.len() + asked >= 2 && self.cost(node, cone, 0) >= RECOMPUTE
+    }
+
+    /// A reshape reads its operand by linear places, unless it is only written, part by part, into what joins it.
+    fn reads_in_other_order(&self, user: NodeId, node: NodeId, stage: usize, cone: &BTreeSet<NodeId>) -> bool {
+        let graph = &self.program.graph;
+        let Op::Reshape(reshape) = &graph[user].op else { return false };
+        let dims = &graph[node].ty.dims;
+        if reshape.keeps_axes(dims) || dims.len() == 1 {
+            return false;
+        }
+        let written = |next: NodeId| !cone.contains(&next) || matches!(graph[next].op, Op::Concat(_));
+        let flat = graph[user].ty.dims.len() == 1;
+        let stored = self.asked[stage].contains_key(&user) || graph.users(user).iter().any(|next| matches!(graph[*next].op, Op::MatMul(_) | Op::Contract(_)));
+        !(flat && (stored || graph.users(user).into_iter().all(written)))
+    }
+
+    /// Instructions to compute one element, up to a limit.
+    fn cost(&self, node: NodeId, cone: &BTreeSet<NodeId>, depth: u32) -> u32 {
+        let graph = &self.program.graph;
+        if depth > 16 {
+            return RECOMPUTE;
+        }
+        let own = match &graph[node].op {
+            Op::Map(map) => map.op.cost(),
+            Op::Reduce(_) | Op::Random(_) => RECOMPUTE,
+            Op::Gather(_) => 2,
+            Op::MatMul(_) | Op::Concat(_) => return 1,
+            _ => 0,
+        };
+        let mut total = own;
+        for operand in graph.operands(node) {
+            if total < RECOMPUTE && (cone.contains(&operand) || self.space(operand) == Space::Global) {
+                total += if is_barrier(&graph[operand].op) { 0 } else { self.cost(operand, cone, depth + 1) };
+            }
+        }
+        // Choosing is cheap and frees nothing when stored.
+        if matches!(&graph[node].op, Op::Map(map) if map.op == ScalarOp::Select) { total.min(RECOMPUTE) } else { total }
+    }
+}

@@ -1,0 +1,9 @@
+//! The training step: losses, gradients and updates as more nodes of the forward graph.
+
+mod gradient;
+mod loss;
+mod optimizer;
+
+pub use gradient::{Gradients, differentiate};
+pub use loss::{LossKind, add_loss};
+pub use optimizer::{DenseOptimizer, OptimizerSpec, StepSpec, TableSpec, TableUpdate, Trained, add_updates};

@@ -1,0 +1,33 @@
+//! How the runtime calls kernels and what kernels may call.
+
+/// A kernel: works on `rows` items from `start`.
+///
+/// `pointers` holds the base address of every buffer of the plan, this thread's scratch and this lane's accumulators
+/// among them; `functions` is a [`KernelFunctions`].
+pub type KernelFn = unsafe extern "C" fn(pointers: *const *mut u8, start: i64, rows: i64, functions: *const KernelFunctions);
+
+/// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; strides are in elements.
+pub type MatMulFn = unsafe extern "C" fn(
+    m: i64,
+    n: i64,
+    k: i64,
+    dst: *mut f32,
+    dst_row: i64,
+    a: *const f32,
+    a_row: i64,
+    a_column: i64,
+    b: *const f32,
+    b_row: i64,
+    b_column: i64,
+    accumulate: i64,
+);
+
+/// The functions kernels may call, by position.
+#[repr(C)]
+pub struct KernelFunctions {
+    /// `recc_rt_matmul`
+    pub matmul: MatMulFn,
+}
+
+/// Names of the fields of [`KernelFunctions`], in order.
+pub const KERNEL_FUNCTIONS: [&str; 1] = ["recc_rt_matmul"];

@@ -1,0 +1,31 @@
+//! The interface between generated programs and the runtime, written once for both sides.
+//!
+//! A compiled model is the runtime's executable with machine code and one [`Program`] added. The program says, as
+//! data, everything the runtime needs beside the code: how columns become inputs, which buffers there are, in which order
+//! kernels run, and how to initialise, train, measure and save.
+
+mod kernel;
+mod plan;
+mod program;
+
+pub use kernel::{KERNEL_FUNCTIONS, KernelFn, KernelFunctions, MatMulFn};
+pub use plan::{Buffer, BufferId, Element, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource};
+pub use program::{
+    BuildInfo, Column, ColumnKind, DataFormat, DataSpec, Encoder, FeatureKind, Init, Metric, MetricKind, Monitor, Optimizer, OptimizerKind, Planted,
+    Plateau, Prediction, Program, Role, Stopping, Table, TableMember, Token, TrainSpec, Variable, VariableId,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Version of [`Program`]'s encoding; a launcher reads only its own.
+pub const FORMAT: u32 = 1;
+
+/// A value as bytes.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+    postcard::to_allocvec(value).map_err(|error| error.to_string())
+}
+
+/// Bytes as a value.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(bytes).map_err(|error| error.to_string())
+}

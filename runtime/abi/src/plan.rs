@@ -1,0 +1,233 @@
+//! What runs in one training step or one scoring call: buffers, and kernels in order.
+
+use crate::program::VariableId;
+use serde::{Deserialize, Serialize};
+
+/// A buffer of a plan, by its position in [`Plan::buffers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BufferId(pub u32);
+
+/// The type of a buffer's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Element {
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+    /// 32-bit integer: rows of tables, offsets.
+    I32,
+}
+
+impl Element {
+    /// Size in bytes.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Element::F32 | Element::I32 => 4,
+            Element::F64 => 8,
+        }
+    }
+}
+
+/// Where a buffer lives and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// Scratch of one thread, `per_item` elements for each item of a tile, at a byte offset of the scratch.
+    Tile {
+        /// Offset in bytes.
+        offset: u64,
+    },
+    /// One value per example of the batch.
+    Batch,
+    /// One copy per lane, zero when the lane begins.
+    Lane,
+    /// One copy.
+    Global,
+    /// The storage of a variable.
+    Variable(VariableId),
+    /// One value per touched row of a table.
+    Rows(u32),
+    /// One value per entry of a bag column, over the whole batch.
+    Bag(u32),
+}
+
+/// A buffer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// A name for people.
+    pub name: String,
+    /// Where it lives.
+    pub place: Place,
+    /// Its elements.
+    pub element: Element,
+    /// Elements per item (tile, batch, rows, bag), per lane, or in all (global).
+    pub len: u64,
+}
+
+/// How the rows of a table are grouped for its update: for source `lookup`, segment `u` of the occurrences of touched row `u`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RowSource {
+    /// The touched rows, one per item.
+    Rows,
+    /// Where each row's occurrences begin, one more than rows.
+    Begin {
+        /// Which look-up.
+        lookup: u32,
+    },
+    /// The example of each occurrence.
+    Example {
+        /// Which look-up.
+        lookup: u32,
+    },
+    /// The position within the example: the field of a group, or the entry of a bag.
+    Slot {
+        /// Which look-up.
+        lookup: u32,
+    },
+}
+
+/// What the runtime writes into a buffer before the step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum InputSource {
+    /// Numbers or labels, one per column: `f32`, batch.
+    Numbers {
+        /// Positions in `Program::columns`.
+        columns: Vec<u32>,
+    },
+    /// Ids, one per column: `i32`, batch.
+    Ids {
+        /// Positions in `Program::columns`.
+        columns: Vec<u32>,
+    },
+    /// Where each example's entries of a bag begin, one more than examples: `i32`, batch.
+    BagBegin {
+        /// Position in `Program::columns`.
+        column: u32,
+    },
+    /// The entries of a bag: `i32`.
+    BagIds {
+        /// Position in `Program::columns`.
+        column: u32,
+    },
+    /// First row of each column's member of a table: `i32`, global.
+    RowBase {
+        /// Position in `Program::tables`.
+        table: u32,
+        /// Positions in `Program::columns`.
+        columns: Vec<u32>,
+    },
+    /// Mean and then deviation of each column, learned from training data: `f32`, global.
+    Moments {
+        /// Positions in `Program::columns`.
+        columns: Vec<u32>,
+    },
+    /// The number of the example's row in the training data: `i32`, batch.
+    RowNumber,
+    /// A key for random numbers, made of the seed, the epoch and the place: `i32`, global.
+    RandomKey {
+        /// The place.
+        site: String,
+    },
+    /// The learning rate of the dense parameters or of the tables.
+    LearningRate {
+        /// Whether the tables' rate is meant.
+        tables: bool,
+    },
+    /// `1 / (1 - beta^step)`
+    BiasCorrection {
+        /// The decay.
+        beta: f64,
+    },
+    /// The number of examples in this batch.
+    BatchRows,
+    /// The grouping of a table's rows.
+    Rows {
+        /// Position in `Program::tables`.
+        table: u32,
+        /// Which part of it.
+        source: RowSource,
+    },
+}
+
+/// A buffer the runtime fills.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// With what.
+    pub source: InputSource,
+}
+
+/// A buffer the runtime reads after the step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// `loss`, `<prediction>.link`, `<prediction>`
+    pub name: String,
+    /// The buffer.
+    pub buffer: BufferId,
+}
+
+/// What a job iterates over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ItemSpace {
+    /// The examples of the batch, in tiles of [`Plan::tile`].
+    Examples,
+    /// The touched rows of a table.
+    Rows(u32),
+    /// A fixed number of items, in tiles of the given size.
+    Fixed {
+        /// How many.
+        items: u64,
+        /// Items per call.
+        tile: u64,
+    },
+}
+
+/// Kernels that run one after another on each tile of a space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// What is iterated over.
+    pub space: ItemSpace,
+    /// Positions in `Program::kernels`.
+    pub kernels: Vec<u32>,
+    /// Lane buffers this job adds to: zeroed at the start of each lane.
+    pub accumulators: Vec<BufferId>,
+}
+
+/// Jobs that may run at the same time; the next launch begins when all have ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+}
+
+/// Everything that runs in one step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// All buffers.
+    pub buffers: Vec<Buffer>,
+    /// What the runtime fills.
+    pub inputs: Vec<Input>,
+    /// What the runtime reads.
+    pub outputs: Vec<Output>,
+    /// In order.
+    pub launches: Vec<Launch>,
+    /// Examples per tile.
+    pub tile: u64,
+    /// Lanes: the number of independent sums each batch is divided into, whatever the number of threads.
+    pub lanes: u64,
+    /// Scratch of one thread, in bytes.
+    pub tile_bytes: u64,
+    /// The launch before which the loss is known: the first that changes a variable.
+    pub first_update: u32,
+}
+
+/// A kernel in the code segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelEntry {
+    /// Its symbol.
+    pub name: String,
+    /// Byte offset in the code.
+    pub offset: u64,
+    /// Bytes of code.
+    pub len: u64,
+}

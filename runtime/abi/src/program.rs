@@ -1,0 +1,401 @@
+//! A compiled model as data: columns, tables, variables, training, metrics.
+
+use crate::plan::{KernelEntry, Plan};
+use serde::{Deserialize, Serialize};
+
+/// A variable, by its position in [`Program::variables`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VariableId(pub u32);
+
+/// A compiled model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// [`crate::FORMAT`] of the compiler.
+    pub format: u32,
+    /// The model's name.
+    pub name: String,
+    /// The text it was compiled from.
+    pub source: String,
+    /// The resolved spec: every default written out.
+    pub resolved: String,
+    /// SHA-256 of `resolved`, in hexadecimal: the identity of the model.
+    pub hash: String,
+    /// What made it.
+    pub build: BuildInfo,
+    /// Where data comes from when a command names none.
+    pub data: DataSpec,
+    /// The columns, groups expanded.
+    pub columns: Vec<Column>,
+    /// Embedding tables.
+    pub tables: Vec<Table>,
+    /// Everything that training changes.
+    pub variables: Vec<Variable>,
+    /// What the model predicts.
+    pub predictions: Vec<Prediction>,
+    /// What `train` and `eval` report.
+    pub metrics: Vec<Metric>,
+    /// How it is trained.
+    pub train: TrainSpec,
+    /// One training step.
+    pub step: Plan,
+    /// One scoring call.
+    pub score: Plan,
+    /// The code.
+    pub kernels: Vec<KernelEntry>,
+}
+
+/// What made a program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BuildInfo {
+    /// Version of the compiler.
+    pub version: String,
+    /// `cpu`
+    pub target: String,
+    /// `x86-64-v3`, …
+    pub cpu: String,
+    /// Processor features the code uses, by the names the system gives them.
+    pub features: Vec<String>,
+}
+
+/// The `data` item.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataSpec {
+    /// What files hold, where their names do not say.
+    pub format: Option<DataFormat>,
+    /// Column names of files without a header.
+    pub columns: Option<Vec<String>>,
+    /// Default training files.
+    pub train: Vec<String>,
+    /// Default validation files.
+    pub valid: Vec<String>,
+    /// Default test files.
+    pub test: Vec<String>,
+    /// Drawn data.
+    pub synthetic: Option<Planted>,
+}
+
+/// The format of data files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataFormat {
+    /// Comma separated.
+    Csv,
+    /// Tab separated.
+    Tsv,
+    /// `label index:value …`
+    Libsvm,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// `synthetic: planted(…)`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planted {
+    /// Training rows; validation and test get a tenth each on top.
+    pub rows: u64,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// Distinct values of each id feature.
+    pub vocab: u64,
+}
+
+/// One column of the data after groups are expanded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    /// The feature's name: `I3`, `user`.
+    pub name: String,
+    /// What it is.
+    pub kind: ColumnKind,
+    /// Where its text comes from.
+    pub token: Token,
+}
+
+/// Where a column's text comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Token {
+    /// A column of the data.
+    Column(String),
+    /// The tokens of other columns of the program, joined.
+    Cross(Vec<u32>),
+}
+
+/// The kind of feature, as `info` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeatureKind {
+    /// A label.
+    Label,
+    /// A number.
+    Number,
+    /// One id.
+    Id,
+    /// A bag of ids.
+    Ids,
+    /// A grouping key.
+    Key,
+}
+
+/// How a column's text becomes input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ColumnKind {
+    /// A label; a binary one must be 0 or 1.
+    Label {
+        /// Whether it is.
+        binary: bool,
+    },
+    /// A number.
+    Number {
+        /// The value of an empty cell; an error without one.
+        fill: Option<f32>,
+        /// Whether its mean and deviation are learned.
+        moments: bool,
+    },
+    /// One id.
+    Id {
+        /// How text becomes a row.
+        encoder: Encoder,
+    },
+    /// Several ids.
+    Ids {
+        /// What stands between them.
+        separator: String,
+        /// How each becomes a row.
+        encoder: Encoder,
+        /// At most this many, the first ones.
+        take: Option<u32>,
+    },
+    /// Groups rows; not an input.
+    Key,
+}
+
+impl ColumnKind {
+    /// The kind of feature.
+    pub fn feature(&self) -> FeatureKind {
+        match self {
+            ColumnKind::Label { .. } => FeatureKind::Label,
+            ColumnKind::Number { .. } => FeatureKind::Number,
+            ColumnKind::Id { .. } => FeatureKind::Id,
+            ColumnKind::Ids { .. } => FeatureKind::Ids,
+            ColumnKind::Key => FeatureKind::Key,
+        }
+    }
+
+    /// The encoder of an id column.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        match self {
+            ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } => Some(encoder),
+            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Key => None,
+        }
+    }
+}
+
+/// How the text of an id becomes a row; row 0 is "unseen or missing".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Encoder {
+    /// A dictionary learned from training data, in order of first appearance.
+    Vocab {
+        /// Values seen less often are unseen.
+        min_count: u32,
+    },
+    /// The dictionary of another column.
+    VocabOf(u32),
+    /// `1 + hash mod buckets`
+    Hash {
+        /// Rows beside row 0.
+        buckets: u32,
+    },
+    /// `1 +` the number of bounds at or below the value.
+    Bucket {
+        /// Ascending.
+        bounds: Vec<f64>,
+    },
+}
+
+/// An embedding table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its path: `deepfm.emb`.
+    pub path: String,
+    /// Width of a row.
+    pub dim: u32,
+    /// One member per group column, or a single one; their rows follow one another.
+    pub members: Vec<TableMember>,
+    /// The variable that holds the rows.
+    pub variable: VariableId,
+    /// Whether an update visits every row or the touched ones.
+    pub all_rows: bool,
+    /// The columns of each look-up that training differentiates.
+    pub lookups: Vec<Vec<u32>>,
+}
+
+/// Rows of a table that belong to one feature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableMember {
+    /// Its path: `deepfm.emb.C3`, or the table's own.
+    pub path: String,
+    /// The columns whose ids index it.
+    pub columns: Vec<u32>,
+    /// Rows beside row 0, where the spec says; else from the columns.
+    pub rows: Option<u64>,
+}
+
+/// Something training changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its stable path; state of an optimizer is `<path>.<slot>`.
+    pub path: String,
+    /// Shape; of a table's variable the shape of a row.
+    pub shape: Vec<u64>,
+    /// The table whose rows it has.
+    pub table: Option<u32>,
+    /// Initial values.
+    pub init: Init,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a variable is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Trained.
+    Parameter,
+    /// Kept between steps but not trained.
+    State,
+    /// An optimizer's state.
+    Optimizer,
+}
+
+/// Initial values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Init {
+    /// The same everywhere.
+    Constant(f64),
+    /// Normal with mean 0.
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+    /// Uniform on [-bound, bound).
+    Uniform {
+        /// The bound.
+        bound: f64,
+    },
+}
+
+/// A prediction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Its label's name.
+    pub name: String,
+    /// Position of the label in `Program::columns`.
+    pub label: u32,
+    /// Whether it is a probability given as a logit.
+    pub logit: bool,
+}
+
+/// One figure to report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// As written: `gauc(by: user_id)`.
+    pub name: String,
+    /// Which.
+    pub kind: MetricKind,
+}
+
+/// The kinds of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetricKind {
+    /// Area under the ROC curve.
+    Auc,
+    /// AUC within the groups of a key, weighted by rows.
+    Gauc {
+        /// Position of the key in `Program::columns`.
+        key: u32,
+    },
+    /// Mean negative log likelihood.
+    Logloss,
+    /// Log loss over that of predicting the mean label.
+    Ne,
+    /// Sum of predictions over sum of labels.
+    Calibration,
+    /// Root of the mean squared error.
+    Rmse,
+}
+
+/// The `train` item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    /// Examples per step.
+    pub batch: u64,
+    /// Passes over the data.
+    pub epochs: u32,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Whether epochs permute the rows.
+    pub shuffle: bool,
+    /// Optimizer of dense parameters.
+    pub dense: Optimizer,
+    /// Optimizer of tables.
+    pub tables: Optimizer,
+    /// `rate: plateau(…)`
+    pub plateau: Option<Plateau>,
+    /// `stop: patience(…)`
+    pub stop: Option<Stopping>,
+    /// What "best" means.
+    pub best: Monitor,
+}
+
+/// An optimizer and its constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Optimizer {
+    /// Which.
+    pub kind: OptimizerKind,
+    /// Learning rate.
+    pub rate: f64,
+}
+
+/// The optimizers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum OptimizerKind {
+    /// Gradient descent.
+    Sgd,
+    /// Adagrad.
+    Adagrad,
+    /// Adagrad with one sum per row.
+    RowwiseAdagrad,
+    /// Adam.
+    Adam,
+    /// Adam with decoupled decay.
+    Adamw,
+}
+
+/// A metric to watch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// The metric; `None` is the loss.
+    pub metric: Option<Metric>,
+    /// The prediction it is of.
+    pub prediction: u32,
+    /// Whether higher is better.
+    pub higher: bool,
+}
+
+/// Cuts the learning rates when a metric stops to gain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plateau {
+    /// What is watched.
+    pub on: Monitor,
+    /// The cut.
+    pub factor: f64,
+    /// Epochs without gain before a cut.
+    pub patience: u32,
+    /// Rates are not cut below this share of the first.
+    pub least: f64,
+}
+
+/// Ends training when a metric stops to gain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// What is watched.
+    pub on: Monitor,
+    /// Epochs without gain before the end.
+    pub patience: u32,
+}
