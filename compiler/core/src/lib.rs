@@ -2,10 +2,17 @@
 //!
 //! Same input and flags give the same bytes out: nothing here reads a clock, an environment or a hash map's order.
 
+mod build;
+mod check;
 pub mod graph;
 pub mod loops;
 pub mod ops;
 pub mod passes;
 pub mod plan;
+pub mod problem;
 pub mod scalar;
+pub mod spec;
 pub mod train;
+
+pub use build::{Built, InternalError, build, train_spec};
+pub use check::{Checked, Override, Sources, check};

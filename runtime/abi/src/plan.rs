@@ -127,11 +127,8 @@ pub enum InputSource {
         /// The place.
         site: String,
     },
-    /// The learning rate of the dense parameters or of the tables.
-    LearningRate {
-        /// Whether the tables' rate is meant.
-        tables: bool,
-    },
+    /// The factor by which the schedule scales every learning rate.
+    RateScale,
     /// `1 / (1 - beta^step)`
     BiasCorrection {
         /// The decay.

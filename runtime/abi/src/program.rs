@@ -331,25 +331,12 @@ pub struct TrainSpec {
     pub seed: u64,
     /// Whether epochs permute the rows.
     pub shuffle: bool,
-    /// Optimizer of dense parameters.
-    pub dense: Optimizer,
-    /// Optimizer of tables.
-    pub tables: Optimizer,
     /// `rate: plateau(…)`
     pub plateau: Option<Plateau>,
     /// `stop: patience(…)`
     pub stop: Option<Stopping>,
     /// What "best" means.
     pub best: Monitor,
-}
-
-/// An optimizer and its constants.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Optimizer {
-    /// Which.
-    pub kind: OptimizerKind,
-    /// Learning rate.
-    pub rate: f64,
 }
 
 /// The optimizers.

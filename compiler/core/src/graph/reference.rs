@@ -121,7 +121,7 @@ impl Data {
         match (kind, self.uniforms.iter().find(|(own, _)| own == kind)) {
             (_, Some((_, value))) => *value,
             (UniformKind::BatchRows, None) => self.rows as f64,
-            (UniformKind::DenseRate | UniformKind::TableRate | UniformKind::BiasCorrection(_), None) => 1.0,
+            (UniformKind::RateScale | UniformKind::BiasCorrection(_), None) => 1.0,
         }
     }
     fn items(&self, space: Space) -> usize {

@@ -12,10 +12,8 @@ use recc_abi::InputSource;
 pub enum UniformKind {
     /// Examples in the batch.
     BatchRows,
-    /// Learning rate of the dense parameters.
-    DenseRate,
-    /// Learning rate of the tables.
-    TableRate,
+    /// The schedule's factor of every learning rate.
+    RateScale,
     /// `1 / (1 - beta^step)`, by the bits of beta.
     BiasCorrection(u64),
 }
@@ -33,8 +31,7 @@ impl OpDef for Uniform {
     fn attributes(&self) -> String {
         match self.kind {
             UniformKind::BatchRows => "batch rows".to_owned(),
-            UniformKind::DenseRate => "dense rate".to_owned(),
-            UniformKind::TableRate => "table rate".to_owned(),
+            UniformKind::RateScale => "rate scale".to_owned(),
             UniformKind::BiasCorrection(beta) => format!("1 / (1 - {}^step)", f64::from_bits(beta)),
         }
     }
@@ -55,8 +52,7 @@ impl OpDef for Uniform {
     fn element(&self, cx: &mut Emitter<'_>, node: NodeId, at: &At) -> Reg {
         let source = match self.kind {
             UniformKind::BatchRows => InputSource::BatchRows,
-            UniformKind::DenseRate => InputSource::LearningRate { tables: false },
-            UniformKind::TableRate => InputSource::LearningRate { tables: true },
+            UniformKind::RateScale => InputSource::RateScale,
             UniformKind::BiasCorrection(beta) => InputSource::BiasCorrection { beta: f64::from_bits(beta) },
         };
         cx.load_global(source, 1, node, at, 0)

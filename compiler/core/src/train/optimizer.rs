@@ -261,7 +261,9 @@ impl Update<'_> {
     }
 
     fn rate(&mut self) -> NodeId {
-        self.uniform(if self.target.table.is_some() { UniformKind::TableRate } else { UniformKind::DenseRate })
+        let scale = self.uniform(UniformKind::RateScale);
+        let rate = self.graph.constant_like(scale, self.target.update.rate);
+        self.mul(scale, rate)
     }
 
     fn corrected(&mut self, moment: NodeId, beta: f64) -> NodeId {

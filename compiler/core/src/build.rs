@@ -1,0 +1,144 @@
+//! From a checked spec to graphs, plans and kernels: the levels below the spec, in order.
+
+use crate::graph::{Named, Program, TableId, Violation};
+use crate::loops::Kernel;
+use crate::passes::run_passes;
+use crate::plan::{PlanSpec, Planned, plan};
+use crate::spec::Spec;
+use crate::train::{StepSpec, TableSpec, Trained, add_loss, add_updates, differentiate};
+use recc_abi::{Role, Table, TrainSpec, Variable, VariableId};
+use std::collections::BTreeSet;
+
+/// A bug of the compiler.
+#[derive(Debug, thiserror::Error)]
+#[error("phase `{phase}`: {}", details.join("; "))]
+pub struct InternalError {
+    /// The phase that broke an invariant.
+    pub phase: String,
+    /// What it broke.
+    pub details: Vec<String>,
+}
+
+/// Everything below the spec.
+#[derive(Debug)]
+pub struct Built {
+    /// The model's own graph, as it is trained.
+    pub forward: Program,
+    /// One training step, rewritten.
+    pub step: Program,
+    /// One scoring call, rewritten.
+    pub score: Program,
+    /// The step's plan.
+    pub step_plan: Planned,
+    /// The scoring call's plan.
+    pub score_plan: Planned,
+    /// The spec's variables and the optimizers' slots.
+    pub variables: Vec<Variable>,
+    /// Tables, with the look-ups that are trained.
+    pub tables: Vec<Table>,
+}
+
+impl Built {
+    /// All kernels; the scoring plan's follow the step's.
+    pub fn kernels(&self) -> impl Iterator<Item = &Kernel> {
+        self.step_plan.kernels.iter().chain(&self.score_plan.kernels)
+    }
+}
+
+fn verified(phase: &str, program: &Program) -> Result<(), InternalError> {
+    let found = program.verify();
+    if found.is_empty() { Ok(()) } else { Err(violations(phase, &found)) }
+}
+
+fn violations(phase: &str, found: &[Violation]) -> InternalError {
+    InternalError { phase: phase.to_owned(), details: found.iter().map(|violation| violation.0.clone()).collect() }
+}
+
+/// Builds all levels of a spec.
+pub fn build(spec: &Spec) -> Result<Built, InternalError> {
+    let forward = spec.training.program.clone();
+    verified("check", &forward)?;
+    let (step, trained) = step_graph(spec);
+    verified("train", &step)?;
+    let mut score = spec.scoring.program.clone();
+    score.effects.clear();
+    verified("check", &score)?;
+    let step = run_passes(step).map_err(|(pass, found)| violations(pass, &found))?;
+    let score = run_passes(score).map_err(|(pass, found)| violations(pass, &found))?;
+    let mut variables = spec.variables.clone();
+    variables.extend(trained.slots);
+    let plan_spec = |name: &str| PlanSpec {
+        name: name.to_owned(),
+        members: spec.tables.iter().map(|table| table.members.len()).collect(),
+        variables: variables.iter().map(|variable| variable.path.clone()).collect(),
+    };
+    let step_plan = plan(&step, &plan_spec("step"));
+    let score_plan = plan(&score, &plan_spec("score"));
+    let lookups = |at: usize| trained.lookups.iter().find(|(table, _)| table.0 as usize == at).map(|(_, columns)| columns.clone()).unwrap_or_default();
+    let tables = spec.tables.iter().enumerate().map(|(at, table)| Table {
+        path: table.path.clone(),
+        dim: table.dim as u32,
+        members: table.members.clone(),
+        variable: table.variable,
+        all_rows: table.update.all_rows,
+        lookups: lookups(at),
+    });
+    Ok(Built { forward, step, score, step_plan, score_plan, tables: tables.collect(), variables })
+}
+
+/// The forward graph with its loss, gradients and updates.
+fn step_graph(spec: &Spec) -> (Program, Trained) {
+    let mut program = spec.training.program.clone();
+    program.results.clear();
+    let graph = &mut program.graph;
+    let mut seeds = Vec::new();
+    let mut total = None;
+    for loss in &spec.losses {
+        let prediction = &spec.predictions[loss.prediction];
+        graph.set_origin(&format!("loss {}", prediction.name));
+        let (link, label) = spec.training.heads[loss.prediction];
+        let (mean, seed) = add_loss(graph, loss.kind, link, label, loss.weight);
+        seeds.push(seed);
+        total = Some(match total {
+            Some(known) => graph.sum(known, mean),
+            None => mean,
+        });
+    }
+    if let Some(total) = total {
+        program.results.push(Named { name: "loss".to_owned(), node: total });
+    }
+    let parameters = |(at, variable): (usize, &Variable)| (variable.role == Role::Parameter).then_some(VariableId(at as u32));
+    let trainable: BTreeSet<VariableId> = spec.variables.iter().enumerate().filter_map(parameters).collect();
+    let gradients = differentiate(graph, &seeds, &trainable);
+    let tables = spec.tables.iter().enumerate().map(|(at, table)| TableSpec {
+        id: TableId(at as u32),
+        variable: table.variable,
+        path: table.path.clone(),
+        width: table.dim,
+        update: table.update,
+    });
+    let step = StepSpec { dense: spec.train.dense, tables: tables.collect(), clip: spec.train.clip };
+    let trained = add_updates(graph, &gradients, &step, &spec.variables);
+    program.effects.clone_from(&trained.effects);
+    for (variable, value) in &spec.training.updates {
+        let path = spec.variables[variable.0 as usize].path.clone();
+        graph.set_origin(&format!("update {path}"));
+        let effect = graph.add(crate::ops::Op::Assign(crate::ops::Assign { variable: *variable, path }), &[*value]);
+        program.effects.push(effect);
+    }
+    (program, trained)
+}
+
+/// The training settings the runtime needs.
+pub fn train_spec(spec: &Spec) -> TrainSpec {
+    let train = &spec.train;
+    TrainSpec {
+        batch: train.batch,
+        epochs: train.epochs,
+        seed: train.seed,
+        shuffle: train.shuffle,
+        plateau: train.plateau.clone(),
+        stop: train.stop.clone(),
+        best: train.best.clone(),
+    }
+}

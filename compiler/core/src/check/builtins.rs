@@ -1,0 +1,442 @@
+//! The functions that are not blocks: elementwise ones, reductions, and those that change shapes.
+
+use super::eval::Args;
+use super::value::{Initializer, Located, Tensor, Value, describe_type};
+use super::{Checker, eval};
+use crate::graph::{DType, Dim, NodeId, Space};
+use crate::loops::Combine;
+use crate::ops::{BagLength, BatchSum, Broadcast, Concat, Constant, Op, Random, Reduce, Reshape, Slice, Uniform, UniformKind};
+use crate::problem::Problem;
+use crate::scalar::ScalarOp;
+use recc_abi::Init;
+use recc_syntax::ast::Span;
+
+/// Functions of one value, elementwise, that are one instruction.
+const UNARY: &[(&str, ScalarOp)] = &[
+    ("abs", ScalarOp::Abs),
+    ("exp", ScalarOp::Exp),
+    ("log", ScalarOp::Log),
+    ("log1p", ScalarOp::Log1p),
+    ("sqrt", ScalarOp::Sqrt),
+    ("sigmoid", ScalarOp::Sigmoid),
+    ("tanh", ScalarOp::Tanh),
+    ("softplus", ScalarOp::Softplus),
+];
+
+/// Elementwise functions of several instructions or values.
+const OTHER_ELEMENTWISE: &[&str] = &["square", "relu", "silu", "max", "min"];
+
+/// Everything else that is called.
+const SHAPED: &[&str] = &[
+    "identity", "select", "sum", "mean", "concat", "stack", "flatten", "in_training", "random", "batch_mean", "normal", "uniform", "constant", "dot",
+];
+
+/// Initializers without arguments.
+const INITIALIZERS: &[(&str, Initializer)] = &[
+    ("zeros", Initializer::Fixed(Init::Constant(0.0))),
+    ("ones", Initializer::Fixed(Init::Constant(1.0))),
+    ("xavier", Initializer::Xavier),
+    ("xavier_uniform", Initializer::XavierUniform),
+    ("he", Initializer::He),
+];
+
+/// Whether a name is an elementwise function.
+pub(super) fn is_elementwise(name: &str) -> bool {
+    elementwise_names().any(|known| known == name)
+}
+
+pub(super) fn elementwise_names() -> impl Iterator<Item = &'static str> + Clone {
+    UNARY.iter().map(|(name, _)| *name).chain(OTHER_ELEMENTWISE.iter().copied())
+}
+
+/// All names every file knows.
+pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
+    elementwise_names().chain(SHAPED.iter().copied()).chain(INITIALIZERS.iter().map(|(name, _)| *name))
+}
+
+/// What a name means in every file.
+pub(super) fn find(name: &str) -> Option<Value> {
+    if let Some((_, init)) = INITIALIZERS.iter().find(|(known, _)| *known == name) {
+        return Some(Value::Init(*init));
+    }
+    elementwise_names().chain(SHAPED.iter().copied()).find(|known| *known == name).map(Value::Builtin)
+}
+
+impl Checker<'_> {
+    pub(super) fn call_builtin(&mut self, name: &'static str, mut args: Args) -> Value {
+        let span = args.span;
+        if let Some((_, op)) = UNARY.iter().find(|(known, _)| *known == name) {
+            let [x] = args.take(self, name, ["x"]);
+            args.done(self, name);
+            return self.unary(*op, &x);
+        }
+        match name {
+            "square" => {
+                let [x] = args.take(self, name, ["x"]);
+                args.done(self, name);
+                self.binary_op(ScalarOp::Mul, "*", &x, &x, span)
+            }
+            "relu" => {
+                let [x] = args.take(self, name, ["x"]);
+                args.done(self, name);
+                let zero = Located { value: Value::Float(0.0), span };
+                self.binary_op(ScalarOp::Max, "max", &x, &zero, span)
+            }
+            "silu" => {
+                let [x] = args.take(self, name, ["x"]);
+                args.done(self, name);
+                let gate = Located { value: self.unary(ScalarOp::Sigmoid, &x), span };
+                self.binary_op(ScalarOp::Mul, "*", &x, &gate, span)
+            }
+            "identity" => {
+                let [x] = args.take(self, name, ["x"]);
+                args.done(self, name);
+                x.value
+            }
+            "max" | "min" => self.extreme(name, args),
+            "sum" | "mean" => self.total(name, args),
+            "select" => self.select(args),
+            "concat" | "stack" => self.join_values(name, args),
+            "flatten" => {
+                let [x] = args.take(self, name, ["x"]);
+                args.done(self, name);
+                self.flatten(&x)
+            }
+            "dot" => {
+                let [a, b] = args.take(self, name, ["a", "b"]);
+                args.done(self, name);
+                let product = self.binary_op(ScalarOp::Mul, "*", &a, &b, span);
+                self.reduce_all(&Located { value: product, span }, Combine::Add)
+            }
+            "in_training" => {
+                let [then, otherwise] = args.take(self, name, ["training", "scoring"]);
+                args.done(self, name);
+                if self.training { then.value } else { otherwise.value }
+            }
+            "random" => self.random(args),
+            "batch_mean" => self.batch_mean(args),
+            _ => self.initializer_call(name, args),
+        }
+    }
+
+    fn initializer_call(&mut self, name: &'static str, mut args: Args) -> Value {
+        let what = match name {
+            "normal" => "std",
+            "uniform" => "bound",
+            _ => "value",
+        };
+        let [x] = args.take(self, name, [what]);
+        args.done(self, name);
+        let Some(number) = x.value.as_float() else {
+            if !matches!(x.value, Value::Poison) {
+                self.report(Problem::error("E0201", x.span, format!("`{name}` takes a number")).help(format!("such as `{name}(0.01)`")));
+            }
+            return Value::Poison;
+        };
+        if name != "constant" && number < 0.0 {
+            self.report(Problem::error("E0602", x.span, format!("the `{what}` of `{name}` is not negative")).help("it is the width of the distribution"));
+            return Value::Poison;
+        }
+        Value::Init(Initializer::Fixed(match name {
+            "normal" => Init::Normal { std: number },
+            "uniform" => Init::Uniform { bound: number },
+            _ => Init::Constant(number),
+        }))
+    }
+
+    fn unary(&mut self, op: ScalarOp, x: &Located) -> Value {
+        match (&x.value, x.value.as_float()) {
+            (_, Some(number)) => Value::Float(op.eval(&[number])),
+            (Value::Poison, _) => Value::Poison,
+            _ => match self.tensor(x) {
+                Some(tensor) => Value::Tensor(Tensor { node: self.graph.map(op, &[tensor.node]), axes: tensor.axes }),
+                None => Value::Poison,
+            },
+        }
+    }
+
+    /// `max(a, b)` of two values; of one, along an axis.
+    fn extreme(&mut self, name: &'static str, mut args: Args) -> Value {
+        let (op, combine) = if name == "max" { (ScalarOp::Max, Combine::Max) } else { (ScalarOp::Min, Combine::Min) };
+        if args.positional() == 2 {
+            let [a, b] = args.take(self, name, ["a", "b"]);
+            args.done(self, name);
+            let span = args.span;
+            return self.binary_op(op, name, &a, &b, span);
+        }
+        let axis = args.take_axis();
+        let [x] = args.take(self, name, ["x"]);
+        args.done(self, name);
+        match axis {
+            Some(axis) => self.reduce_axis(&x, &axis, combine),
+            None => self.reduce_all(&x, combine),
+        }
+    }
+
+    fn total(&mut self, name: &'static str, mut args: Args) -> Value {
+        let axis = args.take_axis();
+        let [x] = args.take(self, name, ["x"]);
+        args.done(self, name);
+        let span = args.span;
+        let sum = match &axis {
+            Some(axis) => self.reduce_axis(&x, axis, Combine::Add),
+            None => self.reduce_all(&x, Combine::Add),
+        };
+        if name == "sum" {
+            return sum;
+        }
+        let (Value::Tensor(total), Value::Tensor(whole)) = (&sum, &x.value) else { return sum };
+        let dims = self.graph[whole.node].ty.dims.clone();
+        let reduced: Vec<Dim> = match &axis {
+            Some(axis) => self.axis_position(whole, axis).map(|at| vec![dims[at]]).unwrap_or_default(),
+            None => dims,
+        };
+        let count = self.count_of(&reduced);
+        let total = Located { value: Value::Tensor(total.clone()), span };
+        self.binary_op(ScalarOp::Div, "/", &total, &Located { value: count, span }, span)
+    }
+
+    /// The number of elements along axes; of an empty bag 1, so that its mean is 0.
+    fn count_of(&mut self, dims: &[Dim]) -> Value {
+        let fixed: u64 = dims.iter().filter_map(|dim| dim.fixed()).product();
+        let bag = dims.iter().find_map(|dim| if let Dim::Bag(column) = dim { Some(*column) } else { None });
+        let Some(column) = bag else { return Value::Float(fixed as f64) };
+        let entries = self.graph.add(Op::BagLength(BagLength { column }), &[]);
+        let one = self.graph.constant_like(entries, 1.0);
+        let mut count = self.graph.map(ScalarOp::Max, &[entries, one]);
+        if fixed != 1 {
+            let factor = self.graph.constant_like(entries, fixed as f64);
+            count = self.graph.map(ScalarOp::Mul, &[count, factor]);
+        }
+        Value::Tensor(Tensor { node: count, axes: Vec::new() })
+    }
+
+    fn reduce_all(&mut self, x: &Located, combine: Combine) -> Value {
+        let Some(tensor) = self.tensor(x) else { return Value::Poison };
+        let rank = self.graph[tensor.node].ty.dims.len();
+        if rank == 0 {
+            return Value::Tensor(tensor);
+        }
+        let node = self.graph.add(Op::Reduce(Reduce { combine, axes: (0..rank).collect() }), &[tensor.node]);
+        Value::Tensor(Tensor { node, axes: Vec::new() })
+    }
+
+    fn reduce_axis(&mut self, x: &Located, axis: &recc_syntax::ast::Expr, combine: Combine) -> Value {
+        let Some(tensor) = self.tensor(x) else { return Value::Poison };
+        let Some(at) = self.axis_position(&tensor, axis) else { return Value::Poison };
+        let node = self.graph.add(Op::Reduce(Reduce { combine, axes: vec![at] }), &[tensor.node]);
+        let mut axes = tensor.axes;
+        axes.remove(at);
+        Value::Tensor(Tensor { node, axes })
+    }
+
+    fn select(&mut self, mut args: Args) -> Value {
+        let span = args.span;
+        let [condition, a, b] = args.take(self, "select", ["condition", "a", "b"]);
+        args.done(self, "select");
+        if let Value::Bool(condition) = condition.value {
+            return if condition { a.value } else { b.value };
+        }
+        let (Some(c), Some(a), Some(b)) = (self.tensor_of_any(&condition), self.tensor(&a), self.tensor(&b)) else { return Value::Poison };
+        if self.graph[c.node].ty.dtype != DType::Bool {
+            let text = describe_type(&self.graph, c.node);
+            self.report(Problem::error("E0201", condition.span, "`select` chooses by a truth value").here(format!("this is {text}")).help("compare first, such as `x > 0`"));
+            return Value::Poison;
+        }
+        match self.joined(&[c, a, b], span) {
+            Some((nodes, axes)) => Value::Tensor(Tensor { node: self.graph.map(ScalarOp::Select, &nodes), axes }),
+            None => Value::Poison,
+        }
+    }
+
+    /// `concat(a, b)`: lists of numbers one after another; `stack(a, b)`: equal shapes along a new first axis.
+    fn join_values(&mut self, name: &'static str, mut args: Args) -> Value {
+        let span = args.span;
+        let mut parts = Vec::new();
+        for value in args.take_all(self, name) {
+            match &value.value {
+                Value::List(items) => parts.extend(items.iter().map(|item| Located { value: item.clone(), span: value.span })),
+                _ => parts.push(value),
+            }
+        }
+        let mut tensors = Vec::new();
+        for part in &parts {
+            match self.tensor(part) {
+                Some(tensor) if self.refuse_bag(&tensor, part.span) => return Value::Poison,
+                Some(tensor) => tensors.push((tensor, part.span)),
+                None => return Value::Poison,
+            }
+        }
+        if tensors.is_empty() {
+            self.report(Problem::error("E0209", span, format!("`{name}` joins nothing")).help("give it the values to join"));
+            return Value::Poison;
+        }
+        let space = if tensors.iter().any(|(tensor, _)| self.graph[tensor.node].ty.space == Space::Example) { Space::Example } else { Space::Global };
+        if name == "stack" { self.stack(&tensors, space) } else { self.concat(&tensors, space) }
+    }
+
+    fn concat(&mut self, tensors: &[(Tensor, Span)], space: Space) -> Value {
+        let mut nodes = Vec::new();
+        for (tensor, span) in tensors {
+            let dims = self.graph[tensor.node].ty.dims.clone();
+            let node = match dims.len() {
+                0 => self.graph.add(Op::Reshape(Reshape { dims: vec![Dim::Fixed(1)] }), &[tensor.node]),
+                1 => tensor.node,
+                _ => {
+                    let text = describe_type(&self.graph, tensor.node);
+                    let problem = Problem::error("E0202", *span, "`concat` joins values of one axis").here(format!("this is {text}"));
+                    self.report(problem.help("flatten it first: `concat(flatten(x), y)`"));
+                    return Value::Poison;
+                }
+            };
+            let dims = self.graph[node].ty.dims.clone();
+            nodes.push(self.graph.broadcast(node, space, &dims));
+        }
+        let node = self.graph.add(Op::Concat(Concat { axis: 0 }), &nodes);
+        Value::Tensor(Tensor { node, axes: vec![self.fresh_axis()] })
+    }
+
+    fn stack(&mut self, tensors: &[(Tensor, Span)], space: Space) -> Value {
+        let first = self.graph[tensors[0].0.node].ty.dims.clone();
+        let mut nodes = Vec::new();
+        for (tensor, span) in tensors {
+            let dims = self.graph[tensor.node].ty.dims.clone();
+            if dims != first {
+                let (here, there) = (describe_type(&self.graph, tensor.node), describe_type(&self.graph, tensors[0].0.node));
+                let problem = Problem::error("E0202", *span, "`stack` joins values of one shape").here(format!("this is {here}")).and(tensors[0].1, format!("this is {there}"));
+                self.report(problem.help("use `concat` to put values of different sizes one after another"));
+                return Value::Poison;
+            }
+            let long: Vec<Dim> = std::iter::once(Dim::Fixed(1)).chain(dims).collect();
+            let node = self.graph.add(Op::Reshape(Reshape { dims: long.clone() }), &[tensor.node]);
+            nodes.push(self.graph.broadcast(node, space, &long));
+        }
+        let node = self.graph.add(Op::Concat(Concat { axis: 0 }), &nodes);
+        let mut axes = vec![self.fresh_axis()];
+        axes.extend(&tensors[0].0.axes);
+        Value::Tensor(Tensor { node, axes })
+    }
+
+    fn flatten(&mut self, x: &Located) -> Value {
+        let Some(tensor) = self.tensor(x) else { return Value::Poison };
+        if self.refuse_bag(&tensor, x.span) {
+            return Value::Poison;
+        }
+        let ty = self.graph[tensor.node].ty.clone();
+        if ty.dims.len() == 1 {
+            return Value::Tensor(tensor);
+        }
+        let dims = vec![Dim::Fixed(ty.len().unwrap_or(0))];
+        let node = self.graph.add(Op::Reshape(Reshape { dims }), &[tensor.node]);
+        Value::Tensor(Tensor { node, axes: vec![self.fresh_axis()] })
+    }
+
+    /// `random(x)`: uniform on [0, 1) for each element of `x`, other numbers at each call, epoch, row and element.
+    fn random(&mut self, mut args: Args) -> Value {
+        let [x] = args.take(self, "random", ["like"]);
+        args.done(self, "random");
+        let Some(tensor) = self.tensor(&x) else { return Value::Poison };
+        if self.refuse_bag(&tensor, x.span) {
+            return Value::Poison;
+        }
+        let dims = self.graph[tensor.node].ty.dims.clone();
+        let site = self.path.map(|path| self.paths.early_text(path)).unwrap_or_default();
+        let node = self.graph.add(Op::Random(Random { site, dims }), &[]);
+        Value::Tensor(Tensor { node, axes: tensor.axes })
+    }
+
+    /// `batch_mean(x)`: the mean over the examples of a batch, and over leading axes. In training only.
+    fn batch_mean(&mut self, mut args: Args) -> Value {
+        let span = args.span;
+        let [x] = args.take(self, "batch_mean", ["x"]);
+        args.done(self, "batch_mean");
+        let Some(tensor) = self.tensor(&x) else { return Value::Poison };
+        if self.refuse_bag(&tensor, x.span) {
+            return Value::Poison;
+        }
+        let ty = self.graph[tensor.node].ty.clone();
+        let Some((_, leading)) = ty.dims.split_last() else {
+            self.report(Problem::error("E0214", span, "`batch_mean` takes a value with an axis").help("it keeps the last axis and averages all others"));
+            return Value::Poison;
+        };
+        let mut node = self.graph.broadcast(tensor.node, Space::Example, &ty.dims);
+        let leading_len: u64 = leading.iter().filter_map(|dim| dim.fixed()).product();
+        if !leading.is_empty() {
+            node = self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: (0..leading.len()).collect() }), &[node]);
+        }
+        let sum = self.graph.add(Op::BatchSum(BatchSum), &[node]);
+        let rows = self.graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]);
+        let factor = self.graph.add(Op::Constant(Constant::new(leading_len as f64)), &[]);
+        let count = self.graph.map(ScalarOp::Mul, &[rows, factor]);
+        let dims = self.graph[sum].ty.dims.clone();
+        let count = self.graph.broadcast(count, Space::Global, &dims);
+        let node = self.graph.map(ScalarOp::Div, &[sum, count]);
+        Value::Tensor(Tensor { node, axes: tensor.axes.last().copied().into_iter().collect() })
+    }
+
+    /// `x[0]`, `x[2..4]`: a part along the first axis.
+    pub(super) fn index_tensor(&mut self, tensor: &Tensor, index: &Located) -> Value {
+        let ty = self.graph[tensor.node].ty.clone();
+        let Some(&Dim::Fixed(len)) = ty.dims.first() else {
+            let text = describe_type(&self.graph, tensor.node);
+            self.report(Problem::error("E0208", index.span, format!("{text} has no first axis to take a part of")).help("only values with a fixed first axis are indexed"));
+            return Value::Poison;
+        };
+        let (start, end, keep) = match index.value {
+            Value::Range(start, end) => (start, end, true),
+            ref other => match other.as_int() {
+                Some(at) => (at, at + 1, false),
+                None => return self.wrong_index(index),
+            },
+        };
+        if start < 0 || end > len as i64 || start >= end {
+            self.report(Problem::error("E0208", index.span, format!("the first axis has the elements 0 to {}", len - 1)).here("this lies outside").help("counting starts at 0"));
+            return Value::Poison;
+        }
+        let slice = Slice { axis: 0, start: start as u64, len: (end - start) as u64 };
+        let node = self.graph.add(Op::Slice(slice), &[tensor.node]);
+        if keep {
+            let mut axes = tensor.axes.clone();
+            axes[0] = self.fresh_axis();
+            return Value::Tensor(Tensor { node, axes });
+        }
+        let node = self.graph.add(Op::Reshape(Reshape { dims: ty.dims[1..].to_vec() }), &[node]);
+        Value::Tensor(Tensor { node, axes: tensor.axes[1..].to_vec() })
+    }
+
+    pub(super) fn wrong_index(&mut self, index: &Located) -> Value {
+        if !matches!(index.value, Value::Poison) {
+            let text = index.value.describe(&self.graph);
+            self.report(Problem::error("E0208", index.span, "an index is a whole number or a range").here(format!("this is {text}")).help("such as `x[0]` or `x[2..4]`"));
+        }
+        Value::Poison
+    }
+
+    /// Values brought to one shape: scalars join with anything, a value joins a larger one whose last axes are its own.
+    pub(super) fn joined(&mut self, tensors: &[Tensor], span: Span) -> Option<(Vec<NodeId>, Vec<eval::Axis>)> {
+        let types: Vec<_> = tensors.iter().map(|tensor| self.graph[tensor.node].ty.clone()).collect();
+        let space = if types.iter().any(|ty| ty.space == Space::Example) { Space::Example } else { Space::Global };
+        let widest = (0..tensors.len()).max_by_key(|&at| (types[at].dims.len(), types[at].len().unwrap_or(u64::MAX), tensors.len() - at))?;
+        let dims = types[widest].dims.clone();
+        let mut nodes = Vec::new();
+        for (tensor, ty) in tensors.iter().zip(&types) {
+            let mut node = tensor.node;
+            if ty.dims == [Dim::Fixed(1)] && !dims.ends_with(&ty.dims) {
+                node = self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[node]);
+            } else if !dims.ends_with(&ty.dims) {
+                let (a, b) = (describe_type(&self.graph, tensors[widest].node), describe_type(&self.graph, tensor.node));
+                let problem = Problem::error("E0202", span, format!("{a} does not join with {b}"));
+                self.report(problem.help("shapes are equal, or one is a single number, or the smaller one has the last axes of the larger"));
+                return None;
+            }
+            let ty = self.graph[node].ty.clone();
+            if ty.space != space || ty.dims != dims {
+                let shift = dims.len() - ty.dims.len();
+                let axes = (0..ty.dims.len()).map(|axis| axis + shift).collect();
+                node = self.graph.add(Op::Broadcast(Broadcast { space, dims: dims.clone(), axes }), &[node]);
+            }
+            nodes.push(node);
+        }
+        Some((nodes, tensors[widest].axes.clone()))
+    }
+}

@@ -1,0 +1,560 @@
+//! The `features` and `data` items: columns, encoders, and the transforms of numbers.
+
+use super::Checker;
+use super::value::Value;
+use crate::problem::{Problem, suggest};
+use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Encoder, Planted, Token};
+use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
+
+/// The kinds of features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Label { binary: bool },
+    Number,
+    Id,
+    Ids,
+    Key,
+}
+
+/// A feature or a group of features.
+#[derive(Clone, Debug)]
+pub(super) struct Feature {
+    pub(super) name: String,
+    pub(super) span: Span,
+    pub(super) kind: Kind,
+    /// Positions of its columns.
+    pub(super) columns: Vec<u32>,
+    pub(super) group: bool,
+    /// Steps of a number's pipeline behind `fill`.
+    pub(super) steps: Vec<Step>,
+    pub(super) used: bool,
+    /// Columns that are known to exist and are right so far.
+    pub(super) sound: bool,
+}
+
+/// One step of a pipeline.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) name: Name,
+    pub(super) args: Vec<ast::Argument>,
+    pub(super) span: Span,
+}
+
+/// A pipeline as written: its source and its steps.
+struct Pipeline {
+    source: Source,
+    steps: Vec<Step>,
+}
+
+enum Source {
+    Own,
+    Column(String),
+    Cross(Vec<(String, Span)>),
+    Wrong,
+}
+
+const KINDS: [&str; 8] = ["label", "number", "id", "ids", "key", "seq", "vector", "time"];
+const ID_STEPS: [&str; 7] = ["hash", "vocab", "vocab_of", "bucket", "split", "take", "weighted"];
+
+impl Checker<'_> {
+    pub(super) fn check_features(&mut self, features: &[ast::Feature]) {
+        for feature in features {
+            self.check_feature(feature);
+        }
+        if !self.features.iter().any(|feature| matches!(feature.kind, Kind::Label { .. })) && !features.is_empty() && self.problems.is_empty() {
+            let span = features[0].span;
+            self.report(Problem::error("E0311", span, "no feature is a label").here("features begin here").help("add one, such as `label click: binary`"));
+        }
+    }
+
+    fn check_feature(&mut self, feature: &ast::Feature) {
+        let Some(kind) = self.feature_kind(feature) else { return };
+        if let Some(known) = self.features.iter().find(|known| known.name == feature.name.text) {
+            let problem = Problem::error("E0102", feature.name.span, format!("the feature `{}` is declared twice", feature.name.text)).and(known.span, "declared here first");
+            return self.report(problem.help("give one of them another name"));
+        }
+        let pipeline = self.pipeline(feature);
+        let members = match &feature.group {
+            Some(group) => self.group_members(&feature.name, group),
+            None => vec![feature.name.text.clone()],
+        };
+        let (column_kind, steps) = self.column_kind(kind, feature, pipeline.steps);
+        let mut columns = Vec::new();
+        for member in members {
+            let token = match &pipeline.source {
+                Source::Own | Source::Wrong => Token::Column(member.clone()),
+                Source::Column(name) => {
+                    if feature.group.is_some() {
+                        let problem = Problem::error("E0306", feature.span, "a group cannot read one column").here(format!("every member would be `{name}`"));
+                        return self.report(problem.help("let the members' own columns be read: leave `column(…)` out"));
+                    }
+                    Token::Column(name.clone())
+                }
+                Source::Cross(parts) => match self.cross_columns(parts) {
+                    Some(columns) => Token::Cross(columns),
+                    None => Token::Column(member.clone()),
+                },
+            };
+            columns.push(self.columns.len() as u32);
+            self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token });
+        }
+        self.features.push(Feature {
+            name: feature.name.text.clone(),
+            span: feature.name.span,
+            kind,
+            columns,
+            group: feature.group.is_some(),
+            steps,
+            used: false,
+            sound: column_kind.is_some() && !matches!(pipeline.source, Source::Wrong),
+        });
+    }
+
+    fn feature_kind(&mut self, feature: &ast::Feature) -> Option<Kind> {
+        let kind = match feature.kind.text.as_str() {
+            "label" => match feature.ty.as_ref().map(|ty| ty.text.as_str()) {
+                Some("binary") => Kind::Label { binary: true },
+                Some("number") => Kind::Label { binary: false },
+                _ => {
+                    let span = feature.ty.as_ref().map_or(feature.name.span, |ty| ty.span);
+                    self.report(Problem::error("E0309", span, format!("the label `{}` needs a type", feature.name.text)).help("write `: binary` (0 or 1) or `: number` behind its name"));
+                    return None;
+                }
+            },
+            "number" => Kind::Number,
+            "id" => Kind::Id,
+            "ids" => Kind::Ids,
+            "key" => Kind::Key,
+            "seq" | "vector" | "time" => {
+                self.not_yet(feature.kind.span, &format!("features of kind `{}`", feature.kind.text));
+                return None;
+            }
+            other => {
+                let problem = Problem::error("E0301", feature.kind.span, format!("there is no kind of feature `{other}`"));
+                self.report(problem.help(suggest(other, KINDS)));
+                return None;
+            }
+        };
+        if let (Some(ty), false) = (&feature.ty, matches!(kind, Kind::Label { .. })) {
+            self.report(Problem::error("E0309", ty.span, format!("a feature of kind `{}` takes no type", feature.kind.text)).help("leave it out; only labels have one here"));
+        }
+        Some(kind)
+    }
+
+    fn group_members(&mut self, name: &Name, group: &Expr) -> Vec<String> {
+        match self.constant(group) {
+            Value::Range(start, end) if start < end && end - start <= 10_000 => (start..end).map(|n| format!("{}{n}", name.text)).collect(),
+            Value::Poison => Vec::new(),
+            _ => {
+                let problem = Problem::error("E0306", group.span, format!("the members of the group `{}` are no range of numbers", name.text));
+                self.report(problem.help("write the first and the last, such as `[1..=13]`"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn pipeline(&mut self, feature: &ast::Feature) -> Pipeline {
+        let mut steps = Vec::new();
+        let Some(value) = &feature.value else { return Pipeline { source: Source::Own, steps } };
+        let mut at = value;
+        loop {
+            match &at.kind {
+                ExprKind::Pipe { value, into } => {
+                    match step(into) {
+                        Some(step) => steps.push(step),
+                        None => {
+                            self.report(Problem::error("E0302", into.span, "this is no transform").help("a transform is a name or a call: `log1p`, `hash(1_000_003)`"));
+                        }
+                    }
+                    at = value;
+                }
+                _ => break,
+            }
+        }
+        steps.reverse();
+        let source = self.source(feature, at);
+        Pipeline { source, steps }
+    }
+
+    fn source(&mut self, feature: &ast::Feature, at: &Expr) -> Source {
+        match &at.kind {
+            ExprKind::Name(name) if *name == feature.name.text => Source::Own,
+            ExprKind::Call { callee, args } => match (&callee.kind, args.as_slice()) {
+                (ExprKind::Name(name), [argument]) if name == "column" => match &argument.value.kind {
+                    ExprKind::Text(column) => Source::Column(column.clone()),
+                    _ => self.wrong_source(argument.value.span, "`column` takes the column's name as text"),
+                },
+                (ExprKind::Name(name), args) if name == "cross" && args.len() >= 2 => {
+                    let mut parts = Vec::new();
+                    for argument in args {
+                        match &argument.value.kind {
+                            ExprKind::Name(name) => parts.push((name.clone(), argument.value.span)),
+                            _ => return self.wrong_source(argument.value.span, "`cross` takes names of features"),
+                        }
+                    }
+                    Source::Cross(parts)
+                }
+                _ => self.wrong_source(at.span, "a pipeline begins with a column"),
+            },
+            _ => self.wrong_source(at.span, "a pipeline begins with a column"),
+        }
+    }
+
+    fn wrong_source(&mut self, span: Span, text: &str) -> Source {
+        self.report(Problem::error("E0312", span, text).help("begin with the feature's own name, `column(\"name\")`, or `cross(a, b)` of two id features"));
+        Source::Wrong
+    }
+
+    fn cross_columns(&mut self, parts: &[(String, Span)]) -> Option<Vec<u32>> {
+        let mut columns = Vec::new();
+        for (name, span) in parts {
+            match self.features.iter_mut().find(|feature| feature.name == *name) {
+                Some(feature) if feature.kind == Kind::Id && !feature.group => {
+                    feature.used = true;
+                    columns.push(feature.columns[0]);
+                }
+                Some(_) => {
+                    self.report(Problem::error("E0303", *span, format!("`{name}` cannot be crossed")).help("cross features of kind `id` that are no groups"));
+                    return None;
+                }
+                None => {
+                    let names: Vec<String> = self.features.iter().map(|feature| feature.name.clone()).collect();
+                    let help = suggest(name, names.iter().map(String::as_str));
+                    self.report(Problem::error("E0101", *span, format!("there is no feature `{name}` above")).help(help));
+                    return None;
+                }
+            }
+        }
+        Some(columns)
+    }
+
+    fn column_kind(&mut self, kind: Kind, feature: &ast::Feature, steps: Vec<Step>) -> (Option<ColumnKind>, Vec<Step>) {
+        match kind {
+            Kind::Label { binary } => {
+                if let (Some(step), true) = (steps.first(), binary) {
+                    self.report(Problem::error("E0303", step.span, "a binary label has no transforms").help("make the file hold 0 and 1, or declare it `: number`"));
+                    return (None, Vec::new());
+                }
+                self.check_number_steps(&steps);
+                (Some(ColumnKind::Label { binary }), steps)
+            }
+            Kind::Number => self.number_kind(steps),
+            Kind::Key => {
+                if let Some(step) = steps.first() {
+                    self.report(Problem::error("E0303", step.span, "a key has no transforms").help("a key only groups rows; its text is used as it is"));
+                }
+                (Some(ColumnKind::Key), Vec::new())
+            }
+            Kind::Id | Kind::Ids => (self.id_kind(kind, feature, &steps), Vec::new()),
+        }
+    }
+
+    fn number_kind(&mut self, mut steps: Vec<Step>) -> (Option<ColumnKind>, Vec<Step>) {
+        let mut fill = None;
+        if steps.first().is_some_and(|step| step.name.text == "fill") {
+            let step = steps.remove(0);
+            match self.number_argument(&step) {
+                Some(value) => fill = Some(value as f32),
+                None => return (None, Vec::new()),
+            }
+        }
+        let moments = steps.iter().any(|step| step.name.text == "standardize");
+        self.check_number_steps(&steps);
+        (Some(ColumnKind::Number { fill, moments }), steps)
+    }
+
+    fn check_number_steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            let name = step.name.text.as_str();
+            if name == "fill" {
+                self.report(Problem::error("E0304", step.span, "`fill` comes first").help("an empty cell has no value that the steps before it could take: put `fill` right behind the column"));
+            } else if ID_STEPS.contains(&name) {
+                self.report(Problem::error("E0303", step.span, format!("`{name}` makes ids, and this is a number")).help("declare the feature as `id`, or leave the step out"));
+            } else if name != "standardize" && !super::builtins::is_elementwise(name) {
+                let known = super::builtins::elementwise_names().chain(["fill", "standardize"]);
+                self.report(Problem::error("E0302", step.name.span, format!("there is no transform `{name}`")).help(suggest(name, known.collect::<Vec<_>>())));
+            }
+        }
+    }
+
+    fn id_kind(&mut self, kind: Kind, feature: &ast::Feature, steps: &[Step]) -> Option<ColumnKind> {
+        let mut encoder: Option<(Encoder, Span)> = None;
+        let mut separator = None;
+        let mut take = None;
+        let mut sound = true;
+        for step in steps {
+            match step.name.text.as_str() {
+                "hash" | "vocab" | "vocab_of" | "bucket" => match self.encoder(step) {
+                    Some(_) if encoder.is_some() => {
+                        self.report(Problem::error("E0303", step.span, "the ids are already numbered").help("use one of `vocab`, `hash` and `bucket`"));
+                        sound = false;
+                    }
+                    Some(found) => encoder = Some((found, step.span)),
+                    None => sound = false,
+                },
+                "split" if kind == Kind::Ids && encoder.is_none() => match self.text_argument(step) {
+                    Some(text) if !text.is_empty() => separator = Some(text),
+                    _ => {
+                        self.report(Problem::error("E0305", step.span, "`split` takes what stands between the values, as text").help("such as `split(\"|\")`"));
+                        sound = false;
+                    }
+                },
+                "take" if kind == Kind::Ids => match self.count_argument(step, 1, 1_000_000) {
+                    Some(count) => take = Some(count as u32),
+                    None => sound = false,
+                },
+                "split" | "take" => {
+                    let problem = Problem::error("E0303", step.span, format!("`{}` does not fit here", step.name.text));
+                    self.report(problem.help("`split` and `take` belong to features of kind `ids`; `split` stands before the values are numbered"));
+                    sound = false;
+                }
+                "weighted" => {
+                    self.not_yet(step.span, "weighted bags");
+                    sound = false;
+                }
+                other => {
+                    self.report(Problem::error("E0302", step.name.span, format!("there is no transform `{other}` of ids")).help(suggest(other, ID_STEPS)));
+                    sound = false;
+                }
+            }
+        }
+        let Some((encoder, _)) = encoder else {
+            if sound {
+                let problem = Problem::error("E0308", feature.span, format!("the ids of `{}` are not numbered", feature.name.text));
+                self.report(problem.help("end the pipeline with `vocab`, `hash(buckets)` or `bucket([…])`"));
+            }
+            return None;
+        };
+        if !sound {
+            return None;
+        }
+        match kind {
+            Kind::Id => Some(ColumnKind::Id { encoder }),
+            _ => match separator {
+                Some(separator) => Some(ColumnKind::Ids { separator, encoder, take }),
+                None => {
+                    self.report(Problem::error("E0308", feature.span, format!("the bag `{}` is never split", feature.name.text)).help("begin with `split(\"|\")` or what stands between its values"));
+                    None
+                }
+            },
+        }
+    }
+
+    fn encoder(&mut self, step: &Step) -> Option<Encoder> {
+        match step.name.text.as_str() {
+            "hash" => Some(Encoder::Hash { buckets: self.count_argument(step, 1, i64::from(i32::MAX) - 1)? as u32 }),
+            "bucket" => self.bucket(step),
+            "vocab_of" => self.vocab_of(step),
+            _ => {
+                let mut min_count = 1;
+                for argument in &step.args {
+                    if argument.name.as_ref().is_none_or(|name| name.text != "min_count") {
+                        self.report(Problem::error("E0305", argument.value.span, "`vocab` takes `min_count: n` only").help("such as `vocab(min_count: 10)`"));
+                        return None;
+                    }
+                    min_count = self.count(&argument.value, "min_count", 1, i64::from(u32::MAX))? as u32;
+                }
+                Some(Encoder::Vocab { min_count })
+            }
+        }
+    }
+
+    fn bucket(&mut self, step: &Step) -> Option<Encoder> {
+        let bounds: Option<Vec<f64>> = match step.args.as_slice() {
+            [argument] => match self.constant(&argument.value) {
+                Value::List(items) => items.iter().map(Value::as_float).collect(),
+                Value::Poison => return None,
+                _ => None,
+            },
+            _ => None,
+        };
+        match bounds {
+            Some(bounds) if !bounds.is_empty() && bounds.windows(2).all(|pair| pair[0] < pair[1]) => Some(Encoder::Bucket { bounds }),
+            _ => {
+                self.report(Problem::error("E0305", step.span, "`bucket` takes ascending bounds").help("such as `bucket([6, 12, 18])`: below 6, 6 to 12, 12 to 18, 18 and above"));
+                None
+            }
+        }
+    }
+
+    fn vocab_of(&mut self, step: &Step) -> Option<Encoder> {
+        let named = match step.args.as_slice() {
+            [ast::Argument { name: None, value: Expr { kind: ExprKind::Name(name), span } }] => Some((name.clone(), *span)),
+            _ => None,
+        };
+        let Some((name, span)) = named else {
+            self.report(Problem::error("E0305", step.span, "`vocab_of` takes the name of a feature").help("such as `vocab_of(item)`"));
+            return None;
+        };
+        let found = self.features.iter().find(|feature| feature.name == name && !feature.group && matches!(feature.kind, Kind::Id | Kind::Ids));
+        match found {
+            Some(feature) if matches!(self.columns[feature.columns[0] as usize].kind.encoder(), Some(Encoder::Vocab { .. })) => Some(Encoder::VocabOf(feature.columns[0])),
+            Some(_) => {
+                self.report(Problem::error("E0305", span, format!("`{name}` has no vocabulary")).help("`vocab_of` shares the dictionary of a feature that ends in `vocab`"));
+                None
+            }
+            None => {
+                let names: Vec<String> = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids)).map(|feature| feature.name.clone()).collect();
+                let help = suggest(&name, names.iter().map(String::as_str));
+                self.report(Problem::error("E0101", span, format!("there is no id feature `{name}` above")).help(help));
+                None
+            }
+        }
+    }
+
+    fn text_argument(&mut self, step: &Step) -> Option<String> {
+        match step.args.as_slice() {
+            [argument] => match self.constant(&argument.value) {
+                Value::Text(text) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn number_argument(&mut self, step: &Step) -> Option<f64> {
+        let value = match step.args.as_slice() {
+            [argument] => self.constant(&argument.value).as_float(),
+            _ => None,
+        };
+        if value.is_none() {
+            self.report(Problem::error("E0305", step.span, format!("`{}` takes one number", step.name.text)).help(format!("such as `{}(0)`", step.name.text)));
+        }
+        value
+    }
+
+    fn count_argument(&mut self, step: &Step, least: i64, most: i64) -> Option<i64> {
+        match step.args.as_slice() {
+            [argument] => self.count(&argument.value, &step.name.text, least, most),
+            _ => {
+                self.report(Problem::error("E0305", step.span, format!("`{}` takes one whole number", step.name.text)).help(format!("such as `{}(100)`", step.name.text)));
+                None
+            }
+        }
+    }
+
+    fn count(&mut self, value: &Expr, what: &str, least: i64, most: i64) -> Option<i64> {
+        let found = self.constant(value);
+        match found.as_int() {
+            Some(count) if (least..=most).contains(&count) => Some(count),
+            _ if matches!(found, Value::Poison) => None,
+            _ => {
+                let text = found.describe(&self.graph);
+                self.report(Problem::error("E0305", value.span, format!("`{what}` takes a whole number from {least} to {most}, not {text}")).help("write the number out, or use a `const`"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn check_data(&mut self, settings: &ast::Settings) -> DataSpec {
+        let mut data = DataSpec::default();
+        self.known_settings(settings, "data", &["format", "columns", "train", "valid", "test", "synthetic", "group", "order", "split"]);
+        for setting in &settings.entries {
+            let value = &setting.value;
+            match setting.key.text.as_str() {
+                "format" => data.format = self.data_format(value),
+                "columns" => data.columns = self.data_columns(value),
+                "train" => data.train = self.paths_of(value),
+                "valid" => data.valid = self.paths_of(value),
+                "test" => data.test = self.paths_of(value),
+                "synthetic" => data.synthetic = self.planted(value),
+                "group" | "order" | "split" => self.not_yet(setting.key.span, "grouping event rows into sequences"),
+                _ => {}
+            }
+        }
+        data
+    }
+
+    fn data_format(&mut self, value: &Expr) -> Option<DataFormat> {
+        let name = match &value.kind {
+            ExprKind::Name(name) | ExprKind::Text(name) => name.as_str(),
+            _ => "",
+        };
+        match name {
+            "csv" => Some(DataFormat::Csv),
+            "tsv" => Some(DataFormat::Tsv),
+            "libsvm" => Some(DataFormat::Libsvm),
+            "parquet" => Some(DataFormat::Parquet),
+            other => {
+                let help = suggest(other, ["csv", "tsv", "libsvm", "parquet"]);
+                self.report(Problem::error("E0701", value.span, "this is no format of data files").help(help));
+                None
+            }
+        }
+    }
+
+    fn data_columns(&mut self, value: &Expr) -> Option<Vec<String>> {
+        let ExprKind::List(items) = &value.kind else {
+            self.report(Problem::error("E0702", value.span, "`columns` is a list of names").help("such as `[click, I[1..=13], C[1..=26]]`"));
+            return None;
+        };
+        let mut names = Vec::new();
+        for item in items {
+            match &item.kind {
+                ExprKind::Name(name) | ExprKind::Text(name) => names.push(name.clone()),
+                ExprKind::Index { base, indices } => match (&base.kind, indices.as_slice()) {
+                    (ExprKind::Name(name), [group]) => names.extend(self.group_members(&Name { text: name.clone(), span: base.span }, group)),
+                    _ => self.report(Problem::error("E0702", item.span, "this is no column").help("write a name, or a group such as `I[1..=13]`")),
+                },
+                _ => self.report(Problem::error("E0702", item.span, "this is no column").help("write a name, or a group such as `I[1..=13]`")),
+            }
+        }
+        let mut sorted = names.clone();
+        sorted.sort();
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            self.report(Problem::error("E0102", value.span, format!("the column `{}` is named twice", pair[0])).help("each column of the file has one name"));
+        }
+        Some(names)
+    }
+
+    fn paths_of(&mut self, value: &Expr) -> Vec<String> {
+        match self.constant(value) {
+            Value::Text(path) => vec![path],
+            Value::List(items) if items.iter().all(|item| matches!(item, Value::Text(_))) => {
+                items.into_iter().filter_map(|item| if let Value::Text(path) = item { Some(path) } else { None }).collect()
+            }
+            Value::Poison => Vec::new(),
+            _ => {
+                self.report(Problem::error("E0702", value.span, "this is no path").help("write a text such as \"data/train.csv.gz\", or a list of them"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn planted(&mut self, value: &Expr) -> Option<Planted> {
+        let ExprKind::Call { callee, args } = &value.kind else {
+            self.report(Problem::error("E0703", value.span, "this draws no data").help("write `planted(rows: 200_000, seed: 1)`"));
+            return None;
+        };
+        if !matches!(&callee.kind, ExprKind::Name(name) if name == "planted") {
+            self.report(Problem::error("E0703", callee.span, "there is no such synthetic data").help("write `planted(rows: 200_000, seed: 1)`"));
+            return None;
+        }
+        let mut planted = Planted { rows: 100_000, seed: 1, vocab: 1000 };
+        for argument in args {
+            match argument.name.as_ref().map(|name| name.text.as_str()) {
+                Some("rows") => planted.rows = self.count(&argument.value, "rows", 10, 1_000_000_000)? as u64,
+                Some("seed") => planted.seed = self.count(&argument.value, "seed", 0, i64::MAX)? as u64,
+                Some("vocab") => planted.vocab = self.count(&argument.value, "vocab", 1, 100_000_000)? as u64,
+                other => {
+                    let help = suggest(other.unwrap_or(""), ["rows", "seed", "vocab"]);
+                    self.report(Problem::error("E0210", argument.value.span, "`planted` has no such argument").help(help));
+                }
+            }
+        }
+        Some(planted)
+    }
+}
+
+/// A step of a pipeline: `log1p` or `hash(10)`.
+fn step(into: &Expr) -> Option<Step> {
+    let (name, span, args) = match &into.kind {
+        ExprKind::Name(name) => (name, into.span, Vec::new()),
+        ExprKind::Call { callee, args } => match &callee.kind {
+            ExprKind::Name(name) => (name, callee.span, args.clone()),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Step { name: Name { text: name.clone(), span }, args, span: into.span })
+}

@@ -1,0 +1,394 @@
+//! Checking: from the tree to a [`Spec`], with every problem found on the way.
+//!
+//! A block is expanded where it is called: checking a model builds its forward graph. The model is walked twice, as it is
+//! trained and as it scores; problems are reported the first time. A value that was reported becomes a poison that stays silent.
+
+mod builtins;
+mod eval;
+mod features;
+mod scope;
+mod settings;
+mod tables;
+mod value;
+
+use crate::graph::Graph;
+use crate::problem::{Problem, Severity, suggest};
+use crate::spec::{Forward, Spec};
+use features::Feature;
+use recc_abi::{Column, DataSpec, Prediction, Variable, VariableId};
+use recc_syntax::ast::{self, Expr, FileId, Item, ItemKind, Name, Span, Use};
+use scope::{Binding, PathId, Paths};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use value::{BlockRef, Value};
+
+/// A text to check, and the library it may use.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Names and texts; a [`FileId`] is a position here. The first is the spec.
+    pub files: Vec<(String, String)>,
+}
+
+/// What checking gave.
+#[derive(Debug)]
+pub struct Checked {
+    /// The spec, if there was no error.
+    pub spec: Option<Spec>,
+    /// All problems, in the order of the text.
+    pub problems: Vec<Problem>,
+    /// The tree of the spec's own file.
+    pub file: ast::File,
+}
+
+/// A `-D NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    /// The constant.
+    pub name: String,
+    /// Its value, as an expression's text.
+    pub value: String,
+}
+
+/// Names of one file.
+#[derive(Debug, Default)]
+struct Module {
+    name: String,
+    names: BTreeMap<String, (Value, Span)>,
+}
+
+/// The state of checking.
+struct Checker<'s> {
+    sources: &'s Sources,
+    overrides: &'s [Override],
+    modules: Vec<Module>,
+    problems: Vec<Problem>,
+    features: Vec<Feature>,
+    columns: Vec<Column>,
+    tables: Vec<tables::Declared>,
+    variables: Vec<(PathId, Variable)>,
+    predictions: Vec<(Prediction, Span)>,
+    paths: Paths,
+    graph: Graph,
+    forward: Forward,
+    /// Whether the model is walked as it is trained.
+    training: bool,
+    axes: u32,
+    /// Axes of features: groups and bags.
+    feature_axes: BTreeMap<usize, value::AxisId>,
+    table_axes: BTreeMap<usize, value::AxisId>,
+    scopes: Vec<Vec<Binding>>,
+    module: usize,
+    path: Option<PathId>,
+    model_root: Option<PathId>,
+    /// Blocks being expanded, to refuse recursion.
+    calls: Vec<String>,
+    /// Statements and calls left before a spec is refused as endless.
+    fuel: u32,
+    /// The model's own scope sees features and tables.
+    in_model: bool,
+}
+
+/// Checks the first source; the others are library modules named `std.dense` and so on.
+pub fn check(sources: &Sources, overrides: &[Override]) -> Checked {
+    let mut checker = Checker::new(sources, overrides);
+    let (file, spec) = checker.run();
+    let mut problems = checker.problems;
+    problems.sort_by_key(|problem| problem.labels.first().map(|label| (label.span.file, label.span.start)));
+    problems.dedup();
+    let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
+    Checked { spec: spec.filter(|_| !failed), problems, file }
+}
+
+impl<'s> Checker<'s> {
+    fn new(sources: &'s Sources, overrides: &'s [Override]) -> Self {
+        Checker {
+            sources,
+            overrides,
+            modules: Vec::new(),
+            problems: Vec::new(),
+            features: Vec::new(),
+            columns: Vec::new(),
+            tables: Vec::new(),
+            variables: Vec::new(),
+            predictions: Vec::new(),
+            paths: Paths::default(),
+            graph: Graph::default(),
+            forward: Forward::default(),
+            training: true,
+            axes: 0,
+            feature_axes: BTreeMap::new(),
+            table_axes: BTreeMap::new(),
+            scopes: Vec::new(),
+            module: 0,
+            path: None,
+            model_root: None,
+            calls: Vec::new(),
+            fuel: 200_000,
+            in_model: false,
+        }
+    }
+
+    fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    fn not_yet(&mut self, span: Span, what: &str) {
+        let problem = Problem::error("E0900", span, format!("not there yet: {what}"));
+        self.report(problem.help("the language has it, this version of recc has not; the README lists what is missing"));
+    }
+
+    fn run(&mut self) -> (ast::File, Option<Spec>) {
+        let files: Vec<ast::File> = (0..self.sources.files.len()).map(|at| self.parse(at)).collect();
+        // Library modules first: the spec uses their names.
+        for (at, (name, _)) in self.sources.files.iter().enumerate() {
+            self.modules.push(Module { name: name.clone(), names: BTreeMap::new() });
+            self.declare_blocks(at, &files[at]);
+        }
+        for (at, file) in files.iter().enumerate().rev() {
+            self.uses(at, file);
+        }
+        let file = files.into_iter().next().unwrap_or_default();
+        let spec = self.spec(&file);
+        (file, spec)
+    }
+
+    fn parse(&mut self, at: usize) -> ast::File {
+        let file = FileId(at as u32);
+        let parsed = recc_syntax::parse(file, &self.sources.files[at].1);
+        for problem in &parsed.problems {
+            self.report(Problem::syntax(file, problem));
+        }
+        parsed.file
+    }
+
+    fn declare(&mut self, module: usize, name: &Name, value: Value) {
+        if let Some((_, known)) = self.modules[module].names.get(&name.text) {
+            let problem = Problem::error("E0102", name.span, format!("`{}` is declared twice", name.text)).and(*known, "declared here first");
+            return self.report(problem.help("give one of them another name"));
+        }
+        self.modules[module].names.insert(name.text.clone(), (value, name.span));
+    }
+
+    fn declare_blocks(&mut self, module: usize, file: &ast::File) {
+        for item in &file.items {
+            if let ItemKind::Block(block) = &item.kind {
+                self.declare(module, &block.name, Value::Block(BlockRef { block: Rc::new(block.clone()), module }));
+            }
+        }
+    }
+
+    fn uses(&mut self, module: usize, file: &ast::File) {
+        for item in &file.items {
+            match &item.kind {
+                ItemKind::Use(Use::Module { path, names }) => self.use_module(module, path, names, item.span),
+                ItemKind::Use(Use::File { path_span, .. }) => self.not_yet(*path_span, "blocks from other files"),
+                _ => {}
+            }
+        }
+    }
+
+    fn use_module(&mut self, module: usize, path: &[Name], names: &[Name], span: Span) {
+        let full = path.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(".");
+        let Some(from) = self.modules.iter().skip(1).position(|known| known.name == full).map(|at| at + 1) else {
+            let known: Vec<String> = self.modules.iter().skip(1).map(|module| module.name.clone()).collect();
+            let help = suggest(&full, known.iter().map(String::as_str));
+            let at = path.first().map_or(span, |first| first.span.to(path[path.len() - 1].span));
+            return self.report(Problem::error("E0103", at, format!("there is no library module `{full}`")).help(help));
+        };
+        for name in names {
+            match self.modules[from].names.get(&name.text).cloned() {
+                Some((value, _)) => self.declare(module, name, value),
+                None => {
+                    let known: Vec<String> = self.modules[from].names.keys().cloned().collect();
+                    let help = suggest(&name.text, known.iter().map(String::as_str));
+                    self.report(Problem::error("E0103", name.span, format!("`{full}` has no block `{}`", name.text)).help(help));
+                }
+            }
+        }
+    }
+
+    fn spec(&mut self, file: &ast::File) -> Option<Spec> {
+        self.constants(file);
+        let mut data = DataSpec::default();
+        for settings in self.only(file, "data", |kind| if let ItemKind::Data(settings) = kind { Some(settings) } else { None }) {
+            data = self.check_data(settings);
+        }
+        for item in &file.items {
+            match &item.kind {
+                ItemKind::Features(features) => self.check_features(features),
+                ItemKind::Ensemble { name, .. } => self.not_yet(name.span, "ensembles"),
+                ItemKind::Cohort { name, .. } => self.not_yet(name.span, "cohorts"),
+                ItemKind::Auxiliary { name, .. } => self.not_yet(name.span, "auxiliary objectives"),
+                _ => {}
+            }
+        }
+        let models: Vec<(&Name, &ast::Body)> =
+            file.items.iter().filter_map(|item| if let ItemKind::Model { name, body } = &item.kind { Some((name, body)) } else { None }).collect();
+        let end = self.end_of_spec();
+        if let Some((second, _)) = models.get(1) {
+            self.not_yet(second.span, "a second model in one spec");
+        }
+        let train_settings = self.only(file, "train", |kind| if let ItemKind::Train(settings) = kind { Some(settings) } else { None });
+        let mut train = self.check_train(train_settings.first().copied());
+        let Some((name, body)) = models.first() else {
+            if self.problems.is_empty() {
+                self.report(Problem::error("E0104", end, "the spec has no model").help("add `model name { … predict label = logit(…) }`"));
+            }
+            return None;
+        };
+        if let Some(&(span, ref name)) = self.modules[0].names.get(&name.text).map(|(_, span)| (*span, name.text.clone())).as_ref() {
+            self.report(Problem::error("E0102", span, format!("`{name}` names a model and something else")).help("give one of them another name"));
+        }
+        self.check_tables(file, name, body, &train);
+        self.walk(name, body, true);
+        let training = std::mem::take(&mut self.forward);
+        let warned = self.problems.len();
+        self.walk(name, body, false);
+        self.problems.truncate(warned);
+        let scoring = std::mem::take(&mut self.forward);
+        let objective = self.only(file, "objective", |kind| if let ItemKind::Objective(settings) = kind { Some(settings) } else { None });
+        let losses = self.check_objective(objective.first().copied(), end);
+        let metrics = self.only(file, "metrics", |kind| if let ItemKind::Metrics(settings) = kind { Some(settings) } else { None });
+        let metrics = self.check_metrics(metrics.first().copied());
+        self.check_monitors(train_settings.first().copied(), &mut train, &metrics);
+        self.warn_unused();
+        let tables = self.finished_tables();
+        let variables = self.variables.iter().map(|(path, variable)| Variable { path: self.paths.text(*path), ..variable.clone() }).collect();
+        Some(Spec {
+            name: name.text.clone(),
+            data,
+            columns: self.columns.clone(),
+            tables,
+            variables,
+            predictions: self.predictions.iter().map(|(prediction, _)| prediction.clone()).collect(),
+            losses,
+            train,
+            metrics,
+            training,
+            scoring,
+        })
+    }
+
+    fn end_of_spec(&self) -> Span {
+        let len = self.sources.files.first().map_or(0, |(_, text)| text.trim_end().len()) as u32;
+        Span { file: FileId(0), start: len.saturating_sub(1), end: len }
+    }
+
+    /// The items of a kind, of which there may be one.
+    fn only<'f, T>(&mut self, file: &'f ast::File, name: &str, pick: impl Fn(&'f ItemKind) -> Option<T>) -> Vec<T> {
+        let found: Vec<(&Item, T)> = file.items.iter().filter_map(|item| pick(&item.kind).map(|value| (item, value))).collect();
+        if let [(first, _), (second, _), ..] = found.as_slice() {
+            let problem = Problem::error("E0105", second.span, format!("a second `{name}`")).and(first.span, "the first one");
+            self.report(problem.help("a spec has one; join them"));
+        }
+        found.into_iter().map(|(_, value)| value).take(1).collect()
+    }
+
+    fn constants(&mut self, file: &ast::File) {
+        let mut known = Vec::new();
+        for item in &file.items {
+            if let ItemKind::Const { name, value } = &item.kind {
+                known.push(name.text.clone());
+                let value = match self.overrides.iter().rev().find(|own| own.name == name.text) {
+                    Some(own) => self.overridden(own, name),
+                    None => self.constant(value),
+                };
+                self.declare(0, name, value);
+            }
+        }
+        for own in self.overrides {
+            if !known.contains(&own.name) {
+                let help = suggest(&own.name, known.iter().map(String::as_str));
+                let end = self.end_of_spec();
+                self.report(Problem::error("E0111", end, format!("-D {}={}: the spec has no constant `{}`", own.name, own.value, own.name)).help(help));
+            }
+        }
+    }
+
+    fn overridden(&mut self, own: &Override, name: &Name) -> Value {
+        let text = format!("const {} = {}", own.name, own.value);
+        let parsed = recc_syntax::parse(FileId(0), &text);
+        if let ([], [Item { kind: ItemKind::Const { value, .. }, .. }]) = (parsed.problems.as_slice(), parsed.file.items.as_slice()) {
+            let before = self.problems.len();
+            let value = self.constant(value);
+            if self.problems.len() == before && !matches!(value, Value::Poison) {
+                return value;
+            }
+            self.problems.truncate(before);
+        }
+        let problem = Problem::error("E0112", name.span, format!("-D {}={}: this is no constant value", own.name, own.value));
+        self.report(problem.help("give a number, `true`, `false`, a quoted text, or a list such as [400, 400]"));
+        Value::Poison
+    }
+
+    /// A compile-time value outside any model.
+    fn constant(&mut self, expr: &Expr) -> Value {
+        let was = std::mem::replace(&mut self.in_model, false);
+        let value = self.eval(expr);
+        self.in_model = was;
+        if let Value::Tensor(_) | Value::Feature(_) | Value::Table(_) = value {
+            self.report(Problem::error("E0212", expr.span, "this is not known at compile time").help("use numbers and constants here"));
+            return Value::Poison;
+        }
+        value
+    }
+
+    fn known_settings(&mut self, settings: &ast::Settings, owner: &str, known: &[&str]) {
+        for (at, setting) in settings.entries.iter().enumerate() {
+            let key = &setting.key;
+            if !known.contains(&key.text.as_str()) {
+                let problem = Problem::error("E0107", key.span, format!("`{owner}` has no setting `{}`", key.text));
+                self.report(problem.help(suggest(&key.text, known.iter().copied())));
+            }
+            if let Some(first) = settings.entries[..at].iter().find(|other| other.key.text == key.text) {
+                let problem = Problem::error("E0108", key.span, format!("`{}` is set twice", key.text)).and(first.key.span, "set here first");
+                self.report(problem.help("keep one of them"));
+            }
+        }
+    }
+
+    /// Walks the model's body once.
+    fn walk(&mut self, name: &Name, body: &ast::Body, training: bool) {
+        self.training = training;
+        self.graph = Graph::default();
+        self.predictions.clear();
+        self.scopes = Vec::new();
+        self.module = 0;
+        self.axes = 0;
+        self.feature_axes.clear();
+        self.table_axes.clear();
+        let root = match self.model_root {
+            Some(root) => root,
+            None => self.paths.root(&name.text),
+        };
+        self.model_root = Some(root);
+        // The second walk meets the same calls in the same order, and finds the parameters of the first.
+        self.paths.rewind_all();
+        self.path = Some(root);
+        self.in_model = true;
+        self.model_body(body);
+        self.in_model = false;
+        self.forward.program.graph = std::mem::take(&mut self.graph);
+    }
+
+    fn warn_unused(&mut self) {
+        let mut found = Vec::new();
+        for feature in &self.features {
+            let input = !matches!(feature.kind, features::Kind::Label { .. } | features::Kind::Key);
+            if !feature.used && input && feature.sound {
+                found.push(Problem::warning("W0001", feature.span, format!("the feature `{}` is not used", feature.name)).help("look it up in the model, or remove it"));
+            }
+        }
+        for table in &self.tables {
+            if !table.used {
+                found.push(Problem::warning("W0002", table.span, format!("the table `{}` is not used", table.name)).help("look something up in it, or remove it"));
+            }
+        }
+        self.problems.extend(found);
+    }
+}
+
+/// The variable a path holds.
+fn variable_id(at: usize) -> VariableId {
+    VariableId(at as u32)
+}

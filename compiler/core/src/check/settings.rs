@@ -1,0 +1,477 @@
+//! The `train`, `objective` and `metrics` items.
+
+use super::Checker;
+use super::features::Kind;
+use super::value::Value;
+use crate::problem::{Problem, suggest};
+use crate::spec::{Loss, Train};
+use crate::train::{LossKind, OptimizerSpec, TableUpdate};
+use recc_abi::{Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
+use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
+
+const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
+    ("sgd", OptimizerKind::Sgd),
+    ("adagrad", OptimizerKind::Adagrad),
+    ("rowwise_adagrad", OptimizerKind::RowwiseAdagrad),
+    ("adam", OptimizerKind::Adam),
+    ("adamw", OptimizerKind::Adamw),
+];
+
+const METRICS: [(&str, MetricKind); 6] = [
+    ("auc", MetricKind::Auc),
+    ("gauc", MetricKind::Gauc { key: 0 }),
+    ("logloss", MetricKind::Logloss),
+    ("ne", MetricKind::Ne),
+    ("calibration", MetricKind::Calibration),
+    ("rmse", MetricKind::Rmse),
+];
+
+/// A call `name(args)` or a bare name.
+fn as_call(value: &Expr) -> Option<(&str, Span, &[Argument])> {
+    match &value.kind {
+        ExprKind::Name(name) => Some((name, value.span, &[])),
+        ExprKind::Call { callee, args } => match &callee.kind {
+            ExprKind::Name(name) => Some((name, callee.span, args)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn adam() -> OptimizerSpec {
+    OptimizerSpec { kind: OptimizerKind::Adam, rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.0, l2: 0.0 }
+}
+
+impl Checker<'_> {
+    pub(super) fn check_train(&mut self, settings: Option<&ast::Settings>) -> Train {
+        let best = Monitor { metric: None, prediction: 0, higher: false };
+        let mut train = Train {
+            batch: 4096,
+            epochs: 10,
+            seed: 1,
+            shuffle: true,
+            dense: adam(),
+            tables: TableUpdate { optimizer: adam(), all_rows: false },
+            clip: None,
+            plateau: None,
+            stop: None,
+            best,
+        };
+        let Some(settings) = settings else { return train };
+        self.known_settings(settings, "train", &["batch", "epochs", "dense", "tables", "clip", "rate", "stop", "seed", "shuffle", "precision"]);
+        for setting in &settings.entries {
+            let value = &setting.value;
+            match setting.key.text.as_str() {
+                "batch" => train.batch = self.whole(value, "batch", 1, 1 << 24).unwrap_or(train.batch),
+                "epochs" => train.epochs = self.whole(value, "epochs", 1, 1_000_000).map_or(train.epochs, |epochs| epochs as u32),
+                "seed" => train.seed = self.whole(value, "seed", 0, i64::MAX).unwrap_or(train.seed),
+                "shuffle" => match self.constant(value) {
+                    Value::Bool(shuffle) => train.shuffle = shuffle,
+                    Value::Poison => {}
+                    _ => self.report(Problem::error("E0201", value.span, "`shuffle` is `true` or `false`").help("`false` keeps the order of the files")),
+                },
+                "dense" => {
+                    if let Some((optimizer, _)) = self.optimizer(value, false) {
+                        train.dense = optimizer;
+                    }
+                }
+                "tables" => {
+                    if let Some(update) = self.table_optimizer(value) {
+                        train.tables = update;
+                    }
+                }
+                "clip" => train.clip = self.clip(value),
+                "precision" => {
+                    if !matches!(&value.kind, ExprKind::Name(name) if name == "f32") {
+                        self.not_yet(value.span, "training in reduced precision");
+                    }
+                }
+                _ => {}
+            }
+        }
+        train
+    }
+
+    fn whole(&mut self, value: &Expr, what: &str, least: i64, most: i64) -> Option<u64> {
+        let found = self.constant(value);
+        match found.as_int() {
+            Some(number) if (least..=most).contains(&number) => Some(number as u64),
+            _ if matches!(found, Value::Poison) => None,
+            _ => {
+                let text = found.describe(&self.graph);
+                self.report(Problem::error("E0602", value.span, format!("`{what}` is a whole number from {least} to {most}")).here(format!("this is {text}")).help("write the number out, or use a `const`"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn number_in(&mut self, value: &Expr, what: &str, least: f64, most: f64) -> Option<f64> {
+        let found = self.constant(value);
+        match found.as_float() {
+            Some(number) if number >= least && number <= most => Some(number),
+            _ if matches!(found, Value::Poison) => None,
+            _ => {
+                let text = found.describe(&self.graph);
+                self.report(Problem::error("E0602", value.span, format!("`{what}` is a number from {least} to {most}")).here(format!("this is {text}")).help("see `recc explain E0602`"));
+                None
+            }
+        }
+    }
+
+    fn clip(&mut self, value: &Expr) -> Option<f64> {
+        match as_call(value) {
+            Some(("norm", _, [argument])) => self.number_in(&argument.value, "norm", 1e-12, 1e12),
+            _ => {
+                self.report(Problem::error("E0601", value.span, "`clip` bounds the gradient's norm").help("such as `clip: norm(10)`"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn table_optimizer(&mut self, value: &Expr) -> Option<TableUpdate> {
+        let (optimizer, all_rows) = self.optimizer(value, true)?;
+        Some(TableUpdate { optimizer, all_rows })
+    }
+
+    fn optimizer(&mut self, value: &Expr, table: bool) -> Option<(OptimizerSpec, bool)> {
+        let Some((name, span, args)) = as_call(value) else {
+            self.report(Problem::error("E0601", value.span, "this is no optimizer").help("such as `adam(lr: 1e-3)`"));
+            return None;
+        };
+        let Some((_, kind)) = OPTIMIZERS.iter().find(|(known, _)| *known == name) else {
+            let help = suggest(name, OPTIMIZERS.iter().map(|(known, _)| *known));
+            self.report(Problem::error("E0601", span, format!("there is no optimizer `{name}`")).help(help));
+            return None;
+        };
+        if *kind == OptimizerKind::RowwiseAdagrad && !table {
+            self.report(Problem::error("E0606", span, "`rowwise_adagrad` is for tables").help("it keeps one number a row; use `adagrad` for dense parameters"));
+            return None;
+        }
+        let mut spec = OptimizerSpec { kind: *kind, ..adam() };
+        match kind {
+            OptimizerKind::Sgd => spec.rate = 0.1,
+            OptimizerKind::Adagrad | OptimizerKind::RowwiseAdagrad => (spec.rate, spec.epsilon) = (0.01, 1e-10),
+            OptimizerKind::Adam => {}
+            OptimizerKind::Adamw => spec.decay = 0.01,
+        }
+        let moments = matches!(kind, OptimizerKind::Adam | OptimizerKind::Adamw);
+        let mut all_rows = false;
+        for argument in args {
+            let value = &argument.value;
+            let key = argument.name.as_ref().map_or("lr", |name| name.text.as_str());
+            match key {
+                "lr" => spec.rate = self.number_in(value, "lr", 0.0, 1e6)?,
+                "l2" => spec.l2 = self.number_in(value, "l2", 0.0, 1e9)?,
+                "beta1" if moments => spec.beta1 = self.number_in(value, "beta1", 0.0, 0.999_999_999)?,
+                "beta2" if moments => spec.beta2 = self.number_in(value, "beta2", 0.0, 0.999_999_999)?,
+                "epsilon" if *kind != OptimizerKind::Sgd => spec.epsilon = self.number_in(value, "epsilon", 0.0, 1.0)?,
+                "decay" if *kind == OptimizerKind::Adamw => spec.decay = self.number_in(value, "decay", 0.0, 1e6)?,
+                "rows" if table => match &value.kind {
+                    ExprKind::Name(name) if name == "all" => all_rows = true,
+                    ExprKind::Name(name) if name == "touched" => all_rows = false,
+                    _ => {
+                        self.report(Problem::error("E0601", value.span, "`rows` is `all` or `touched`").help("`touched` updates the rows a batch looks up, `all` visits the whole table each step"));
+                        return None;
+                    }
+                },
+                other => {
+                    let mut known = vec!["lr", "l2"];
+                    known.extend(if moments { ["beta1", "beta2"].as_slice() } else { &[] });
+                    known.extend((*kind != OptimizerKind::Sgd).then_some("epsilon"));
+                    known.extend((*kind == OptimizerKind::Adamw).then_some("decay"));
+                    known.extend(table.then_some("rows"));
+                    let span = argument.name.as_ref().map_or(value.span, |name| name.span);
+                    self.report(Problem::error("E0210", span, format!("`{name}` has no argument `{other}`")).help(suggest(other, known)));
+                    return None;
+                }
+            }
+        }
+        Some((spec, all_rows))
+    }
+
+    pub(super) fn check_objective(&mut self, settings: Option<&ast::Settings>, end: Span) -> Vec<Loss> {
+        let mut losses: Vec<Loss> = Vec::new();
+        let Some(settings) = settings else {
+            if !self.predictions.is_empty() {
+                let name = self.predictions[0].0.name.clone();
+                self.report(Problem::error("E0502", end, "the spec has no objective").help(format!("add `objective {{ {name}: bce }}`")));
+            }
+            return losses;
+        };
+        let predictions = self.predictions.clone();
+        let names: Vec<&str> = predictions.iter().map(|(prediction, _)| prediction.name.as_str()).collect();
+        for setting in &settings.entries {
+            let key = setting.key.text.as_str();
+            if key == "balance" {
+                self.not_yet(setting.key.span, "balancing of gradients");
+                continue;
+            }
+            let Some(at) = names.iter().position(|name| *name == key) else {
+                if !names.is_empty() {
+                    let problem = Problem::error("E0503", setting.key.span, format!("nothing predicts `{key}`"));
+                    self.report(problem.help(suggest(key, names.iter().copied())));
+                }
+                continue;
+            };
+            if losses.iter().any(|loss| loss.prediction == at) {
+                self.report(Problem::error("E0108", setting.key.span, format!("`{key}` has two losses")).help("keep one of them"));
+                continue;
+            }
+            if let Some((kind, weight)) = self.loss(&setting.value, &predictions[at].0) {
+                losses.push(Loss { prediction: at, kind, weight });
+            }
+        }
+        for (at, (prediction, span)) in predictions.iter().enumerate() {
+            let named = settings.entries.iter().any(|setting| setting.key.text == prediction.name);
+            if !named && !losses.iter().any(|loss| loss.prediction == at) {
+                let loss = if prediction.logit { "bce" } else { "mse" };
+                let problem = Problem::error("E0502", *span, format!("the prediction `{}` has no loss", prediction.name)).and(settings.span, "the objective");
+                self.report(problem.help(format!("add `{}: {loss}`", prediction.name)));
+            }
+        }
+        losses.sort_by_key(|loss| loss.prediction);
+        losses
+    }
+
+    fn loss(&mut self, value: &Expr, prediction: &recc_abi::Prediction) -> Option<(LossKind, f64)> {
+        let Some((name, span, args)) = as_call(value) else {
+            self.report(Problem::error("E0508", value.span, "this is no loss").help("such as `bce` or `mse(weight: 0.5)`"));
+            return None;
+        };
+        let kind = match name {
+            "bce" => LossKind::Bce,
+            "mse" => LossKind::Mse,
+            "mae" | "huber" | "focal" | "bpr" | "cross_entropy" => {
+                self.not_yet(span, &format!("the loss `{name}`"));
+                return None;
+            }
+            other => {
+                self.report(Problem::error("E0508", span, format!("there is no loss `{other}`")).help(suggest(other, ["bce", "mse", "mae", "huber", "focal", "bpr", "cross_entropy"])));
+                return None;
+            }
+        };
+        if (kind == LossKind::Bce) != prediction.logit {
+            let (link, fits) = if prediction.logit { ("logit", "bce") } else { ("value", "mse") };
+            self.report(Problem::error("E0506", span, format!("`{name}` is no loss of a {link}")).help(format!("use `{fits}`, or predict with another link")));
+            return None;
+        }
+        let mut weight = 1.0;
+        for argument in args {
+            match argument.name.as_ref().map(|name| name.text.as_str()) {
+                Some("weight") => weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
+                Some("where") => {
+                    self.not_yet(argument.value.span, "losses on a part of the rows");
+                    return None;
+                }
+                other => {
+                    self.report(Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument")).help(suggest(other.unwrap_or(""), ["weight", "where"])));
+                    return None;
+                }
+            }
+        }
+        Some((kind, weight))
+    }
+
+    pub(super) fn check_metrics(&mut self, settings: Option<&ast::Settings>) -> Vec<Metric> {
+        let logit = self.predictions.iter().any(|(prediction, _)| prediction.logit);
+        let default = if logit { ["auc", "logloss"].as_slice() } else { &["rmse"] };
+        let plain = |name: &&str| METRICS.iter().find(|(known, _)| known == name).map(|(name, kind)| Metric { name: (*name).to_owned(), kind: *kind });
+        let Some(settings) = settings else { return default.iter().filter_map(plain).collect() };
+        self.known_settings(settings, "metrics", &["report", "per"]);
+        let mut metrics: Vec<Metric> = Vec::new();
+        for setting in &settings.entries {
+            match setting.key.text.as_str() {
+                "report" => {
+                    let items: Vec<&Expr> = match &setting.value.kind {
+                        ExprKind::List(items) => items.iter().collect(),
+                        _ => vec![&setting.value],
+                    };
+                    for item in items {
+                        match self.metric(item) {
+                            Some(metric) if metrics.iter().any(|known| known.name == metric.name) => {
+                                self.report(Problem::error("E0108", item.span, format!("`{}` is reported twice", metric.name)).help("keep one of them"));
+                            }
+                            Some(metric) => metrics.push(metric),
+                            None => {}
+                        }
+                    }
+                }
+                "per" => self.not_yet(setting.key.span, "metrics per cohort"),
+                _ => {}
+            }
+        }
+        metrics
+    }
+
+    fn metric(&mut self, value: &Expr) -> Option<Metric> {
+        let Some((name, span, args)) = as_call(value) else {
+            self.report(Problem::error("E0603", value.span, "this is no metric").help("such as `auc` or `gauc(by: user)`"));
+            return None;
+        };
+        if matches!(name, "hr" | "ndcg" | "mrr" | "log_perplexity") {
+            self.not_yet(span, &format!("the metric `{name}`"));
+            return None;
+        }
+        let Some((_, kind)) = METRICS.iter().find(|(known, _)| *known == name) else {
+            let help = suggest(name, METRICS.iter().map(|(known, _)| *known));
+            self.report(Problem::error("E0603", span, format!("there is no metric `{name}`")).help(help));
+            return None;
+        };
+        let logit = self.predictions.iter().any(|(prediction, _)| prediction.logit);
+        if *kind != MetricKind::Rmse && !logit && !self.predictions.is_empty() {
+            self.report(Problem::error("E0604", span, format!("`{name}` is of a probability, and nothing is predicted as one")).help("report `rmse`"));
+            return None;
+        }
+        if let MetricKind::Gauc { .. } = kind {
+            return self.gauc(value, span, args);
+        }
+        if let Some(argument) = args.first() {
+            self.report(Problem::error("E0209", argument.value.span, format!("`{name}` takes no argument here")).help(format!("write `{name}`")));
+            return None;
+        }
+        Some(Metric { name: name.to_owned(), kind: *kind })
+    }
+
+    fn gauc(&mut self, value: &Expr, span: Span, args: &[Argument]) -> Option<Metric> {
+        let named = match args {
+            [Argument { name: Some(name), value: Expr { kind: ExprKind::Name(key), span } }] if name.text == "by" => Some((key, *span)),
+            _ => None,
+        };
+        let Some((key, key_span)) = named else {
+            self.report(Problem::error("E0604", span, "`gauc` groups by a key").help("such as `gauc(by: user_id)`, with `key user_id = column(\"user\")` among the features"));
+            return None;
+        };
+        match self.features.iter_mut().find(|feature| feature.name == *key) {
+            Some(feature) if feature.kind == Kind::Key => {
+                feature.used = true;
+                Some(Metric { name: recc_syntax::print_expr(value), kind: MetricKind::Gauc { key: feature.columns[0] } })
+            }
+            Some(_) => {
+                self.report(Problem::error("E0604", key_span, format!("`{key}` is no key")).help(format!("declare `key {key}_key = column(\"{key}\")` and group by it")));
+                None
+            }
+            None => {
+                let names: Vec<String> = self.features.iter().filter(|feature| feature.kind == Kind::Key).map(|feature| feature.name.clone()).collect();
+                let help = suggest(key, names.iter().map(String::as_str));
+                self.report(Problem::error("E0101", key_span, format!("there is no key `{key}`")).help(help));
+                None
+            }
+        }
+    }
+
+    /// `rate` and `stop`, which watch metrics.
+    pub(super) fn check_monitors(&mut self, settings: Option<&ast::Settings>, train: &mut Train, metrics: &[Metric]) {
+        train.best = match metrics.first() {
+            Some(metric) => Monitor { metric: Some(metric.clone()), prediction: 0, higher: higher_is_better(metric.kind) },
+            None => Monitor { metric: None, prediction: 0, higher: false },
+        };
+        for setting in settings.iter().flat_map(|settings| &settings.entries) {
+            match setting.key.text.as_str() {
+                "rate" => train.plateau = self.plateau(&setting.value, metrics),
+                "stop" => train.stop = self.stopping(&setting.value, metrics),
+                _ => {}
+            }
+        }
+        if let Some(on) = train.stop.as_ref().map(|stop| &stop.on).or(train.plateau.as_ref().map(|plateau| &plateau.on)) {
+            train.best = on.clone();
+        }
+    }
+
+    fn plateau(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Plateau> {
+        let args = match as_call(value) {
+            Some(("plateau", _, args)) => args,
+            Some(("cosine" | "step" | "warmup", span, _)) => {
+                self.not_yet(span, "this schedule of the rate");
+                return None;
+            }
+            _ => {
+                self.report(Problem::error("E0605", value.span, "this is no schedule of the learning rate").help("such as `rate: plateau(on: auc(click), factor: 0.1)`"));
+                return None;
+            }
+        };
+        let mut plateau = Plateau { on: Monitor { metric: None, prediction: 0, higher: false }, factor: 0.1, patience: 0, least: 1e-3 };
+        let mut named = false;
+        for argument in args {
+            match argument.name.as_ref().map(|name| name.text.as_str()) {
+                Some("on") => {
+                    plateau.on = self.monitor(&argument.value, metrics)?;
+                    named = true;
+                }
+                Some("factor") => plateau.factor = self.number_in(&argument.value, "factor", 1e-6, 1.0)?,
+                Some("patience") => plateau.patience = self.whole(&argument.value, "patience", 0, 1_000_000)? as u32,
+                Some("least") => plateau.least = self.number_in(&argument.value, "least", 0.0, 1.0)?,
+                other => {
+                    self.report(Problem::error("E0210", argument.value.span, "`plateau` has no such argument").help(suggest(other.unwrap_or(""), ["on", "factor", "patience", "least"])));
+                    return None;
+                }
+            }
+        }
+        if !named {
+            self.report(Problem::error("E0211", value.span, "`plateau` does not say what it watches").help("such as `plateau(on: auc(click))`"));
+            return None;
+        }
+        Some(plateau)
+    }
+
+    fn stopping(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Stopping> {
+        let mut patience = None;
+        let mut on = None;
+        if let Some(("patience", _, args)) = as_call(value) {
+            for argument in args {
+                match argument.name.as_ref().map(|name| name.text.as_str()) {
+                    None => patience = Some(self.whole(&argument.value, "patience", 1, 1_000_000)? as u32),
+                    Some("on") => on = Some(self.monitor(&argument.value, metrics)?),
+                    Some(other) => {
+                        self.report(Problem::error("E0210", argument.value.span, format!("`patience` has no argument `{other}`")).help(suggest(other, ["on"])));
+                        return None;
+                    }
+                }
+            }
+        }
+        match (patience, on) {
+            (Some(patience), Some(on)) => Some(Stopping { on, patience }),
+            _ => {
+                self.report(Problem::error("E0605", value.span, "`stop` says how many epochs to wait, and for what").help("such as `stop: patience(2, on: auc(click))`"));
+                None
+            }
+        }
+    }
+
+    /// `auc(click)`: a metric of a prediction, or `loss(click)`.
+    fn monitor(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Monitor> {
+        let (name, span, args) = as_call(value)?;
+        let prediction = match args {
+            [Argument { name: None, value: Expr { kind: ExprKind::Name(prediction), span } }] => Some((prediction.as_str(), *span)),
+            [] => self.predictions.first().map(|(prediction, span)| (prediction.name.clone(), *span)).as_ref().map(|_| ("", span)),
+            _ => None,
+        };
+        let Some((prediction, prediction_span)) = prediction else {
+            self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
+            return None;
+        };
+        let at = if prediction.is_empty() { Some(0) } else { self.predictions.iter().position(|(known, _)| known.name == prediction) };
+        let Some(at) = at else {
+            let names: Vec<String> = self.predictions.iter().map(|(prediction, _)| prediction.name.clone()).collect();
+            if !names.is_empty() {
+                let help = suggest(prediction, names.iter().map(String::as_str));
+                self.report(Problem::error("E0503", prediction_span, format!("nothing predicts `{prediction}`")).help(help));
+            }
+            return None;
+        };
+        if name == "loss" {
+            return Some(Monitor { metric: None, prediction: at as u32, higher: false });
+        }
+        let found = metrics.iter().find(|metric| metric.name == name || metric.name.starts_with(&format!("{name}(")));
+        let Some(metric) = found else {
+            let names = metrics.iter().map(|metric| metric.name.split('(').next().unwrap_or("")).chain(["loss"]);
+            let help = format!("{}; what is watched is among the metrics reported", suggest(name, names.collect::<Vec<_>>()));
+            self.report(Problem::error("E0605", span, format!("`{name}` is not reported")).help(help));
+            return None;
+        };
+        Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) })
+    }
+}
+
+fn higher_is_better(kind: MetricKind) -> bool {
+    matches!(kind, MetricKind::Auc | MetricKind::Gauc { .. })
+}

@@ -1,0 +1,280 @@
+//! Tables: keys, width, members, and look-up.
+
+use super::features::Kind;
+use super::scope::PathId;
+use super::value::{Initializer, Tensor, Value, describe_type};
+use super::{Checker, variable_id};
+use crate::graph::{Dim, TableId};
+use crate::ops::{Gather, Input, InputKind, Op};
+use crate::problem::{Problem, suggest};
+use crate::spec::{self, Train};
+use crate::train::TableUpdate;
+use recc_abi::{Init, Role, TableMember, Variable, VariableId};
+use recc_syntax::ast::{self, Expr, ExprKind, ItemKind, Name, Span, StatementKind};
+
+/// A declared table.
+#[derive(Clone, Debug)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    pub(super) span: Span,
+    pub(super) path: PathId,
+    /// Columns that may index it.
+    columns: Vec<u32>,
+    /// Whether each column has rows of its own.
+    split: bool,
+    dim: u64,
+    rows: Option<u64>,
+    pub(super) variable: VariableId,
+    update: TableUpdate,
+    pub(super) used: bool,
+}
+
+impl Checker<'_> {
+    /// All tables, those at the top and those of the model, before the model's other statements.
+    pub(super) fn check_tables(&mut self, file: &ast::File, model: &Name, body: &ast::Body, train: &Train) {
+        for item in &file.items {
+            if let ItemKind::Table(table) = &item.kind {
+                let path = self.paths.root(&table.name.text);
+                self.check_table(table, path, train);
+            }
+        }
+        let root = self.paths.root(&model.text);
+        self.model_root = Some(root);
+        for statement in &body.statements {
+            if let StatementKind::Table(table) = &statement.kind {
+                let path = self.paths.binding(root, &table.name.text);
+                self.check_table(table, path, train);
+            }
+        }
+    }
+
+    fn check_table(&mut self, table: &ast::Table, path: PathId, train: &Train) {
+        let name = &table.name;
+        if let Some(known) = self.tables.iter().find(|known| known.name == name.text) {
+            let problem = Problem::error("E0102", name.span, format!("the table `{}` is declared twice", name.text)).and(known.span, "declared here first");
+            return self.report(problem.help("give one of them another name"));
+        }
+        if let Some(feature) = self.features.iter().find(|feature| feature.name == name.text) {
+            let problem = Problem::error("E0102", name.span, format!("`{}` names a table and a feature", name.text)).and(feature.span, "the feature");
+            return self.report(problem.help("give one of them another name"));
+        }
+        self.known_settings(&table.settings, "table", &["keys", "dim", "init", "rows", "optimizer", "l2", "shared", "storage"]);
+        let find = |key: &str| table.settings.entries.iter().find(|setting| setting.key.text == key);
+        let (Some(keys), Some(dim)) = (find("keys"), find("dim")) else {
+            let missing = if find("keys").is_none() { "keys" } else { "dim" };
+            let problem = Problem::error("E0109", name.span, format!("the table `{}` does not say its `{missing}`", name.text));
+            self.poison_table(name, path);
+            return self.report(problem.help("such as `table items { keys: item, dim: 16 }`"));
+        };
+        let shared = find("shared").map(|setting| self.constant(&setting.value));
+        let shared = match shared {
+            Some(Value::Bool(shared)) => shared,
+            None | Some(Value::Poison) => false,
+            Some(_) => {
+                self.report(Problem::error("E0201", name.span, "`shared` is `true` or `false`").help("with `true` the members of a group share one table"));
+                false
+            }
+        };
+        let width = match self.constant(&dim.value).as_int() {
+            Some(width) if (1..=65_536).contains(&width) => width as u64,
+            _ => {
+                self.report(Problem::error("E0402", dim.value.span, "a table's `dim` is a whole number from 1 to 65536").help("it is the width of one row"));
+                return self.poison_table(name, path);
+            }
+        };
+        let Some((columns, split)) = self.table_keys(&keys.value, shared) else { return self.poison_table(name, path) };
+        let mut update = train.tables;
+        let mut rows = None;
+        let mut init = Initializer::Fixed(Init::Normal { std: 0.01 });
+        for setting in &table.settings.entries {
+            match setting.key.text.as_str() {
+                "init" => init = self.initializer(&setting.value).unwrap_or(init),
+                "rows" => rows = self.table_rows(&setting.value),
+                "l2" => update.optimizer.l2 = self.number_in(&setting.value, "l2", 0.0, 1e9).unwrap_or(0.0),
+                "optimizer" => {
+                    if let Some(own) = self.table_optimizer(&setting.value) {
+                        update = own;
+                    }
+                }
+                "storage" => {
+                    if !matches!(&setting.value.kind, ExprKind::Name(name) if name == "f32") {
+                        self.not_yet(setting.value.span, "reduced storage of tables");
+                    }
+                }
+                _ => {}
+            }
+        }
+        let variable = variable_id(self.variables.len());
+        let init = init.resolve(&[width]);
+        let table_index = Some(self.tables.len() as u32);
+        self.variables.push((path, Variable { path: String::new(), shape: vec![width], table: table_index, init, role: Role::Parameter }));
+        self.tables.push(Declared { name: name.text.clone(), span: name.span, path, columns, split, dim: width, rows, variable, update, used: false });
+    }
+
+    /// A table with a mistake is known by its name, so that its uses are not reported too.
+    fn poison_table(&mut self, name: &Name, _path: PathId) {
+        self.modules[0].names.entry(name.text.clone()).or_insert((Value::Poison, name.span));
+    }
+
+    fn table_rows(&mut self, value: &Expr) -> Option<u64> {
+        match self.constant(value).as_int() {
+            Some(rows) if rows >= 1 && rows < i64::from(i32::MAX) => Some(rows as u64),
+            _ => {
+                self.report(Problem::error("E0602", value.span, "`rows` is a whole number from 1").help("it counts the rows beside row 0, which is for unseen values"));
+                None
+            }
+        }
+    }
+
+    fn table_keys(&mut self, keys: &Expr, shared: bool) -> Option<(Vec<u32>, bool)> {
+        let items: Vec<&Expr> = match &keys.kind {
+            ExprKind::List(items) => items.iter().collect(),
+            _ => vec![keys],
+        };
+        let mut columns = Vec::new();
+        let mut split = false;
+        let mut sound = true;
+        for item in &items {
+            let ExprKind::Name(name) = &item.kind else {
+                self.report(Problem::error("E0401", item.span, "a key is the name of a feature").help("such as `keys: item` or `keys: [item, history]`"));
+                return None;
+            };
+            match self.features.iter().position(|feature| feature.name == *name) {
+                Some(at) => {
+                    let feature = self.features[at].clone();
+                    sound &= feature.sound;
+                    if !matches!(feature.kind, Kind::Id | Kind::Ids) {
+                        let problem = Problem::error("E0401", item.span, format!("`{name}` has no ids")).and(feature.span, "declared here");
+                        self.report(problem.help("only features of kind `id` and `ids` index a table; numbers enter a model as they are"));
+                        return None;
+                    }
+                    split |= feature.group && !shared && items.len() == 1;
+                    columns.extend(feature.columns);
+                }
+                None => {
+                    let names: Vec<String> = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids)).map(|feature| feature.name.clone()).collect();
+                    let help = suggest(name, names.iter().map(String::as_str));
+                    self.report(Problem::error("E0101", item.span, format!("there is no feature `{name}`")).help(help));
+                    return None;
+                }
+            }
+        }
+        if !sound || columns.is_empty() {
+            return None;
+        }
+        if !split && !self.one_numbering(&columns) {
+            let problem = Problem::error("E0404", keys.span, "the keys are numbered in different ways");
+            self.report(problem.help("keys of one table share a dictionary: give the later ones `vocab_of(first)`, or hash all to the same size"));
+            return None;
+        }
+        Some((columns, split))
+    }
+
+    fn one_numbering(&self, columns: &[u32]) -> bool {
+        use recc_abi::Encoder;
+        let root = |column: u32| match self.columns[column as usize].kind.encoder() {
+            Some(Encoder::VocabOf(other)) => *other,
+            _ => column,
+        };
+        let first = columns[0];
+        columns.iter().all(|&column| {
+            let (a, b) = (self.columns[first as usize].kind.encoder(), self.columns[column as usize].kind.encoder());
+            root(first) == root(column) || matches!((a, b), (Some(Encoder::Hash { buckets: x }), Some(Encoder::Hash { buckets: y })) if x == y)
+        })
+    }
+
+    /// `table[key]`
+    pub(super) fn look_up(&mut self, table: usize, key: &Expr, span: Span) -> Value {
+        let value = self.eval(key);
+        let (feature, columns, group) = match value {
+            Value::Feature(at) => {
+                let feature = &mut self.features[at];
+                feature.used = true;
+                (Some(at), feature.columns.clone(), feature.group)
+            }
+            Value::Poison => return Value::Poison,
+            other => {
+                let text = other.describe(&self.graph);
+                self.report(Problem::error("E0216", key.span, "a table is looked up by a feature of ids").here(format!("this is {text}")).help("write the name of one of its keys"));
+                return Value::Poison;
+            }
+        };
+        let declared = self.tables[table].clone();
+        if !columns.iter().all(|column| declared.columns.contains(column)) {
+            let problem = Problem::error("E0403", key.span, format!("this is no key of the table `{}`", declared.name)).and(declared.span, "its keys are set here");
+            self.report(problem.help("add the feature to the table's `keys`"));
+            return Value::Poison;
+        }
+        self.tables[table].used = true;
+        let name = feature.map_or(String::new(), |at| self.features[at].name.clone());
+        let bag = feature.is_some_and(|at| self.features[at].kind == Kind::Ids);
+        let kind = if bag { InputKind::Bag } else { InputKind::Ids };
+        if bag && group {
+            self.not_yet(span, "groups of bags");
+            return Value::Poison;
+        }
+        let ids = self.graph.add(Op::Input(Input { name, kind, columns: columns.clone(), group }), &[]);
+        let gather = Gather {
+            table: TableId(table as u32),
+            variable: declared.variable,
+            path: self.paths.text(declared.path),
+            width: declared.dim,
+            columns,
+        };
+        let node = self.graph.add(Op::Gather(gather), &[ids]);
+        let mut axes = Vec::new();
+        if let (true, Some(at)) = (group || bag, feature) {
+            axes.push(self.feature_axis(at));
+        }
+        let width = match self.table_axes.get(&table) {
+            Some(axis) => *axis,
+            None => {
+                let axis = self.fresh_axis();
+                self.table_axes.insert(table, axis);
+                axis
+            }
+        };
+        axes.push(width);
+        Value::Tensor(Tensor { node, axes })
+    }
+
+    pub(super) fn initializer(&mut self, value: &Expr) -> Option<Initializer> {
+        match self.constant(value) {
+            Value::Init(init) => Some(init),
+            Value::Poison => None,
+            other => match other.as_float() {
+                Some(number) => Some(Initializer::Fixed(Init::Constant(number))),
+                None => {
+                    let text = other.describe(&self.graph);
+                    self.report(Problem::error("E0201", value.span, "this is no initializer").here(format!("this is {text}")).help("such as `zeros`, `xavier`, `normal(0.01)`, `uniform(0.05)`"));
+                    None
+                }
+            },
+        }
+    }
+
+    pub(super) fn finished_tables(&self) -> Vec<spec::Table> {
+        let finish = |table: &Declared| {
+            let path = self.paths.text(table.path);
+            let members = if table.split {
+                let member = |column: &u32| TableMember { path: format!("{path}.{}", self.columns[*column as usize].name), columns: vec![*column], rows: table.rows };
+                table.columns.iter().map(member).collect()
+            } else {
+                vec![TableMember { path: path.clone(), columns: table.columns.clone(), rows: table.rows }]
+            };
+            spec::Table { path, dim: table.dim, members, variable: table.variable, update: table.update }
+        };
+        self.tables.iter().map(finish).collect()
+    }
+
+    /// Bags are pooled before anything else is done with them.
+    pub(super) fn refuse_bag(&mut self, tensor: &Tensor, span: Span) -> bool {
+        let ragged = self.graph[tensor.node].ty.dims.iter().any(|dim| matches!(dim, Dim::Bag(_)));
+        if ragged {
+            let text = describe_type(&self.graph, tensor.node);
+            let problem = Problem::error("E0215", span, "a bag has no fixed length").here(format!("this is {text}"));
+            self.report(problem.help("pool it first: `mean(x, axis: …)` with the bag's name as axis"));
+        }
+        ragged
+    }
+}

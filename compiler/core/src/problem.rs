@@ -1,0 +1,132 @@
+//! What is wrong with a spec: a code, a place, what was found and what to do.
+
+use recc_syntax::ast::{FileId, Span};
+use recc_syntax::{SyntaxProblem, SyntaxProblemKind};
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The spec means nothing, or not what it says.
+    Error,
+    /// The spec works, and probably not as meant.
+    Warning,
+}
+
+/// A place and what is to be said of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// The place.
+    pub span: Span,
+    /// What is there.
+    pub text: String,
+}
+
+/// A problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// `E0203`
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The problem in one line.
+    pub message: String,
+    /// Places, the one at fault first.
+    pub labels: Vec<Label>,
+    /// What to do.
+    pub help: String,
+}
+
+impl Problem {
+    /// An error at a place.
+    pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Problem { code, severity: Severity::Error, message: message.into(), labels: vec![Label { span, text: String::new() }], help: String::new() }
+    }
+
+    /// A warning at a place.
+    pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Problem { severity: Severity::Warning, ..Problem::error(code, span, message) }
+    }
+
+    /// What the first place shows.
+    #[must_use]
+    pub fn here(mut self, text: impl Into<String>) -> Self {
+        if let Some(label) = self.labels.first_mut() {
+            label.text = text.into();
+        }
+        self
+    }
+
+    /// Another place.
+    #[must_use]
+    pub fn and(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = text.into();
+        self
+    }
+
+    /// A problem of the text's syntax.
+    pub fn syntax(file: FileId, problem: &SyntaxProblem) -> Self {
+        let at = recc_syntax::span(file, &problem.at);
+        match &problem.kind {
+            SyntaxProblemKind::Unexpected { found, expected } => unexpected(at, found, expected),
+            SyntaxProblemKind::Unclosed('"') => Problem::error("E0002", at, "this text is never closed").help("add `\"` at its end; a text does not go over the end of a line"),
+            SyntaxProblemKind::Unclosed(open) => Problem::error("E0002", at, format!("this `{open}` is never closed")).help(format!("add `{}` where it ends", closing(*open))),
+            SyntaxProblemKind::Unopened(close) => Problem::error("E0003", at, format!("this `{close}` closes nothing")).help("remove it, or add the bracket it belongs to"),
+            SyntaxProblemKind::Mismatched { open, open_at, close } => Problem::error("E0004", at, format!("`{close}` closes a `{open}`"))
+                .here("this does not fit")
+                .and(recc_syntax::span(file, &(*open_at..open_at + 1)), "the bracket that is open")
+                .help(format!("close it with `{}` first", closing(*open))),
+            SyntaxProblemKind::NumberTooLarge(text) => Problem::error("E0005", at, format!("the number {text} is too large")).help("whole numbers reach 9223372036854775807, others 1.7e308"),
+            SyntaxProblemKind::TooDeep => Problem::error("E0006", at, "this is nested too deep, or too long for one expression").help("name parts of it with `let`"),
+        }
+    }
+}
+
+fn unexpected(at: Span, found: &str, expected: &[String]) -> Problem {
+    let word = found.trim_matches('`');
+    let near = nearest(word, recc_syntax::ITEM_WORDS.iter().copied());
+    let expected = if expected.is_empty() { "something else".to_owned() } else { expected.join(", or ") };
+    let problem = Problem::error("E0001", at, format!("{found} cannot stand here")).here(format!("expected {expected}"));
+    match near {
+        Some(near) if near != word => problem.help(format!("did you mean `{near}`?")),
+        _ => problem.help("a newline or a comma ends a statement; `recc explain E0001` shows the forms"),
+    }
+}
+
+fn closing(open: char) -> char {
+    match open {
+        '(' => ')',
+        '[' => ']',
+        _ => '}',
+    }
+}
+
+/// The known name most like another, if one is near enough to be meant.
+pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let limit = (name.chars().count() / 3).max(1);
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in known {
+        let distance = strsim::damerau_levenshtein(name, candidate);
+        if distance <= limit && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+/// A help line for an unknown name.
+pub fn suggest<'n>(name: &str, known: impl IntoIterator<Item = &'n str> + Clone) -> String {
+    if let Some(near) = nearest(name, known.clone()) {
+        return format!("did you mean `{near}`?");
+    }
+    let mut all: Vec<&str> = known.into_iter().collect();
+    all.sort_unstable();
+    all.dedup();
+    if all.is_empty() { "there is none of that kind yet".to_owned() } else { format!("known here: {}", all.join(", ")) }
+}

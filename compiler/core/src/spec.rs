@@ -1,0 +1,213 @@
+//! The checked spec: every name resolved, constants evaluated, blocks expanded, shapes and parameter paths known.
+
+use crate::graph::{NodeId, Program};
+use crate::train::{LossKind, OptimizerSpec, TableUpdate};
+use recc_abi::{Column, DataSpec, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId};
+use std::fmt::Write as _;
+
+/// A checked spec.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The model's name.
+    pub name: String,
+    /// The `data` item.
+    pub data: DataSpec,
+    /// Columns, groups expanded.
+    pub columns: Vec<Column>,
+    /// Tables.
+    pub tables: Vec<Table>,
+    /// Parameters and states, tables' rows among them.
+    pub variables: Vec<Variable>,
+    /// Predictions.
+    pub predictions: Vec<Prediction>,
+    /// Losses.
+    pub losses: Vec<Loss>,
+    /// Settings of `train`.
+    pub train: Train,
+    /// What is reported.
+    pub metrics: Vec<Metric>,
+    /// The model as it is trained.
+    pub training: Forward,
+    /// The model as it scores.
+    pub scoring: Forward,
+}
+
+/// The model's own graph.
+#[derive(Clone, Debug, Default)]
+pub struct Forward {
+    /// Results: per prediction its link and its label.
+    pub program: Program,
+    /// Link value and label of each prediction.
+    pub heads: Vec<(NodeId, NodeId)>,
+    /// New values of states.
+    pub updates: Vec<(VariableId, NodeId)>,
+}
+
+/// A table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its path.
+    pub path: String,
+    /// Width of a row.
+    pub dim: u64,
+    /// Members.
+    pub members: Vec<TableMember>,
+    /// The variable of its rows.
+    pub variable: VariableId,
+    /// How it is updated.
+    pub update: TableUpdate,
+}
+
+/// A loss of a prediction.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Which prediction.
+    pub prediction: usize,
+    /// Which loss.
+    pub kind: LossKind,
+    /// Its weight.
+    pub weight: f64,
+}
+
+/// The `train` item.
+#[derive(Clone, Debug)]
+pub struct Train {
+    /// Examples a step.
+    pub batch: u64,
+    /// Passes over the data.
+    pub epochs: u32,
+    /// Seed.
+    pub seed: u64,
+    /// Whether epochs permute the rows.
+    pub shuffle: bool,
+    /// Optimizer of dense parameters.
+    pub dense: OptimizerSpec,
+    /// Optimizer of tables without their own.
+    pub tables: TableUpdate,
+    /// Largest gradient norm.
+    pub clip: Option<f64>,
+    /// Rate cuts.
+    pub plateau: Option<Plateau>,
+    /// Early end.
+    pub stop: Option<Stopping>,
+    /// What "best" means.
+    pub best: Monitor,
+}
+
+impl Spec {
+    /// The spec with every default written out. Declarations stand in the order of their names, so that reordering a spec does
+    /// not change it; its hash is the identity of the model. Default paths of files are not part of it.
+    pub fn resolved(&self) -> String {
+        let mut out = format!("spec {}\n", self.name);
+        let mut lines: Vec<String> = Vec::new();
+        for column in &self.columns {
+            lines.push(self.resolved_column(column));
+        }
+        push_sorted(&mut out, "features", lines);
+        let tables = self.tables.iter().map(|table| {
+            let members: Vec<String> = table.members.iter().map(|member| {
+                let columns: Vec<&str> = member.columns.iter().filter_map(|column| self.columns.get(*column as usize)).map(|column| column.name.as_str()).collect();
+                format!("{} of {}{}", member.path, columns.join("+"), member.rows.map(|rows| format!(" rows {rows}")).unwrap_or_default())
+            }).collect();
+            format!("{}: dim {}, {}, rows {}, members [{}]", table.path, table.dim, optimizer(&table.update.optimizer), if table.update.all_rows { "all" } else { "touched" }, members.join(", "))
+        });
+        push_sorted(&mut out, "tables", tables.collect());
+        let variables = self.variables.iter().map(|variable| format!("{}: {:?} {:?} {:?}", variable.path, variable.shape, variable.init, variable.role));
+        push_sorted(&mut out, "parameters", variables.collect());
+        let losses = self.losses.iter().map(|loss| format!("{}: {:?}, weight {:?}", self.predictions[loss.prediction].name, loss.kind, loss.weight));
+        push_sorted(&mut out, "objective", losses.collect());
+        let train = &self.train;
+        let mut lines = vec![
+            format!("batch: {}", train.batch),
+            format!("epochs: {}", train.epochs),
+            format!("seed: {}", train.seed),
+            format!("shuffle: {}", train.shuffle),
+            format!("dense: {}", optimizer(&train.dense)),
+            format!("clip: {}", train.clip.map_or("none".to_owned(), |norm| format!("norm({norm:?})"))),
+        ];
+        lines.push(match &train.plateau {
+            Some(plateau) => format!("rate: plateau(on: {}, factor: {:?}, patience: {}, least: {:?})", self.monitor(&plateau.on), plateau.factor, plateau.patience, plateau.least),
+            None => "rate: constant".to_owned(),
+        });
+        lines.push(match &train.stop {
+            Some(stop) => format!("stop: patience({}, on: {})", stop.patience, self.monitor(&stop.on)),
+            None => "stop: never".to_owned(),
+        });
+        lines.push(format!("best: {}", self.monitor(&train.best)));
+        push_sorted(&mut out, "train", lines);
+        push_sorted(&mut out, "metrics", self.metrics.iter().map(|metric| metric.name.clone()).collect());
+        out.push_str("scoring\n");
+        out.push_str(&canonical(&self.scoring, &self.variables));
+        out.push_str("training\n");
+        out.push_str(&canonical(&self.training, &self.variables));
+        out
+    }
+
+    fn resolved_column(&self, column: &Column) -> String {
+        let token = match &column.token {
+            recc_abi::Token::Column(name) => format!("column {name:?}"),
+            recc_abi::Token::Cross(parts) => {
+                let names: Vec<&str> = parts.iter().map(|part| self.columns[*part as usize].name.as_str()).collect();
+                format!("cross of {}", names.join(", "))
+            }
+        };
+        let kind = match &column.kind {
+            recc_abi::ColumnKind::Ids { encoder: recc_abi::Encoder::VocabOf(other), separator, take } => {
+                format!("ids of the vocabulary of {}, separator {separator:?}, take {take:?}", self.columns[*other as usize].name)
+            }
+            recc_abi::ColumnKind::Id { encoder: recc_abi::Encoder::VocabOf(other) } => format!("id of the vocabulary of {}", self.columns[*other as usize].name),
+            other => format!("{other:?}"),
+        };
+        format!("{}: {token}, {kind}", column.name)
+    }
+
+    fn monitor(&self, monitor: &Monitor) -> String {
+        let prediction = self.predictions.get(monitor.prediction as usize).map_or("", |prediction| prediction.name.as_str());
+        let metric = monitor.metric.as_ref().map_or("loss", |metric| metric.name.as_str());
+        format!("{metric} of {prediction}")
+    }
+}
+
+fn optimizer(spec: &OptimizerSpec) -> String {
+    format!(
+        "{:?}(lr: {:?}, beta1: {:?}, beta2: {:?}, epsilon: {:?}, decay: {:?}, l2: {:?})",
+        spec.kind, spec.rate, spec.beta1, spec.beta2, spec.epsilon, spec.decay, spec.l2
+    )
+}
+
+fn push_sorted(out: &mut String, head: &str, mut lines: Vec<String>) {
+    lines.sort();
+    let _ = writeln!(out, "{head}");
+    for line in lines {
+        let _ = writeln!(out, "  {line}");
+    }
+}
+
+/// The graph as one line a node, numbered in the order the results reach them: the order of declarations does not show.
+fn canonical(forward: &Forward, variables: &[Variable]) -> String {
+    let graph = &forward.program.graph;
+    let mut roots: Vec<(String, NodeId)> = forward.program.results.iter().map(|result| (result.name.clone(), result.node)).collect();
+    roots.extend(forward.updates.iter().map(|(variable, node)| (format!("update {}", variables[variable.0 as usize].path), *node)));
+    roots.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut numbers = std::collections::BTreeMap::new();
+    let mut out = String::new();
+    for (name, root) in roots {
+        let mut stack = vec![(root, false)];
+        while let Some((node, ready)) = stack.pop() {
+            if numbers.contains_key(&node) {
+                continue;
+            }
+            let operands = graph.operands(node);
+            if !ready {
+                stack.push((node, true));
+                stack.extend(operands.into_iter().rev().map(|operand| (operand, false)));
+                continue;
+            }
+            let names: Vec<String> = operands.iter().map(|operand| format!("%{}", numbers[operand])).collect();
+            let _ = writeln!(out, "  %{} = {}({}) {}", numbers.len(), graph[node].op.name(), names.join(", "), graph[node].op.attributes());
+            numbers.insert(node, numbers.len());
+        }
+        let _ = writeln!(out, "  {name} = %{}", numbers[&root]);
+    }
+    out
+}
