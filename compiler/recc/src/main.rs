@@ -1,1 +1,334 @@
-fn main(){}
+//! `recc`: the compiler's command line, and the launcher of every compiled model.
+
+mod driver;
+mod elf;
+mod explain;
+mod launcher;
+mod library;
+mod report;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use recc_abi::Program;
+use recc_codegen::{Level, print_assembly, print_clif};
+use recc_core::loops::{Kernel, verify};
+use recc_core::problem::Severity;
+use recc_core::spec::Spec;
+use recc_core::{Override, Sources};
+use recc_rt::{Failure, Which, finish};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Compiles a `.rec` spec of a recommendation model to one executable that trains, evaluates and scores it.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = "Examples:\n  recc run examples/quickstart.rec\n  recc build model.rec -o model\n  recc check model.rec\n  recc explain E0203")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build, train and evaluate in one go, with the spec's own data
+    #[command(after_help = "Example:\n  recc run examples/quickstart.rec -- --epochs 2")]
+    Run(RunArgs),
+    /// Write the executable
+    #[command(after_help = "Examples:\n  recc build model.rec -o model\n  recc build model.rec -o scorer --weights ck --cpu x86-64-v3")]
+    Build(BuildArgs),
+    /// Report all problems, without generating code
+    Check(CheckArgs),
+    /// Print any level of the compilation as text
+    #[command(after_help = "Examples:\n  recc emit model.rec --stage step\n  recc emit model.rec --stage clif --kernel recc_score_deepfm_deep_mlp_linear")]
+    Emit(EmitArgs),
+    /// Show the page of an error
+    Explain {
+        /// Such as E0203
+        code: String,
+    },
+}
+
+#[derive(Args)]
+struct Common {
+    /// The spec
+    spec: PathBuf,
+    /// Override a constant of the spec
+    #[arg(short = 'D', value_name = "NAME=VALUE", value_parser = parse_override)]
+    define: Vec<Override>,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Flags of `train`
+    #[arg(last = true)]
+    train: Vec<String>,
+}
+
+#[derive(Args)]
+struct BuildArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The executable
+    #[arg(short, long)]
+    output: PathBuf,
+    /// What runs the model
+    #[arg(long, value_enum, default_value_t = Target::Cpu)]
+    target: Target,
+    /// Processor level: native, x86-64-v2, x86-64-v3, x86-64-v4
+    #[arg(long, default_value = "native", value_parser = parse_level)]
+    cpu: Level,
+    /// Put the best weights of this folder inside: a scorer that needs no other file
+    #[arg(long)]
+    weights: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Target {
+    Cpu,
+    Cuda,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Sarif,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// The specs
+    #[arg(required = true)]
+    specs: Vec<PathBuf>,
+    /// Override a constant of the specs
+    #[arg(short = 'D', value_name = "NAME=VALUE", value_parser = parse_override)]
+    define: Vec<Override>,
+    /// How problems are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Print the spec with every default written out
+    #[arg(long)]
+    resolved: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Stage {
+    /// The syntax tree, as text in one style
+    Ast,
+    /// The checked spec with every default
+    Spec,
+    /// The model's tensor graph
+    Graph,
+    /// The training step as a graph
+    Step,
+    /// The scoring call as a graph
+    Score,
+    /// Kernels as loops
+    Loop,
+    /// Buffers, and kernels in order
+    Plan,
+    /// Kernels in Cranelift's language
+    Clif,
+    /// Machine code
+    Asm,
+    /// Code for NVIDIA GPUs
+    Ptx,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum GraphFormat {
+    Text,
+    Dot,
+}
+
+#[derive(Args)]
+struct EmitArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The level
+    #[arg(long, value_enum)]
+    stage: Stage,
+    /// Processor level
+    #[arg(long, default_value = "x86-64-v3", value_parser = parse_level)]
+    cpu: Level,
+    /// One kernel only
+    #[arg(long)]
+    kernel: Option<String>,
+    /// `dot` draws graphs
+    #[arg(long, value_enum, default_value_t = GraphFormat::Text)]
+    format: GraphFormat,
+}
+
+fn parse_override(text: &str) -> Result<Override, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => Ok(Override { name: name.trim().to_owned(), value: value.trim().to_owned() }),
+        _ => Err("write NAME=VALUE, such as -D WIDTH=800".to_owned()),
+    }
+}
+
+fn parse_level(text: &str) -> Result<Level, String> {
+    Level::parse(text).ok_or_else(|| "the levels are native, x86-64-v2, x86-64-v3 and x86-64-v4".to_owned())
+}
+
+fn main() -> ExitCode {
+    if let Some(added) = launcher::added() {
+        return ExitCode::from(run_model(&added));
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    // A panic is a bug: say so, and use the status for it.
+    let result = std::panic::catch_unwind(|| match cli.command {
+        Command::Run(args) => run(&args),
+        Command::Build(args) => build(&args),
+        Command::Check(args) => check(&args),
+        Command::Emit(args) => emit(&args),
+        Command::Explain { code } => explain_command(&code),
+    });
+    ExitCode::from(match result {
+        Ok(Ok(status)) => status,
+        Ok(Err(failure)) => finish(Err(failure)),
+        Err(_) => finish(Err(Failure::internal("the compiler", "it stopped at the place above"))),
+    })
+}
+
+fn run_model(added: &launcher::Added) -> u8 {
+    let program: Program = match recc_abi::decode(added.program) {
+        Ok(program) => program,
+        Err(error) => return finish(Err(Failure::internal("start", error))),
+    };
+    let weights = (!added.weights.is_empty()).then_some(added.weights);
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let result = std::panic::catch_unwind(|| recc_rt::run(&program, added.code, weights, args));
+    result.unwrap_or_else(|_| finish(Err(Failure::internal("the model", "it stopped at the place above"))))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+fn say(text: &str) {
+    // Messages are for people; a closed standard error changes nothing.
+    let _ = write!(std::io::stderr(), "{text}");
+}
+
+/// The spec, with its problems said; `None` if there are errors.
+fn checked(common: &Common) -> Result<Option<(Sources, Spec)>, Failure> {
+    let sources = driver::sources(&common.spec)?;
+    let checked = driver::check(&sources, &common.define);
+    say(&report::text(&sources, &checked.problems));
+    Ok(checked.spec.map(|spec| (sources, spec)))
+}
+
+fn run(args: &RunArgs) -> Result<u8, Failure> {
+    let Some((sources, spec)) = checked(&args.common)? else { return Ok(1) };
+    let model = driver::compile(&sources, &spec, Level::native())?;
+    let folder = tempfile::Builder::new().prefix("recc-run-").tempdir().map_err(|error| Failure::input(format!("cannot make a temporary folder: {error}")))?;
+    let executable = folder.path().join(&spec.name);
+    driver::write_executable(&model, None, &executable)?;
+    let mut command = std::process::Command::new(&executable);
+    command.arg("train").args(&args.train);
+    let keeps = |flag: &str| args.train.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
+    if !keeps("--out") {
+        command.arg("--out").arg(folder.path().join("checkpoint"));
+    }
+    let status = command.status().map_err(|error| Failure::io("run", &executable, &error))?;
+    Ok(status.code().map_or(70, |code| code as u8))
+}
+
+fn build(args: &BuildArgs) -> Result<u8, Failure> {
+    if args.target == Target::Cuda {
+        return Err(Failure::usage("--target cuda: not there yet\nhelp: build for cpu; the README lists what is missing"));
+    }
+    let Some((sources, spec)) = checked(&args.common)? else { return Ok(1) };
+    let model = driver::compile(&sources, &spec, args.cpu)?;
+    let generation = args.weights.as_deref().map(|path| recc_rt::open_checkpoint(path, Which::Best)).transpose()?;
+    driver::write_executable(&model, generation.as_ref(), &args.output)?;
+    Ok(0)
+}
+
+fn check(args: &CheckArgs) -> Result<u8, Failure> {
+    let mut failed = false;
+    for path in &args.specs {
+        let sources = driver::sources(path)?;
+        let checked = driver::check(&sources, &args.define);
+        failed |= checked.problems.iter().any(|problem| problem.severity == Severity::Error);
+        match args.format {
+            Format::Text => say(&report::text(&sources, &checked.problems)),
+            Format::Json => print(&format!("{}\n", report::json_list(&sources, &checked.problems)))?,
+            Format::Sarif => print(&format!("{}\n", report::sarif(&sources, &checked.problems)))?,
+        }
+        if let (true, Some(spec)) = (args.resolved, &checked.spec) {
+            print(&spec.resolved())?;
+        }
+    }
+    Ok(u8::from(failed))
+}
+
+fn emit(args: &EmitArgs) -> Result<u8, Failure> {
+    if args.stage == Stage::Ptx {
+        return Err(Failure::usage("--stage ptx: not there yet\nhelp: the README lists what is missing"));
+    }
+    let sources = driver::sources(&args.common.spec)?;
+    let checked = driver::check(&sources, &args.common.define);
+    if args.stage == Stage::Ast {
+        say(&report::text(&sources, &checked.problems));
+        print(&recc_syntax::print_file(&checked.file))?;
+        return Ok(u8::from(checked.problems.iter().any(|problem| problem.severity == Severity::Error)));
+    }
+    say(&report::text(&sources, &checked.problems));
+    let Some(spec) = checked.spec else { return Ok(1) };
+    let text = emitted(args, &spec)?;
+    print(&text)?;
+    Ok(0)
+}
+
+fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
+    if args.stage == Stage::Spec {
+        return Ok(spec.resolved());
+    }
+    let built = driver::build(spec)?;
+    let graph = |program: &recc_core::graph::Program| if args.format == GraphFormat::Dot { program.to_dot() } else { program.to_string() };
+    let kernels = |print: &dyn Fn(&Kernel) -> Result<String, Failure>| -> Result<String, Failure> {
+        let wanted: Vec<&Kernel> = built.kernels().filter(|kernel| args.kernel.as_ref().is_none_or(|name| *name == kernel.name)).collect();
+        if let (true, Some(name)) = (wanted.is_empty(), &args.kernel) {
+            let names: Vec<&str> = built.kernels().map(|kernel| kernel.name.as_str()).collect();
+            return Err(Failure::usage(format!("there is no kernel {name}\nhelp: the kernels are\n  {}", names.join("\n  "))));
+        }
+        let texts: Result<Vec<String>, Failure> = wanted.into_iter().map(print).collect();
+        Ok(texts?.join("\n"))
+    };
+    let verified = |kernel: &Kernel, print: &dyn Fn(recc_core::loops::VerifiedKernel<'_>) -> Result<String, recc_codegen::CodegenError>| -> Result<String, Failure> {
+        let kernel = verify(kernel).map_err(|found| Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; ")))?;
+        print(kernel).map_err(|error| Failure::internal("code generation", error))
+    };
+    match args.stage {
+        Stage::Graph => Ok(graph(&built.forward)),
+        Stage::Step => Ok(graph(&built.step)),
+        Stage::Score => Ok(graph(&built.score)),
+        Stage::Plan => Ok(format!("step\n{}\nscore\n{}", built.step_plan, built.score_plan)),
+        Stage::Loop => kernels(&|kernel| Ok(kernel.to_string())),
+        Stage::Clif => kernels(&|kernel| verified(kernel, &|kernel| print_clif(kernel, args.cpu))),
+        Stage::Asm => kernels(&|kernel| verified(kernel, &|kernel| print_assembly(kernel, args.cpu))),
+        Stage::Ast | Stage::Spec | Stage::Ptx => Ok(String::new()),
+    }
+}
+
+fn explain_command(code: &str) -> Result<u8, Failure> {
+    match explain::page(code) {
+        Some(page) => {
+            print(page)?;
+            Ok(0)
+        }
+        None => Err(Failure::usage(format!("there is no page {code}\nhelp: codes look like E0203; an error shows its code in brackets"))),
+    }
+}

@@ -1,1 +1,24 @@
-//! placeholder
+//! What every compiled model carries: data reading, the step runner, metrics, checkpoints and a command line.
+//!
+//! It knows nothing of the compiler: everything about a model is in its [`recc_abi::Program`] and its code.
+
+mod batch;
+mod bench;
+mod checkpoint;
+mod cli;
+mod data;
+mod engine;
+mod failure;
+mod metrics;
+mod model;
+mod output;
+mod progress;
+pub mod random;
+mod spool;
+mod train;
+mod transform;
+
+pub use checkpoint::{Generation, Which, open as open_checkpoint};
+pub use cli::{finish, run, run_training};
+pub use engine::Code;
+pub use failure::Failure;

@@ -1022,6 +1022,7 @@ impl Checker<'_> {
             return Value::Poison;
         }
         let Some(arguments) = self.match_arguments(&block, args) else { return Value::Poison };
+        let known_problems = self.problems.len();
         let scopes = std::mem::take(&mut self.scopes);
         let (module, path) = (self.module, self.path);
         self.module = target.module;
@@ -1045,7 +1046,19 @@ impl Checker<'_> {
         self.module = module;
         self.path = path;
         self.origin();
+        if module == 0 && target.module != 0 {
+            self.blame_call(known_problems, callee);
+        }
         value
+    }
+
+    /// A problem inside a library block is the caller's: it is shown at the call.
+    fn blame_call(&mut self, known: usize, callee: Span) {
+        for problem in self.problems.iter_mut().skip(known) {
+            if problem.labels.first().is_some_and(|label| label.span.file != callee.file) {
+                problem.labels.insert(0, crate::problem::Label { span: callee, text: "in this call".to_owned() });
+            }
+        }
     }
 
     /// The argument of each parameter, `None` where the default holds.

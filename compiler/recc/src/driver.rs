@@ -1,0 +1,116 @@
+//! The driver: from a file to a checked spec, to kernels, to an executable. The one place of the compiler that does IO.
+
+use crate::elf::{Addition, Symbol, add};
+use crate::launcher::launcher_bytes;
+use crate::library::MODULES;
+use recc_abi::{BuildInfo, FORMAT, KernelEntry, Program};
+use recc_codegen::{Level, compile_kernels};
+use recc_core::loops::verify;
+use recc_core::plan::Planned;
+use recc_core::spec::Spec;
+use recc_core::{Built, Checked, Override, Sources};
+use recc_rt::{Failure, Generation};
+use sha2::{Digest as _, Sha256};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// A spec's text beside the library's.
+pub(crate) fn sources(path: &Path) -> Result<Sources, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::input(format!("{}: byte {at} is not UTF-8 text\nhelp: a spec is a text file; save it as UTF-8", path.display()))
+    })?;
+    if text.len() > 16 << 20 {
+        return Err(Failure::input(format!("{}: a spec of more than 16 MiB is not read", path.display())));
+    }
+    let library = MODULES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    Ok(Sources { files: std::iter::once((path.display().to_string(), text)).chain(library).collect() })
+}
+
+/// Checks a spec.
+pub(crate) fn check(sources: &Sources, overrides: &[Override]) -> Checked {
+    recc_core::check(sources, overrides)
+}
+
+/// Everything below the spec.
+pub(crate) fn build(spec: &Spec) -> Result<Built, Failure> {
+    recc_core::build(spec).map_err(|error| Failure::internal("build", error))
+}
+
+/// Machine code and the program that goes with it.
+pub(crate) struct Model {
+    pub(crate) program: Program,
+    pub(crate) code: Vec<u8>,
+}
+
+/// Compiles a spec for a processor level.
+pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Model, Failure> {
+    let built = build(spec)?;
+    let mut verified = Vec::new();
+    for kernel in built.kernels() {
+        let kernel = verify(kernel).map_err(|found| Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; ")))?;
+        verified.push(kernel);
+    }
+    let compiled = compile_kernels(&verified, level).map_err(|error| Failure::internal("code generation", error))?;
+    let first_score = built.step_plan.kernels.len() as u32;
+    let resolved = spec.resolved();
+    let hash = Sha256::digest(resolved.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let program = Program {
+        format: FORMAT,
+        name: spec.name.clone(),
+        source: sources.files[0].1.clone(),
+        resolved,
+        hash,
+        build: BuildInfo { version: env!("CARGO_PKG_VERSION").to_owned(), target: "cpu".to_owned(), cpu: level.name().to_owned(), features: level.features() },
+        data: spec.data.clone(),
+        columns: spec.columns.clone(),
+        tables: built.tables,
+        variables: built.variables,
+        predictions: spec.predictions.clone(),
+        metrics: spec.metrics.clone(),
+        train: recc_core::train_spec(spec),
+        step: built.step_plan.plan,
+        score: shifted(built.score_plan, first_score),
+        kernels: compiled.entries,
+    };
+    Ok(Model { program, code: compiled.code })
+}
+
+/// A plan whose kernels stand behind others.
+fn shifted(planned: Planned, first: u32) -> recc_abi::Plan {
+    let mut plan = planned.plan;
+    for job in plan.launches.iter_mut().flat_map(|launch| &mut launch.jobs) {
+        job.kernels.iter_mut().for_each(|kernel| *kernel += first);
+    }
+    plan
+}
+
+/// Writes a model as an executable.
+pub(crate) fn write_executable(model: &Model, weights: Option<&Generation>, out: &Path) -> Result<(), Failure> {
+    let own = std::env::current_exe().map_err(|error| Failure::internal("link", error))?;
+    let file = std::fs::read(&own).map_err(|error| Failure::io("read", &own, &error))?;
+    let program = recc_abi::encode(&model.program).map_err(|error| Failure::internal("link", error))?;
+    let weights = match weights {
+        Some(generation) => {
+            generation.verify(&model.program)?;
+            generation.to_bytes()?
+        }
+        None => Vec::new(),
+    };
+    let symbols = model.program.kernels.iter().map(|KernelEntry { name, offset, len }| Symbol { name, offset: *offset, len: *len }).collect();
+    let addition = Addition { code: &model.code, program: &program, weights: &weights, symbols };
+    let bytes = add(launcher_bytes(&file), &addition).map_err(|error| Failure::internal("link", error))?;
+    // A running executable cannot be written over; a new file takes its name.
+    let temporary = out.with_extension(format!("partial-{}", std::process::id()));
+    let write = || {
+        std::fs::write(&temporary, &bytes)?;
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o755))?;
+        std::fs::rename(&temporary, out)
+    };
+    write().map_err(|error| {
+        // What is left of it would only confuse.
+        let _ = std::fs::remove_file(&temporary);
+        Failure::io("write", out, &error)
+    })
+}

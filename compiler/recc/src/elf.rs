@@ -1,0 +1,193 @@
+//! Adds code, data and symbols to a 64-bit ELF executable: no linker.
+//!
+//! The code becomes a segment of its own, readable and executable, in place of the note segment, at a fresh address behind all
+//! others. New symbol and section tables at the end of the file let profilers and debuggers name the kernels.
+
+use crate::launcher::{MAGIC, SECTION, WORDS};
+
+/// A symbol of the added code.
+pub(crate) struct Symbol<'s> {
+    pub(crate) name: &'s str,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+/// What is added.
+pub(crate) struct Addition<'a> {
+    pub(crate) code: &'a [u8],
+    pub(crate) program: &'a [u8],
+    pub(crate) weights: &'a [u8],
+    pub(crate) symbols: Vec<Symbol<'a>>,
+}
+
+const PAGE: u64 = 4096;
+const SECTION_HEADER: usize = 64;
+const PROGRAM_HEADER: usize = 56;
+const SYMBOL: usize = 24;
+const LOAD: u32 = 1;
+const NOTE: u32 = 4;
+const READ_EXECUTE: u32 = 5;
+
+/// Bytes with numbers in them.
+struct Image {
+    bytes: Vec<u8>,
+}
+
+impl Image {
+    fn get<const N: usize>(&self, at: usize) -> Result<[u8; N], String> {
+        self.bytes.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| "the launcher is no whole ELF file".to_owned())
+    }
+    fn u16(&self, at: usize) -> Result<usize, String> {
+        self.get(at).map(|bytes| u16::from_le_bytes(bytes) as usize)
+    }
+    fn u32(&self, at: usize) -> Result<u32, String> {
+        self.get(at).map(u32::from_le_bytes)
+    }
+    fn u64(&self, at: usize) -> Result<u64, String> {
+        self.get(at).map(u64::from_le_bytes)
+    }
+    fn put(&mut self, at: usize, value: &[u8]) -> Result<(), String> {
+        let place = self.bytes.get_mut(at..at + value.len()).ok_or("the launcher is no whole ELF file")?;
+        place.copy_from_slice(value);
+        Ok(())
+    }
+    fn put_u64(&mut self, at: usize, value: u64) -> Result<(), String> {
+        self.put(at, &value.to_le_bytes())
+    }
+    fn align(&mut self, to: usize) {
+        let len = self.bytes.len().next_multiple_of(to);
+        self.bytes.resize(len, 0);
+    }
+    fn append(&mut self, bytes: &[u8], align: usize) -> u64 {
+        self.align(align);
+        let at = self.bytes.len() as u64;
+        self.bytes.extend_from_slice(bytes);
+        at
+    }
+}
+
+/// A section header's fields that matter here.
+struct Section {
+    name: String,
+    address: u64,
+    offset: usize,
+    size: usize,
+}
+
+struct Tables {
+    headers: usize,
+    names: usize,
+    sections: Vec<Section>,
+}
+
+fn sections(image: &Image) -> Result<Tables, String> {
+    let (headers, count, names) = (image.u64(40)? as usize, image.u16(60)?, image.u16(62)?);
+    let names_at = image.u64(headers + names * SECTION_HEADER + 24)? as usize;
+    let mut sections = Vec::new();
+    for index in 0..count {
+        let at = headers + index * SECTION_HEADER;
+        let start = names_at + image.u32(at)? as usize;
+        let text = image.bytes.get(start..).unwrap_or_default();
+        let end = text.iter().position(|&byte| byte == 0).unwrap_or(0);
+        sections.push(Section {
+            name: String::from_utf8_lossy(&text[..end]).into_owned(),
+            address: image.u64(at + 16)?,
+            offset: image.u64(at + 24)? as usize,
+            size: image.u64(at + 32)? as usize,
+        });
+    }
+    Ok(Tables { headers, names, sections })
+}
+
+/// The launcher with everything added.
+pub(crate) fn add(launcher: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>, String> {
+    if launcher.get(..6) != Some(b"\x7fELF\x02\x01") {
+        return Err("the launcher is no 64-bit little-endian ELF file".to_owned());
+    }
+    let mut image = Image { bytes: launcher.to_vec() };
+    let tables = sections(&image)?;
+    let header = tables.sections.iter().find(|section| section.name == SECTION).ok_or("the launcher has no header section")?;
+    let (header_at, header_address) = (header.offset, header.address);
+    if image.get::<8>(header_at)? != MAGIC {
+        return Err("the launcher's header is of another version".to_owned());
+    }
+    let (note, address) = free_segment(&image)?;
+    let mut content = addition.code.to_vec();
+    content.extend_from_slice(addition.program);
+    content.extend_from_slice(addition.weights);
+    let offset = image.append(&content, PAGE as usize);
+    let segment: [u64; 6] = [offset, address, address, content.len() as u64, content.len() as u64, PAGE];
+    image.put(note, &LOAD.to_le_bytes())?;
+    image.put(note + 4, &READ_EXECUTE.to_le_bytes())?;
+    for (index, value) in segment.into_iter().enumerate() {
+        image.put_u64(note + 8 + index * 8, value)?;
+    }
+    let words: [u64; WORDS] =
+        [address.wrapping_sub(header_address), addition.code.len() as u64, addition.program.len() as u64, addition.weights.len() as u64, launcher.len() as u64];
+    for (index, value) in words.into_iter().enumerate() {
+        image.put_u64(header_at + 8 + index * 8, value)?;
+    }
+    add_symbols(&mut image, &tables, addition, offset, address)?;
+    Ok(image.bytes)
+}
+
+/// The note segment's header, and the first free page of addresses.
+fn free_segment(image: &Image) -> Result<(usize, u64), String> {
+    let (headers, count) = (image.u64(32)? as usize, image.u16(56)?);
+    let mut end = 0;
+    let mut note = None;
+    for index in 0..count {
+        let at = headers + index * PROGRAM_HEADER;
+        match image.u32(at)? {
+            LOAD => end = end.max(image.u64(at + 16)? + image.u64(at + 40)?),
+            NOTE => note = Some(at),
+            _ => {}
+        }
+    }
+    Ok((note.ok_or("the launcher has no note segment to replace; link it with a build id")?, end.next_multiple_of(PAGE)))
+}
+
+fn symbol(name: u32, section: u16, address: u64, len: u64) -> Vec<u8> {
+    const GLOBAL_FUNCTION: u8 = 0x12;
+    let mut out = name.to_le_bytes().to_vec();
+    out.extend([GLOBAL_FUNCTION, 0]);
+    out.extend(section.to_le_bytes());
+    out.extend(address.to_le_bytes());
+    out.extend(len.to_le_bytes());
+    out
+}
+
+/// New symbol, string and section tables at the end of the file. A stripped launcher has none, and gets none.
+fn add_symbols(image: &mut Image, tables: &Tables, addition: &Addition<'_>, offset: u64, address: u64) -> Result<(), String> {
+    let find = |name: &str| tables.sections.iter().position(|section| section.name == name);
+    let (Some(symbols_at), Some(strings_at)) = (find(".symtab"), find(".strtab")) else { return Ok(()) };
+    let copy = |index: usize| {
+        let section = &tables.sections[index];
+        image.bytes.get(section.offset..section.offset + section.size).map(<[u8]>::to_vec).ok_or("the launcher's tables are damaged")
+    };
+    let (mut symbols, mut strings, mut names) = (copy(symbols_at)?, copy(strings_at)?, copy(tables.names)?);
+    symbols.truncate(symbols.len() / SYMBOL * SYMBOL);
+    for own in &addition.symbols {
+        symbols.extend(symbol(strings.len() as u32, tables.sections.len() as u16, address + own.offset, own.len));
+        strings.extend(own.name.as_bytes());
+        strings.push(0);
+    }
+    let name = names.len() as u32;
+    names.extend(b".text.recc\0");
+    let count = tables.sections.len();
+    let mut headers = image.bytes.get(tables.headers..tables.headers + count * SECTION_HEADER).ok_or("the launcher's tables are damaged")?.to_vec();
+    for (index, table) in [(symbols_at, &symbols), (strings_at, &strings), (tables.names, &names)] {
+        let at = image.append(table, 8);
+        let header = &mut headers[index * SECTION_HEADER..(index + 1) * SECTION_HEADER];
+        header[24..32].copy_from_slice(&at.to_le_bytes());
+        header[32..40].copy_from_slice(&(table.len() as u64).to_le_bytes());
+    }
+    // Program bits, allocated and executable.
+    headers.extend([name, 1].into_iter().flat_map(u32::to_le_bytes));
+    headers.extend([6, address, offset, addition.code.len() as u64].into_iter().flat_map(u64::to_le_bytes));
+    headers.extend([0u8; 8]);
+    headers.extend([64u64, 0].into_iter().flat_map(u64::to_le_bytes));
+    let at = image.append(&headers, 8);
+    image.put_u64(40, at)?;
+    image.put(60, &(count as u16 + 1).to_le_bytes())
+}

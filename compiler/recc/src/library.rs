@@ -1,0 +1,5 @@
+//! The standard library, inside the compiler.
+
+/// Modules by name, and their text.
+pub(crate) const MODULES: &[(&str, &str)] =
+    &[("std.dense", include_str!("../../../stdlib/dense.rec")), ("std.interaction", include_str!("../../../stdlib/interaction.rec"))];

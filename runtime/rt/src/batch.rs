@@ -1,0 +1,228 @@
+//! One batch as a plan's inputs: columns of numbers and ids, bags, and the grouping of each table's rows.
+
+use crate::spool::Window;
+use crate::transform::Fitted;
+use recc_abi::{Column, InputSource, Plan, RowSource, Table};
+
+/// The touched rows of a table, and where each occurs per look-up.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Grouping {
+    pub(crate) rows: Vec<u32>,
+    pub(crate) lookups: Vec<Occurrences>,
+}
+
+/// Occurrences of touched rows in one look-up.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Occurrences {
+    pub(crate) begin: Vec<u32>,
+    pub(crate) example: Vec<u32>,
+    pub(crate) slot: Vec<u32>,
+}
+
+/// A batch.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) rows: usize,
+    /// Words of each of the plan's inputs that come from data; empty for others.
+    pub(crate) inputs: Vec<Vec<u32>>,
+    /// By table.
+    pub(crate) groups: Vec<Grouping>,
+    /// Labels by prediction.
+    pub(crate) labels: Vec<Vec<f32>>,
+    /// Keys by key column of a metric.
+    pub(crate) keys: Vec<Vec<u64>>,
+    /// Entries of each bag column over the batch.
+    pub(crate) entries: Vec<(u32, usize)>,
+}
+
+/// What assembling needs to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout<'p> {
+    pub(crate) columns: &'p [Column],
+    pub(crate) tables: &'p [Table],
+    pub(crate) fitted: &'p Fitted,
+    /// First word of each column's part of a record.
+    pub(crate) words: &'p [usize],
+    pub(crate) width: usize,
+    /// First row of each member, by table.
+    pub(crate) bases: &'p [Vec<u64>],
+    /// Rows of each table.
+    pub(crate) row_counts: &'p [u64],
+    /// Label columns of the predictions.
+    pub(crate) labels: &'p [u32],
+    /// Key columns of the metrics.
+    pub(crate) keys: &'p [u32],
+}
+
+impl Layout<'_> {
+    /// The first row of a column's member of a table.
+    pub(crate) fn base(&self, table: usize, column: u32) -> u64 {
+        let member = self.tables[table].members.iter().position(|member| member.columns.contains(&column));
+        member.map_or(0, |member| self.bases[table][member])
+    }
+}
+
+/// Makes batches; keeps what grouping needs from one to the next.
+pub(crate) struct Assembler<'p> {
+    layout: Layout<'p>,
+    plan: &'p Plan,
+    /// Per table: the place of each row among the touched ones, plus one.
+    slots: Vec<Vec<u32>>,
+}
+
+impl<'p> Assembler<'p> {
+    pub(crate) fn new(layout: Layout<'p>, plan: &'p Plan) -> Self {
+        let grouped = |table: usize| plan.inputs.iter().any(|input| matches!(input.source, InputSource::Rows { table: own, .. } if own as usize == table));
+        let slots = layout.row_counts.iter().enumerate().map(|(table, &rows)| if grouped(table) { vec![0; rows as usize] } else { Vec::new() });
+        Assembler { slots: slots.collect(), layout, plan }
+    }
+
+    /// The batch of some of a window's rows.
+    pub(crate) fn assemble(&mut self, window: &Window, rows: &[u32]) -> Batch {
+        let layout = self.layout;
+        let record = |row: u32| &window.records[row as usize * layout.width..(row as usize + 1) * layout.width];
+        let word = |column: u32| layout.words[column as usize];
+        let mut batch = Batch { rows: rows.len(), ..Batch::default() };
+        for input in &self.plan.inputs {
+            let values = match &input.source {
+                InputSource::Numbers { columns } => {
+                    rows.iter().flat_map(|&row| columns.iter().map(move |&column| record(row)[word(column)])).collect()
+                }
+                InputSource::Ids { columns } => {
+                    let vocabs: Vec<usize> = columns.iter().map(|&column| Fitted::vocab_column(layout.columns, column as usize)).collect();
+                    let mut ids = Vec::with_capacity(rows.len() * columns.len());
+                    for &row in rows {
+                        let record = record(row);
+                        ids.extend(columns.iter().zip(&vocabs).map(|(&column, &vocab)| layout.fitted.row_of(vocab, record[word(column)])));
+                    }
+                    ids
+                }
+                InputSource::BagBegin { column } => {
+                    let mut begin = vec![0];
+                    let mut total = 0;
+                    for &row in rows {
+                        total += record(row)[word(*column) + 2];
+                        begin.push(total);
+                    }
+                    batch.entries.push((*column, total as usize));
+                    begin
+                }
+                InputSource::BagIds { column } => self.bag(window, rows, *column),
+                InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
+                InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => Vec::new(),
+                InputSource::BiasCorrection { .. } | InputSource::BatchRows | InputSource::Rows { .. } => Vec::new(),
+            };
+            batch.inputs.push(values);
+        }
+        batch.labels = layout.labels.iter().map(|&column| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect()).collect();
+        let key = |row: u32, column: u32| u64::from(record(row)[word(column)]) | u64::from(record(row)[word(column) + 1]) << 32;
+        batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| key(row, column)).collect()).collect();
+        batch.groups = (0..layout.tables.len()).map(|table| self.group(table, window, rows)).collect();
+        batch
+    }
+
+    fn bag(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        let layout = self.layout;
+        let vocab = Fitted::vocab_column(layout.columns, column as usize);
+        let mut ids = Vec::new();
+        for &row in rows {
+            ids.extend(bag_of(window, layout, row, column).iter().map(|&id| layout.fitted.row_of(vocab, id)));
+        }
+        ids
+    }
+
+    /// Groups the occurrences of each touched row, in order of first occurrence (all rows in their order, where the update visits all).
+    fn group(&mut self, table: usize, window: &Window, rows: &[u32]) -> Grouping {
+        let layout = self.layout;
+        let spec = &layout.tables[table];
+        let slots = &mut self.slots[table];
+        let mut group = Grouping::default();
+        if slots.is_empty() || spec.lookups.is_empty() {
+            return group;
+        }
+        if spec.all_rows {
+            group.rows = (0..slots.len() as u32).collect();
+        }
+        // Each occurrence's place among the touched rows, with example and slot.
+        let mut found: Vec<Vec<(u32, u32, u32)>> = Vec::new();
+        for columns in &spec.lookups {
+            let bases: Vec<u64> = columns.iter().map(|&column| layout.base(table, column)).collect();
+            let vocabs: Vec<usize> = columns.iter().map(|&column| Fitted::vocab_column(layout.columns, column as usize)).collect();
+            let is_bag = matches!(layout.columns[columns[0] as usize].kind, recc_abi::ColumnKind::Ids { .. });
+            let mut own = Vec::new();
+            let mut entry = 0;
+            let mut touch = |id: u32| -> u32 {
+                if spec.all_rows {
+                    return id;
+                }
+                let slot = &mut slots[id as usize];
+                if *slot == 0 {
+                    group.rows.push(id);
+                    *slot = group.rows.len() as u32;
+                }
+                *slot - 1
+            };
+            for (example, &row) in rows.iter().enumerate() {
+                if is_bag {
+                    for &id in bag_of(window, layout, row, columns[0]) {
+                        let place = touch(layout.fitted.row_of(vocabs[0], id) + bases[0] as u32);
+                        own.push((place, example as u32, entry));
+                        entry += 1;
+                    }
+                    continue;
+                }
+                let record = &window.records[row as usize * layout.width..(row as usize + 1) * layout.width];
+                for (field, &column) in columns.iter().enumerate() {
+                    let id = layout.fitted.row_of(vocabs[field], record[layout.words[column as usize]]) + bases[field] as u32;
+                    own.push((touch(id), example as u32, field as u32));
+                }
+            }
+            found.push(own);
+        }
+        for &row in &group.rows {
+            slots[row as usize] = 0;
+        }
+        group.lookups = found.into_iter().map(|own| sorted(&own, group.rows.len())).collect();
+        group
+    }
+}
+
+fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
+    let at = row as usize * layout.width + layout.words[column as usize];
+    let place = (u64::from(window.records[at]) | u64::from(window.records[at + 1]) << 32) as usize;
+    &window.bags[place..place + window.records[at + 2] as usize]
+}
+
+/// Occurrences by touched row, each row's in the order of the batch (counting sort).
+fn sorted(found: &[(u32, u32, u32)], rows: usize) -> Occurrences {
+    let mut begin = vec![0u32; rows + 1];
+    for &(place, ..) in found {
+        begin[place as usize + 1] += 1;
+    }
+    for row in 0..rows {
+        begin[row + 1] += begin[row];
+    }
+    let mut next = begin.clone();
+    let mut example = vec![0; found.len()];
+    let mut slot = vec![0; found.len()];
+    for &(place, own_example, own_slot) in found {
+        let at = next[place as usize] as usize;
+        next[place as usize] += 1;
+        example[at] = own_example;
+        slot[at] = own_slot;
+    }
+    Occurrences { begin, example, slot }
+}
+
+/// Whether a plan's input is one part of a row grouping.
+pub(crate) fn grouping_part<'b>(batch: &'b Batch, source: &InputSource) -> Option<&'b [u32]> {
+    let InputSource::Rows { table, source } = source else { return None };
+    let group = batch.groups.get(*table as usize)?;
+    let lookup = |lookup: &u32| group.lookups.get(*lookup as usize);
+    match source {
+        RowSource::Rows => Some(&group.rows),
+        RowSource::Begin { lookup: own } => lookup(own).map(|own| own.begin.as_slice()),
+        RowSource::Example { lookup: own } => lookup(own).map(|own| own.example.as_slice()),
+        RowSource::Slot { lookup: own } => lookup(own).map(|own| own.slot.as_slice()),
+    }
+}

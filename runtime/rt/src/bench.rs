@@ -1,0 +1,109 @@
+//! `bench`: the speed of steps on input drawn from the spec's features, ids by a Zipf law with exponent 1.05 spread over the rows.
+
+use crate::batch::{Assembler, Batch};
+use crate::engine::{Engine, StepNumbers};
+use crate::failure::Failure;
+use crate::model::Model;
+use crate::random::{key, mix64, uniform};
+use crate::spool::Window;
+use crate::train::{Loaded, pool};
+use crate::transform::{Fitted, Vocab};
+use recc_abi::{ColumnKind, Encoder};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Options of `bench`.
+pub(crate) struct BenchOptions {
+    pub(crate) train: bool,
+    pub(crate) batch: usize,
+    pub(crate) threads: usize,
+    pub(crate) steps: u64,
+    pub(crate) vocab: u64,
+}
+
+/// Distinct batches that are visited in turn.
+const BATCHES: usize = 8;
+/// Steps before measuring begins.
+const WARM: usize = 3;
+
+pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value, Failure> {
+    let started = Instant::now();
+    let program = loaded.program;
+    let pool = pool(options.threads)?;
+    // A dictionary of a known size, whose words nobody asks for.
+    let vocabs = program.columns.iter().map(|column| match column.kind.encoder() {
+        Some(Encoder::Vocab { .. }) => Vocab::unnamed(options.vocab as usize),
+        _ => Vocab::default(),
+    });
+    let fitted = Fitted::restored(vocabs.collect(), vec![(0.0, 1.0); program.columns.len()]);
+    let mut model = Model::new(program, fitted, options.train)?;
+    model.initialise(program.train.seed);
+    let plan = if options.train { &program.step } else { &program.score };
+    let offsets: Vec<u64> = program.kernels.iter().map(|kernel| kernel.offset).collect();
+    let mut engine = Engine::new(plan, &offsets, loaded.code, &pool)?;
+    model.fill_constants(&mut engine);
+    let mut assembler = Assembler::new(model.layout(&model.fitted), plan);
+    let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();
+    let order: Vec<u32> = (0..options.batch as u32).collect();
+    let start_ms = started.elapsed().as_secs_f64() * 1e3;
+    let mut times = Vec::new();
+    for step in 0..WARM + options.steps as usize {
+        let window = &windows[step % BATCHES];
+        let begin = Instant::now();
+        let batch: Batch = assembler.assemble(window, &order);
+        let numbers = StepNumbers { step: step as u64 + 1, scale: 1.0, seed: 1, epoch: 1 };
+        engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
+        if step >= WARM {
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let total: f64 = times.iter().sum();
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+    let mean = total / times.len() as f64;
+    Ok(json!({
+        "phase": if options.train { "train" } else { "score" }, "batch": options.batch, "threads": options.threads, "steps": options.steps,
+        "samples_per_s": options.batch as f64 / mean * 1e3, "ms_per_step": mean, "p50": at(0.5), "p99": at(0.99),
+        "peak_rss_bytes": peak_bytes(), "start_ms": start_ms,
+    }))
+}
+
+/// Peak memory of this process, as the system counts it.
+pub(crate) fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()).and_then(|kb| kb.parse::<u64>().ok()).map_or(0, |kb| kb * 1024)
+}
+
+/// Rank of a Zipf law with exponent 1.05 over `n` ranks, by inverting its continuous form.
+fn zipf(u: f64, n: u64) -> u64 {
+    let exponent = -0.05;
+    let top = ((n as f64 + 1.0).powf(exponent) - 1.0) * u + 1.0;
+    (top.powf(1.0 / exponent) as u64 - 1).min(n - 1)
+}
+
+fn draw(model: &Model<'_>, rows: usize, batch: usize) -> Window {
+    let mut window = Window::default();
+    let columns = &model.program.columns;
+    for row in 0..rows {
+        for (at, column) in columns.iter().enumerate() {
+            let place = key(batch as u64, &column.name);
+            let u = uniform(place, row as u64);
+            let count = model.fitted.row_count(columns, at).max(2) - 1;
+            let id = |u: f64| (1 + mix64(zipf(u, count)) % count) as u32;
+            match &column.kind {
+                ColumnKind::Label { .. } => window.records.push(if u < 0.3 { 1f32 } else { 0.0 }.to_bits()),
+                ColumnKind::Number { .. } => window.records.push((u as f32).to_bits()),
+                ColumnKind::Id { .. } => window.records.push(id(u)),
+                ColumnKind::Key => window.records.extend([row as u32, 0]),
+                ColumnKind::Ids { take, .. } => {
+                    let entries = take.unwrap_or(10).min(10);
+                    window.records.extend([window.bags.len() as u32, 0, entries]);
+                    window.bags.extend((0..entries).map(|entry| id(uniform(place ^ 0xba6, u64::from(entry) + 16 * row as u64))));
+                }
+            }
+        }
+        window.rows.push(row as u32);
+    }
+    window
+}

@@ -1,0 +1,433 @@
+//! Checkpoints: immutable generations, and a pointer file that names the best and the last.
+//!
+//! A save writes a new generation under a temporary name, syncs it, renames it, and only then replaces the pointer, so a process
+//! killed at any moment leaves the previous state whole. Reading checks every file against the checksum its generation states.
+
+use crate::failure::Failure;
+use crate::model::Model;
+use crate::transform::{Fitted, Vocab};
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::UInt64Type;
+use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use recc_abi::{Column, Encoder, Program, Role};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Version of the folder's format.
+const FORMAT: u32 = 1;
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const VOCAB: &str = "vocab.parquet";
+const TRANSFORMS: &str = "transforms.json";
+const PROGRESS: &str = "progress.json";
+const MODEL: &str = "model.json";
+const CURRENT: &str = "current.json";
+
+/// Where training stands.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    pub(crate) epoch: u32,
+    pub(crate) step: u64,
+    pub(crate) seed: u64,
+    /// The watched metric's best value.
+    pub(crate) best: Option<f64>,
+    pub(crate) best_epoch: u32,
+    /// Factor of the learning rates.
+    pub(crate) scale: f64,
+    /// Epochs without gain, for the rate and for the end.
+    pub(crate) rate_waits: u32,
+    pub(crate) stop_waits: u32,
+    pub(crate) rate_best: Option<f64>,
+    pub(crate) stop_best: Option<f64>,
+    /// Whether training ended by itself.
+    pub(crate) stopped: bool,
+    /// Rows of the training data, which a resumed run must find again.
+    pub(crate) rows: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ModelFile {
+    format: u32,
+    name: String,
+    hash: String,
+    resolved: String,
+    parameters: Vec<Parameter>,
+    files: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Parameter {
+    path: String,
+    shape: Vec<usize>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Current {
+    format: u32,
+    best: String,
+    last: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Transform {
+    mean: f64,
+    deviation: f64,
+}
+
+/// Files of one generation, by name: a folder, or bytes inside the executable.
+pub struct Generation {
+    place: String,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// A folder of checkpoints.
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+/// Which generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The best by the watched metric.
+    Best,
+    /// The last saved.
+    Last,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Failure::internal("checkpoint", error))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn sync_folder(path: &Path) -> Result<(), Failure> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io("sync", path, &error))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let full = |error: std::io::Error| {
+        let mut failure = Failure::io("write", path, &error);
+        failure.message.push_str("\nhelp: the previous checkpoint is whole; free space, and go on with --resume");
+        failure
+    };
+    let mut file = File::create(path).map_err(full)?;
+    file.write_all(bytes).map_err(full)?;
+    file.sync_all().map_err(full)
+}
+
+impl Folder {
+    /// Opens or makes a folder.
+    pub(crate) fn create(path: &Path) -> Result<Folder, Failure> {
+        std::fs::create_dir_all(path).map_err(|error| Failure::io("create", path, &error))?;
+        Ok(Folder { path: path.to_owned() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a state was saved here.
+    pub(crate) fn holds_state(&self) -> bool {
+        self.path.join(CURRENT).exists()
+    }
+
+    fn current(&self) -> Result<Current, Failure> {
+        let path = self.path.join(CURRENT);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Failure::input(format!("{}: there is no checkpoint here ({CURRENT} is missing)\nhelp: give the folder that `train --out` wrote", self.path.display())));
+            }
+            Err(error) => return Err(Failure::io("read", &path, &error)),
+        };
+        let current: Current = serde_json::from_slice(&bytes).map_err(|error| Failure::input(format!("{}: is damaged: {error}\nhelp: it names the best and the last generation; restore it from a copy", path.display())))?;
+        check_format(&path.display().to_string(), current.format)?;
+        Ok(current)
+    }
+
+    /// Begins with the generations of another folder, so that a run resumed into a new folder knows its best state.
+    pub(crate) fn take_over(&self, from: &Path) -> Result<(), Failure> {
+        let same = std::fs::canonicalize(from).ok() == std::fs::canonicalize(&self.path).ok();
+        if same {
+            return Ok(());
+        }
+        if self.holds_state() {
+            return Err(Failure::usage(format!("{}: holds a checkpoint already\nhelp: give a new folder to --out, or the one that is resumed", self.path.display())));
+        }
+        let current = Folder { path: from.to_owned() }.current()?;
+        for name in [&current.best, &current.last] {
+            let target = self.path.join(name);
+            std::fs::create_dir_all(&target).map_err(|error| Failure::io("create", &target, &error))?;
+            for file in [MODEL, WEIGHTS, OPTIMIZER, VOCAB, TRANSFORMS, PROGRESS] {
+                let source = from.join(name).join(file);
+                let bytes = std::fs::read(&source).map_err(|error| Failure::io("read", &source, &error))?;
+                write_synced(&target.join(file), &bytes)?;
+            }
+        }
+        write_synced(&self.path.join(CURRENT), &json(&current)?)
+    }
+
+    /// Saves a state; it becomes the last, and the best if it is.
+    pub(crate) fn save(&self, model: &Model<'_>, progress: &Progress, is_best: bool) -> Result<(), Failure> {
+        let name = format!("generation-{:06}", progress.epoch);
+        let files = generation_files(model, progress)?;
+        let temporary = self.path.join(format!(".{name}.partial"));
+        let _ = std::fs::remove_dir_all(&temporary);
+        std::fs::create_dir(&temporary).map_err(|error| Failure::io("create", &temporary, &error))?;
+        for (file, bytes) in &files {
+            write_synced(&temporary.join(file), bytes)?;
+        }
+        sync_folder(&temporary)?;
+        let target = self.path.join(&name);
+        let mut current = self.current().unwrap_or_default();
+        if target.exists() {
+            // A generation of an earlier run in this folder; it must not be pointed at while it changes.
+            if current.best == name || current.last == name {
+                let aside = self.path.join(format!(".{name}.replaced"));
+                let _ = std::fs::remove_dir_all(&aside);
+                std::fs::rename(&target, &aside).map_err(|error| Failure::io("replace", &target, &error))?;
+            } else {
+                std::fs::remove_dir_all(&target).map_err(|error| Failure::io("replace", &target, &error))?;
+            }
+        }
+        std::fs::rename(&temporary, &target).map_err(|error| Failure::io("rename", &temporary, &error))?;
+        current.format = FORMAT;
+        current.last.clone_from(&name);
+        if is_best || current.best.is_empty() {
+            current.best = name;
+        }
+        let pointer = self.path.join(format!(".{CURRENT}.partial"));
+        write_synced(&pointer, &json(&current)?)?;
+        std::fs::rename(&pointer, self.path.join(CURRENT)).map_err(|error| Failure::io("rename", &pointer, &error))?;
+        sync_folder(&self.path)?;
+        self.remove_others(&current);
+        Ok(())
+    }
+
+    /// Generations that nothing points at any more.
+    fn remove_others(&self, current: &Current) {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let generation = name.starts_with("generation-") || name.starts_with(".generation-");
+            if generation && name != current.best && name != current.last {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Reads a generation whole and checks it.
+    pub(crate) fn read(&self, which: Which) -> Result<Generation, Failure> {
+        let current = self.current()?;
+        let name = if which == Which::Best { &current.best } else { &current.last };
+        let folder = self.path.join(name);
+        let mut files = BTreeMap::new();
+        for file in [MODEL, WEIGHTS, OPTIMIZER, VOCAB, TRANSFORMS, PROGRESS] {
+            let path = folder.join(file);
+            files.insert(file.to_owned(), std::fs::read(&path).map_err(|error| Failure::io("read", &path, &error))?);
+        }
+        Ok(Generation { place: folder.display().to_string(), files })
+    }
+}
+
+fn check_format(place: &str, format: u32) -> Result<(), Failure> {
+    if format > FORMAT {
+        return Err(Failure::input(format!("{place}: is of format {format}, and this program reads up to {FORMAT}\nhelp: build the model with the newer recc")));
+    }
+    Ok(())
+}
+
+fn generation_files(model: &Model<'_>, progress: &Progress) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let program = model.program;
+    let mut files = BTreeMap::new();
+    files.insert(WEIGHTS.to_owned(), tensors(model, false)?);
+    files.insert(OPTIMIZER.to_owned(), tensors(model, true)?);
+    files.insert(VOCAB.to_owned(), vocab_file(&program.columns, &model.fitted)?);
+    let moments = program.columns.iter().zip(&model.fitted.moments).filter(|(column, _)| matches!(column.kind, recc_abi::ColumnKind::Number { moments: true, .. }));
+    let transforms: BTreeMap<&str, Transform> = moments.map(|(column, &(mean, deviation))| (column.name.as_str(), Transform { mean, deviation })).collect();
+    files.insert(TRANSFORMS.to_owned(), json(&transforms)?);
+    files.insert(PROGRESS.to_owned(), json(progress)?);
+    let mut parameters = Vec::new();
+    for (at, variable) in program.variables.iter().enumerate() {
+        if variable.role != Role::Optimizer {
+            parameters.extend(model.saved(at).into_iter().map(|part| Parameter { path: part.path, shape: part.shape }));
+        }
+    }
+    parameters.sort_by(|a, b| a.path.cmp(&b.path));
+    let sums = files.iter().map(|(name, bytes)| (name.clone(), hex(bytes))).collect();
+    let file = ModelFile { format: FORMAT, name: program.name.clone(), hash: program.hash.clone(), resolved: program.resolved.clone(), parameters, files: sums };
+    files.insert(MODEL.to_owned(), json(&file)?);
+    Ok(files)
+}
+
+/// Little-endian bytes of floats.
+fn float_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn tensors(model: &Model<'_>, optimizer: bool) -> Result<Vec<u8>, Failure> {
+    let mut parts: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (at, variable) in model.program.variables.iter().enumerate() {
+        if (variable.role == Role::Optimizer) == optimizer {
+            for part in model.saved(at) {
+                let count: usize = part.shape.iter().product();
+                let values = &model.values[at].floats()[part.start..part.start + count];
+                parts.push((part.path, part.shape, float_bytes(values)));
+            }
+        }
+    }
+    let views: Result<Vec<(String, TensorView<'_>)>, _> = parts.iter().map(|(path, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (path.clone(), view))).collect();
+    let views = views.map_err(|error| Failure::internal("checkpoint", error))?;
+    safetensors::serialize(views, None).map_err(|error| Failure::internal("checkpoint", error))
+}
+
+fn vocab_file(columns: &[Column], fitted: &Fitted) -> Result<Vec<u8>, Failure> {
+    let (mut features, mut tokens, mut ids, mut counts): (Vec<&str>, Vec<&[u8]>, Vec<u64>, Vec<u64>) = Default::default();
+    for (column, vocab) in columns.iter().zip(&fitted.vocabs) {
+        for (at, (token, count)) in vocab.tokens.iter().zip(&vocab.counts).enumerate() {
+            features.push(&column.name);
+            tokens.push(token);
+            ids.push(at as u64 + 1);
+            counts.push(*count);
+        }
+    }
+    let bug = |error: &dyn std::fmt::Display| Failure::internal("checkpoint", error);
+    let arrays: [(&str, ArrayRef); 4] = [
+        ("feature", Arc::new(StringArray::from(features))),
+        ("token", Arc::new(BinaryArray::from(tokens))),
+        ("id", Arc::new(UInt64Array::from(ids))),
+        ("count", Arc::new(UInt64Array::from(counts))),
+    ];
+    let batch = RecordBatch::try_from_iter(arrays).map_err(|error| bug(&error))?;
+    let mut out = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), None).map_err(|error| bug(&error))?;
+    writer.write(&batch).map_err(|error| bug(&error))?;
+    writer.close().map_err(|error| bug(&error))?;
+    Ok(out)
+}
+
+impl Generation {
+    /// The files as bytes, for baking into an executable.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
+        recc_abi::encode(&self.files.iter().filter(|(name, _)| name.as_str() != OPTIMIZER).collect::<Vec<_>>()).map_err(|error| Failure::internal("bake", error))
+    }
+
+    /// The files an executable holds.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Generation, Failure> {
+        let files: Vec<(String, Vec<u8>)> = recc_abi::decode(bytes).map_err(|error| Failure::internal("start", error))?;
+        Ok(Generation { place: "the weights inside this executable".to_owned(), files: files.into_iter().collect() })
+    }
+
+    fn file(&self, name: &str) -> Result<&[u8], Failure> {
+        self.files.get(name).map(Vec::as_slice).ok_or_else(|| Failure::input(format!("{}: {name} is missing\nhelp: give the folder that `train --out` wrote", self.place)))
+    }
+
+    fn damaged(&self, name: &str, what: &dyn std::fmt::Display) -> Failure {
+        Failure::input(format!("{}/{name}: is damaged: {what}\nhelp: restore it from a copy, or train again", self.place))
+    }
+
+    /// Checks that this is a whole state of a program's model.
+    pub fn verify(&self, program: &Program) -> Result<(), Failure> {
+        let model: ModelFile = serde_json::from_slice(self.file(MODEL)?).map_err(|error| self.damaged(MODEL, &error))?;
+        check_format(&format!("{}/{MODEL}", self.place), model.format)?;
+        if model.hash != program.hash {
+            let (own, other) = first_difference(&program.resolved, &model.resolved);
+            return Err(Failure::input(format!(
+                "{}: belongs to another spec, `{}`\n  here:  {}\n  there: {}\nhelp: build the spec it was trained with, or train this one",
+                self.place,
+                model.name,
+                own.trim(),
+                other.trim()
+            )));
+        }
+        for (name, sum) in &model.files {
+            if let Some(bytes) = self.files.get(name)
+                && hex(bytes) != *sum
+            {
+                return Err(self.damaged(name, &"its checksum differs from the one in model.json"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where training stood.
+    pub(crate) fn progress(&self) -> Result<Progress, Failure> {
+        serde_json::from_slice(self.file(PROGRESS)?).map_err(|error| self.damaged(PROGRESS, &error))
+    }
+
+    /// What was learned from data.
+    pub(crate) fn fitted(&self, program: &Program) -> Result<Fitted, Failure> {
+        let bytes = bytes::Bytes::copy_from_slice(self.file(VOCAB)?);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build()).map_err(|error| self.damaged(VOCAB, &error))?;
+        let mut parts: BTreeMap<String, (Vec<Box<[u8]>>, Vec<u64>)> = BTreeMap::new();
+        for batch in reader {
+            let batch = batch.map_err(|error| self.damaged(VOCAB, &error))?;
+            let (features, tokens, counts) = (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>(), batch.column(3).as_primitive::<UInt64Type>());
+            for at in 0..batch.num_rows() {
+                let (own_tokens, own_counts) = parts.entry(features.value(at).to_owned()).or_default();
+                own_tokens.push(tokens.value(at).into());
+                own_counts.push(counts.value(at));
+            }
+        }
+        let transforms: BTreeMap<String, Transform> = serde_json::from_slice(self.file(TRANSFORMS)?).map_err(|error| self.damaged(TRANSFORMS, &error))?;
+        let vocabs = program.columns.iter().map(|column| match column.kind.encoder() {
+            Some(Encoder::Vocab { .. }) => parts.remove(&column.name).map(|(tokens, counts)| Vocab::from_tokens(tokens, counts)).unwrap_or_default(),
+            _ => Vocab::default(),
+        });
+        let vocabs = vocabs.collect();
+        let moments = program.columns.iter().map(|column| transforms.get(&column.name).map_or((0.0, 1.0), |transform| (transform.mean, transform.deviation)));
+        Ok(Fitted::restored(vocabs, moments.collect()))
+    }
+
+    /// Fills a model's values; optimizer state too, if `slots`.
+    pub(crate) fn load(&self, model: &mut Model<'_>, slots: bool) -> Result<(), Failure> {
+        self.load_file(model, WEIGHTS, false)?;
+        if slots {
+            self.load_file(model, OPTIMIZER, true)?;
+        }
+        Ok(())
+    }
+
+    fn load_file(&self, model: &mut Model<'_>, name: &str, optimizer: bool) -> Result<(), Failure> {
+        let tensors = SafeTensors::deserialize(self.file(name)?).map_err(|error| self.damaged(name, &error))?;
+        for at in 0..model.program.variables.len() {
+            if (model.program.variables[at].role == Role::Optimizer) != optimizer {
+                continue;
+            }
+            for part in model.saved(at) {
+                let tensor = tensors.tensor(&part.path).map_err(|error| self.damaged(name, &format!("{}: {error}", part.path)))?;
+                if tensor.shape() != part.shape || tensor.dtype() != Dtype::F32 {
+                    return Err(self.damaged(name, &format!("{} has shape {:?}, not {:?}", part.path, tensor.shape(), part.shape)));
+                }
+                let values = &mut model.values[at].floats_mut()[part.start..];
+                for (value, bytes) in values.iter_mut().zip(tensor.data().chunks_exact(4)) {
+                    *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first lines in which two resolved specs differ.
+fn first_difference<'t>(own: &'t str, other: &'t str) -> (&'t str, &'t str) {
+    let mut lines = own.lines().zip(other.lines());
+    lines.find(|(a, b)| a != b).unwrap_or(("(ends)", "(goes on)"))
+}
+
+/// Reads the state a command names: a folder of checkpoints.
+pub fn open(path: &Path, which: Which) -> Result<Generation, Failure> {
+    Folder { path: path.to_owned() }.read(which)
+}

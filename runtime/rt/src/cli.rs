@@ -1,0 +1,339 @@
+//! The command line of a compiled model.
+
+use crate::bench::{self, BenchOptions};
+use crate::checkpoint::{Generation, Which, open};
+use crate::engine::Code;
+use crate::failure::Failure;
+use crate::train::{self, Loaded, TrainOptions};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use recc_abi::{ColumnKind, Program, Role};
+use serde_json::json;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// A compiled recommendation model: trains, evaluates and scores.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = "Examples:\n  model train --train train.csv.gz --valid valid.csv.gz --out ck\n  model eval --weights ck --data test.csv.gz --json\n  model predict --weights ck --data new.csv -o scores.csv")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the spec, its hash, features, parameters, kernels and the build
+    Info {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Train, and evaluate the best state on the test data
+    #[command(after_help = "Example:\n  model train --train train.csv.gz --valid valid.csv.gz --test test.csv.gz --out ck --json")]
+    Train(TrainArgs),
+    /// Measure a trained state on data with labels
+    Eval(EvalArgs),
+    /// Score rows: one row out per row in, in order
+    Predict(PredictArgs),
+    /// Measure speed on drawn input
+    Bench(BenchArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    /// Training files, read in order; `-` is standard input
+    #[arg(long, num_args = 1..)]
+    train: Vec<String>,
+    /// Validation files
+    #[arg(long, num_args = 1..)]
+    valid: Vec<String>,
+    /// Test files
+    #[arg(long, num_args = 1..)]
+    test: Vec<String>,
+    /// Folder for checkpoints
+    #[arg(long)]
+    out: PathBuf,
+    /// Passes over the data, instead of the spec's
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: Option<u32>,
+    /// Threads; the result does not depend on them [default: all processors]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Seed, instead of the spec's
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Go on from the last state of a folder
+    #[arg(long)]
+    resume: Option<PathBuf>,
+    /// Read at most this many rows of each part
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct EvalArgs {
+    /// Folder of checkpoints (the best state is taken); not needed where weights are built in
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Data files with labels
+    #[arg(long, num_args = 1.., required = true)]
+    data: Vec<String>,
+    /// Threads [default: all processors]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Read at most this many rows
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct PredictArgs {
+    /// Folder of checkpoints (the best state is taken); not needed where weights are built in
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Data files; labels are not needed
+    #[arg(long, num_args = 1.., required = true)]
+    data: Vec<String>,
+    /// Where to write: .csv or .parquet [default: csv on standard output]
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Threads [default: all processors]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Read at most this many rows
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Phase {
+    Train,
+    Score,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    /// What to measure
+    #[arg(long, value_enum)]
+    phase: Phase,
+    /// Examples per step
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    batch: u64,
+    /// Threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// Steps to measure
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Rows of each dictionary, which is not known before training
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    vocab: u64,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+fn threads(wanted: Option<u16>) -> usize {
+    wanted.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), usize::from)
+}
+
+/// Writes to standard output; a reader that went away is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write the result: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+fn say(text: &str) {
+    // Messages are for people; a closed standard error changes nothing.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Runs the command line of a model and gives the exit status. `weights` are the trained weights inside the executable, if any.
+pub fn run(program: &Program, code: Code, weights: Option<&[u8]>, args: Vec<std::ffi::OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    let loaded = Loaded { program, code };
+    let result = check_processor(program).and_then(|()| match cli.command {
+        Command::Info { json } => info(program, weights.is_some(), json),
+        Command::Train(args) => train_command(loaded, args),
+        Command::Eval(args) => eval_command(loaded, weights, args),
+        Command::Predict(args) => predict_command(loaded, weights, &args),
+        Command::Bench(args) => bench_command(loaded, &args),
+    });
+    finish(result)
+}
+
+/// Prints a failure and gives the exit status.
+pub fn finish(result: Result<(), Failure>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(failure) => {
+            say(&format!("error: {failure}"));
+            failure.status
+        }
+    }
+}
+
+/// Code built for a higher level than this processor's would stop at an unknown instruction.
+fn check_processor(program: &Program) -> Result<(), Failure> {
+    let own = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags: Vec<&str> = own.lines().find_map(|line| line.strip_prefix("flags")).map(|line| line.split_whitespace().collect()).unwrap_or_default();
+    if flags.is_empty() {
+        return Ok(());
+    }
+    let has = |feature: &str| match feature {
+        "sse3" => flags.contains(&"pni"),
+        "sse4.1" => flags.contains(&"sse4_1"),
+        "sse4.2" => flags.contains(&"sse4_2"),
+        "lzcnt" => flags.contains(&"abm"),
+        other => flags.contains(&other),
+    };
+    match program.build.features.iter().find(|feature| !has(feature)) {
+        Some(feature) => Err(Failure::input(format!("this executable was built for {}, and this processor has no {feature}\nhelp: build it with `--cpu x86-64-v2`", program.build.cpu))),
+        None => Ok(()),
+    }
+}
+
+/// Runs training with arguments as the command line has them.
+pub fn run_training(program: &Program, code: Code, args: &[String]) -> u8 {
+    let args = [String::from("model"), String::from("train")].iter().chain(args).map(std::ffi::OsString::from).collect();
+    run(program, code, None, args)
+}
+
+fn train_command(loaded: Loaded<'_>, args: TrainArgs) -> Result<(), Failure> {
+    let options = TrainOptions {
+        train: args.train,
+        valid: args.valid,
+        test: args.test,
+        out: args.out,
+        epochs: args.epochs,
+        threads: threads(args.threads),
+        seed: args.seed,
+        resume: args.resume,
+        limit: args.limit,
+        quiet: args.json,
+    };
+    let pool = train::pool(options.threads)?;
+    let quiet = args.json;
+    let result = train::train(loaded, &options, &pool, &mut |text| {
+        if !quiet {
+            say(text);
+        }
+    })?;
+    if args.json { print(&format!("{result}\n")) } else { Ok(()) }
+}
+
+fn generation(weights: Option<&[u8]>, named: Option<&Path>) -> Result<Generation, Failure> {
+    match (named, weights) {
+        (Some(path), _) => open(path, Which::Best),
+        (None, Some(bytes)) => Generation::from_bytes(bytes),
+        (None, None) => Err(Failure::usage("no weights are named\nhelp: give the folder of a training run: `--weights CKPT`")),
+    }
+}
+
+fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> Result<(), Failure> {
+    let pool = train::pool(threads(args.threads))?;
+    let generation = generation(weights, args.weights.as_deref())?;
+    let report = train::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
+    if args.json {
+        let result = json!({"spec": loaded.program.name, "rows": report.rows, "loss": report.loss, "metrics": report.metrics_json(loaded.program)});
+        return print(&format!("{result}\n"));
+    }
+    let mut text = format!("{} rows, loss {:.5}\n", report.rows, report.loss);
+    train::print_report(loaded.program, &report, &mut |line| text.push_str(&format!("{line}\n")));
+    print(&text)
+}
+
+fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArgs) -> Result<(), Failure> {
+    let pool = train::pool(threads(args.threads))?;
+    let generation = generation(weights, args.weights.as_deref())?;
+    let predictions = train::predict(loaded, &generation, &args.data, args.limit, &pool)?;
+    let names: Vec<&str> = loaded.program.predictions.iter().map(|prediction| prediction.name.as_str()).collect();
+    let parquet = args.output.as_deref().and_then(Path::extension).is_some_and(|ending| ending == "parquet");
+    match &args.output {
+        Some(path) if parquet => crate::output::write_parquet(path, &names, &predictions),
+        Some(path) => {
+            let file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;
+            crate::output::write_csv(std::io::BufWriter::new(file), &names, &predictions).map_err(|error| Failure::io("write", path, &error))
+        }
+        None => match crate::output::write_csv(std::io::stdout().lock(), &names, &predictions) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write the result: {error}"))),
+            _ => Ok(()),
+        },
+    }
+}
+
+fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
+    let options = BenchOptions { train: args.phase == Phase::Train, batch: args.batch as usize, threads: args.threads as usize, steps: args.steps, vocab: args.vocab };
+    let result = bench::bench(loaded, &options)?;
+    if args.json {
+        return print(&format!("{result}\n"));
+    }
+    let figure = |key: &str| result[key].as_f64().unwrap_or(0.0);
+    print(&format!(
+        "{:.0} samples/s; a step of {} takes {:.3} ms (median {:.3}, 99th percentile {:.3}); peak {:.0} MB; started in {:.1} ms\n",
+        figure("samples_per_s"),
+        options.batch,
+        figure("ms_per_step"),
+        figure("p50"),
+        figure("p99"),
+        figure("peak_rss_bytes") / 1e6,
+        figure("start_ms")
+    ))
+}
+
+fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
+    let parameters: Vec<(String, String)> = program.variables.iter().filter(|variable| variable.role != Role::Optimizer).map(|variable| {
+        let rows = if variable.table.is_some() { "rows, " } else { "" };
+        let shape: Vec<String> = variable.shape.iter().map(ToString::to_string).collect();
+        (variable.path.clone(), format!("[{rows}{}]", shape.join(", ")))
+    }).collect();
+    let features: Vec<(String, String)> = program.columns.iter().map(|column| {
+        let kind = match &column.kind {
+            ColumnKind::Label { binary: true } => "label, binary".to_owned(),
+            ColumnKind::Label { binary: false } => "label, number".to_owned(),
+            ColumnKind::Number { .. } => "number".to_owned(),
+            ColumnKind::Id { encoder } => format!("id, {encoder:?}"),
+            ColumnKind::Ids { encoder, .. } => format!("ids, {encoder:?}"),
+            ColumnKind::Key => "key".to_owned(),
+        };
+        (column.name.clone(), kind)
+    }).collect();
+    if as_json {
+        let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
+        let result = json!({
+            "spec": program.name, "hash": program.hash, "source": program.source, "resolved": program.resolved,
+            "features": pairs(&features), "parameters": pairs(&parameters),
+            "targets": [program.build.target], "cpu": program.build.cpu, "recc": program.build.version, "weights": baked,
+            "kernels": program.kernels.iter().map(|kernel| json!({"name": kernel.name, "bytes": kernel.len})).collect::<Vec<_>>(),
+        });
+        return print(&format!("{result}\n"));
+    }
+    let mut text = format!("{}\n  hash     {}\n  built    by recc {} for {} ({})\n  weights  {}\n\n", program.name, program.hash, program.build.version, program.build.target, program.build.cpu, if baked { "built in" } else { "none" });
+    let table = |title: &str, pairs: &[(String, String)], text: &mut String| {
+        let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        text.push_str(&format!("{title}\n"));
+        pairs.iter().for_each(|(name, value)| text.push_str(&format!("  {name:<width$}  {value}\n")));
+        text.push('\n');
+    };
+    table("features", &features, &mut text);
+    table("parameters", &parameters, &mut text);
+    let kernels: Vec<(String, String)> = program.kernels.iter().map(|kernel| (kernel.name.clone(), format!("{} bytes", kernel.len))).collect();
+    table("kernels", &kernels, &mut text);
+    text.push_str("spec\n");
+    program.source.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+    print(&text)
+}

@@ -1,0 +1,69 @@
+//! csv and tsv. A tsv has no quotes; a csv has them as RFC 4180 says.
+
+use super::RowReader;
+use crate::failure::Failure;
+use csv::{ByteRecord, Reader, ReaderBuilder};
+use recc_abi::DataSpec;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+pub(super) struct DelimitedRows {
+    path: PathBuf,
+    reader: Reader<Box<dyn BufRead + Send>>,
+    columns: Vec<String>,
+    row: u64,
+    header: bool,
+}
+
+impl DelimitedRows {
+    pub(super) fn new(path: &Path, reader: Box<dyn BufRead + Send>, delimiter: u8, spec: &DataSpec) -> Result<Self, Failure> {
+        let header = spec.columns.is_none();
+        let mut reader = ReaderBuilder::new().delimiter(delimiter).quoting(delimiter == b',').has_headers(header).flexible(true).from_reader(reader);
+        let columns = match &spec.columns {
+            Some(columns) => columns.clone(),
+            None => {
+                let found = reader.byte_headers().map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+                found.iter().map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_owned()).collect()
+            }
+        };
+        if columns.is_empty() || columns.iter().all(String::is_empty) {
+            return Err(Failure::input(format!("{}: the file is empty\nhelp: the first line names the columns; without one, name them in the spec: `data {{ columns: [...] }}`", path.display())));
+        }
+        let mut sorted = columns.clone();
+        sorted.sort();
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Failure::input(format!("{}: two columns are named {:?}\nhelp: give each column of the header its own name", path.display(), pair[0])));
+        }
+        Ok(DelimitedRows { path: path.to_owned(), reader, columns, row: 0, header })
+    }
+}
+
+impl RowReader for DelimitedRows {
+    fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+        let more = self.reader.read_byte_record(row).map_err(|error| {
+            Failure::input(format!("{}: cannot be read on after row {}: {error}\nhelp: the file is cut off or damaged; make it again", self.path.display(), self.row))
+        })?;
+        if !more {
+            return Ok(false);
+        }
+        self.row += 1;
+        if row.len() != self.columns.len() {
+            let expected = if self.header { "the header has" } else { "the spec names" };
+            return Err(Failure::input(format!(
+                "{}: {} cells where {expected} {} columns\nhelp: look at that line; a missing or extra delimiter, or an unquoted one, shifts its cells",
+                self.place(),
+                row.len(),
+                self.columns.len()
+            )));
+        }
+        Ok(true)
+    }
+
+    fn place(&self) -> String {
+        format!("{}, row {}", self.path.display(), self.row)
+    }
+}

@@ -1,0 +1,70 @@
+//! libsvm: `label index:value index:value …`. The cells of a row are the label and the value of each column; what a line leaves out is empty.
+
+use super::RowReader;
+use crate::failure::Failure;
+use csv::ByteRecord;
+use recc_abi::DataSpec;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+pub(super) struct LibsvmRows {
+    path: PathBuf,
+    reader: Box<dyn BufRead + Send>,
+    columns: Vec<String>,
+    line: String,
+    row: u64,
+}
+
+impl LibsvmRows {
+    pub(super) fn new(path: &Path, reader: Box<dyn BufRead + Send>, spec: &DataSpec) -> Result<Self, Failure> {
+        let Some(columns) = spec.columns.clone() else {
+            return Err(Failure::input(format!(
+                "{}: a libsvm file does not name its columns\nhelp: name them in the spec, the label first and then one name per index from 1: `data {{ columns: [label, f[1..=20]] }}`",
+                path.display()
+            )));
+        };
+        Ok(LibsvmRows { path: path.to_owned(), reader, columns, line: String::new(), row: 0 })
+    }
+
+    fn fail(&self, text: &str) -> Failure {
+        Failure::input(format!("{}: {text}\nhelp: a line is `label index:value index:value …`, with indices from 1 to {}", self.place(), self.columns.len() - 1))
+    }
+}
+
+impl RowReader for LibsvmRows {
+    fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+        loop {
+            self.line.clear();
+            let read = self.reader.read_line(&mut self.line).map_err(|error| Failure::input(format!("{}: cannot be read on after row {}: {error}", self.path.display(), self.row)))?;
+            if read == 0 {
+                return Ok(false);
+            }
+            if !self.line.trim().is_empty() {
+                break;
+            }
+        }
+        self.row += 1;
+        let text = self.line.split('#').next().unwrap_or("");
+        let mut parts = text.split_ascii_whitespace();
+        let mut cells: Vec<&str> = vec![""; self.columns.len()];
+        cells[0] = parts.next().unwrap_or("");
+        for part in parts {
+            let Some((index, value)) = part.split_once(':') else { return Err(self.fail(&format!("{part:?} is no index:value"))) };
+            match index.parse::<usize>() {
+                Ok(index) if index >= 1 && index < cells.len() => cells[index] = value,
+                _ => return Err(self.fail(&format!("there is no column with index {index:?}"))),
+            }
+        }
+        row.clear();
+        cells.iter().for_each(|cell| row.push_field(cell.as_bytes()));
+        Ok(true)
+    }
+
+    fn place(&self) -> String {
+        format!("{}, row {}", self.path.display(), self.row)
+    }
+}

@@ -1,0 +1,198 @@
+//! `planted(…)`: rows drawn from a model that is known, so that the best reachable metric is known too.
+//!
+//! Each value of a feature has a weight and a small vector; the logit is the sum of the weights and of all products of vectors, scaled
+//! to a spread of about 2. Ids follow a Zipf law with exponent 1.05; numbers are exponential. A label is drawn with the probability
+//! the logit gives, or is the logit with noise of deviation 0.5.
+
+use super::RowReader;
+use crate::failure::Failure;
+use crate::random::{key, mix64, normal, uniform};
+use csv::ByteRecord;
+use recc_abi::{Column, ColumnKind, Encoder, Planted, Token};
+use std::io::Write as _;
+
+/// Width of the planted vectors.
+const WIDTH: usize = 4;
+
+/// Which part of the draw: each has rows of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// `rows` rows.
+    Train,
+    /// A tenth of them.
+    Valid,
+    /// Another tenth.
+    Test,
+}
+
+/// Draws rows.
+pub(crate) struct PlantedRows {
+    columns: Vec<Column>,
+    names: Vec<String>,
+    planted: Planted,
+    part: Part,
+    row: u64,
+    rows: u64,
+    cumulative: Vec<f64>,
+    /// Logits of the rows so far, for the best reachable metric.
+    truth: std::sync::Arc<std::sync::Mutex<Vec<f64>>>,
+}
+
+impl PlantedRows {
+    pub(crate) fn new(columns: &[Column], planted: &Planted, part: Part) -> Self {
+        let names = columns.iter().filter_map(|column| if let Token::Column(name) = &column.token { Some(name.clone()) } else { None });
+        let mut unique: Vec<String> = Vec::new();
+        names.for_each(|name| if !unique.contains(&name) { unique.push(name) });
+        let rows = if part == Part::Train { planted.rows } else { (planted.rows / 10).max(1) };
+        let mut total = 0.0;
+        let cumulative = (0..planted.vocab).map(|rank| {
+            total += 1.0 / (rank as f64 + 1.0).powf(1.05);
+            total
+        });
+        PlantedRows {
+            columns: columns.to_vec(),
+            names: unique,
+            planted: planted.clone(),
+            part,
+            row: 0,
+            rows,
+            cumulative: cumulative.collect(),
+            truth: std::sync::Arc::default(),
+        }
+    }
+
+    /// The planted logits, filled as rows are drawn.
+    pub(crate) fn truth(&self) -> std::sync::Arc<std::sync::Mutex<Vec<f64>>> {
+        self.truth.clone()
+    }
+
+    fn zipf(&self, u: f64) -> u64 {
+        let total = self.cumulative.last().copied().unwrap_or(1.0);
+        self.cumulative.partition_point(|sum| *sum < u * total) as u64
+    }
+
+    fn draw(&self, place: u64, name: &str, kind: &ColumnKind, score: &mut Score) -> String {
+        let own = key(self.planted.seed, name);
+        match kind {
+            ColumnKind::Number { .. } => {
+                let value = -(1.0 - uniform(own, place)).ln() * 3.0;
+                let text = format!("{value:.3}");
+                score.add(own, 0, (1.0 + value).ln() - 1.0);
+                text
+            }
+            ColumnKind::Id { encoder: Encoder::Bucket { bounds } } => {
+                let low = bounds.first().copied().unwrap_or(0.0);
+                let high = bounds.last().copied().unwrap_or(1.0);
+                let value = (low - 1.0) + uniform(own, place) * (high - low + 2.0);
+                let text = format!("{value:.3}");
+                score.add(own, bounds.partition_point(|bound| *bound <= value) as u64, 1.0);
+                text
+            }
+            ColumnKind::Ids { separator, .. } => {
+                let count = (uniform(own, place) * 4.0) as u64;
+                let mut parts = Vec::new();
+                for at in 0..count {
+                    let id = self.zipf(uniform(own ^ 0x5bd1, place * 8 + at));
+                    parts.push(format!("v{id}"));
+                    score.add(own, id, 1.0 / count as f64);
+                }
+                parts.join(separator)
+            }
+            ColumnKind::Id { .. } | ColumnKind::Key => {
+                let id = self.zipf(uniform(own, place));
+                if matches!(kind, ColumnKind::Id { .. }) {
+                    score.add(own, id, 1.0);
+                }
+                format!("v{id}")
+            }
+            ColumnKind::Label { .. } => String::new(),
+        }
+    }
+}
+
+/// The planted logit, added up feature by feature.
+#[derive(Default)]
+struct Score {
+    linear: f64,
+    sum: [f64; WIDTH],
+    squares: f64,
+    features: usize,
+}
+
+impl Score {
+    fn add(&mut self, feature: u64, value: u64, size: f64) {
+        let place = mix64(feature ^ mix64(value));
+        self.linear += 0.6 * normal(place, 0) * size;
+        for (at, sum) in self.sum.iter_mut().enumerate() {
+            let part = normal(place, 1 + at as u64) * size;
+            *sum += part;
+            self.squares += part * part;
+        }
+        self.features += 1;
+    }
+
+    fn logit(&self) -> f64 {
+        let pairs = 0.5 * (self.sum.iter().map(|sum| sum * sum).sum::<f64>() - self.squares);
+        let n = self.features.max(1) as f64;
+        let spread = (0.36 * n + 0.5 * n * (n - 1.0).max(0.0) * 0.25 * WIDTH as f64).sqrt();
+        2.0 * (self.linear + 0.5 * pairs) / spread.max(1e-9) - 0.5
+    }
+}
+
+impl RowReader for PlantedRows {
+    fn columns(&self) -> &[String] {
+        &self.names
+    }
+
+    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+        if self.row >= self.rows {
+            return Ok(false);
+        }
+        let part = match self.part {
+            Part::Train => 0,
+            Part::Valid => 1,
+            Part::Test => 2,
+        };
+        let place = mix64(self.planted.seed ^ (part << 60) ^ self.row);
+        let mut score = Score::default();
+        let mut cells: Vec<(String, String)> = Vec::new();
+        for column in &self.columns {
+            if let Token::Column(name) = &column.token {
+                if matches!(column.kind, ColumnKind::Label { .. }) || cells.iter().any(|(known, _)| known == name) {
+                    continue;
+                }
+                cells.push((name.clone(), self.draw(place, name, &column.kind, &mut score)));
+            }
+        }
+        let logit = score.logit();
+        for column in &self.columns {
+            if let (ColumnKind::Label { binary }, Token::Column(name)) = (&column.kind, &column.token) {
+                let own = key(self.planted.seed ^ 0x1abe1, name);
+                let text = if *binary {
+                    u8::from(uniform(own, place) < 1.0 / (1.0 + (-logit).exp())).to_string()
+                } else {
+                    format!("{:.4}", (logit + 0.5 * normal(own, place)).abs())
+                };
+                cells.push((name.clone(), text));
+            }
+        }
+        row.clear();
+        let mut cell = Vec::new();
+        for name in &self.names {
+            cell.clear();
+            if let Some((_, text)) = cells.iter().find(|(known, _)| known == name) {
+                let _ = cell.write_all(text.as_bytes());
+            }
+            row.push_field(&cell);
+        }
+        if let Ok(mut truth) = self.truth.lock() {
+            truth.push(logit);
+        }
+        self.row += 1;
+        Ok(true)
+    }
+
+    fn place(&self) -> String {
+        format!("synthetic data, row {}", self.row)
+    }
+}

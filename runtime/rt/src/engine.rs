@@ -1,0 +1,342 @@
+//! The step runner: memory for a plan's buffers, and its kernels in order.
+//!
+//! Work is divided into lanes by the number of items alone; threads take lanes as they come. Each lane sums into accumulators of its own, so the
+//! result is the same for any number of threads. Nothing is allocated while a step runs.
+
+use crate::batch::{Batch, grouping_part};
+use crate::failure::Failure;
+use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelFn, KernelFunctions, Launch, Place, Plan};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Zeroed memory at a 64-byte boundary.
+pub(crate) struct Memory {
+    pointer: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: the memory is owned; who writes where is arranged by the plan.
+unsafe impl Send for Memory {}
+// SAFETY: as above; shared access is through raw pointers only.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    pub(crate) fn zeroed(bytes: usize) -> Memory {
+        // A vector load may end a few elements behind the last one.
+        let layout = Self::layout(bytes);
+        // SAFETY: the layout is not empty.
+        let pointer = unsafe { alloc_zeroed(layout) };
+        if pointer.is_null() {
+            handle_alloc_error(layout);
+        }
+        Memory { pointer, bytes }
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes.next_multiple_of(64) + 64, 64).unwrap_or(Layout::new::<[u64; 16]>())
+    }
+
+    pub(crate) fn pointer(&self) -> *mut u8 {
+        self.pointer
+    }
+
+    pub(crate) fn floats(&self) -> &[f32] {
+        // SAFETY: the memory holds `bytes` initialised bytes, aligned; any bits are a float.
+        unsafe { std::slice::from_raw_parts(self.pointer.cast::<f32>(), self.bytes / 4) }
+    }
+
+    pub(crate) fn floats_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and `&mut self` makes the access the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.cast::<f32>(), self.bytes / 4) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `zeroed`.
+        unsafe { dealloc(self.pointer, Self::layout(self.bytes)) }
+    }
+}
+
+/// The compiled code in memory.
+#[derive(Clone, Copy)]
+pub struct Code {
+    /// First byte.
+    pub base: *const u8,
+    /// Bytes.
+    pub len: usize,
+}
+
+// SAFETY: code is mapped read-only and executable for the life of the process.
+unsafe impl Send for Code {}
+// SAFETY: as above.
+unsafe impl Sync for Code {}
+
+impl Code {
+    /// A kernel by its place in the code.
+    fn kernel(self, offset: u64) -> Option<KernelFn> {
+        if offset as usize >= self.len {
+            return None;
+        }
+        // SAFETY: the program and the code come from one build, which put a function of this signature at the offset.
+        Some(unsafe { std::mem::transmute::<*const u8, KernelFn>(self.base.add(offset as usize)) })
+    }
+}
+
+/// The matrix product kernels call: one thread, whose blocking depends on the processor only.
+unsafe extern "C" fn matmul(
+    m: i64,
+    n: i64,
+    k: i64,
+    dst: *mut f32,
+    dst_row: i64,
+    a: *const f32,
+    a_row: i64,
+    a_column: i64,
+    b: *const f32,
+    b_row: i64,
+    b_column: i64,
+    accumulate: i64,
+) {
+    // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed.
+    unsafe {
+        gemm::gemm(
+            m as usize,
+            n as usize,
+            k as usize,
+            dst,
+            1,
+            dst_row as isize,
+            accumulate != 0,
+            a,
+            a_column as isize,
+            a_row as isize,
+            b,
+            b_column as isize,
+            b_row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+static FUNCTIONS: KernelFunctions = KernelFunctions { matmul };
+
+/// Numbers of one step.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StepNumbers {
+    /// Steps so far, this one included.
+    pub(crate) step: u64,
+    /// The schedule's factor of the learning rates.
+    pub(crate) scale: f64,
+    /// Seed of the run.
+    pub(crate) seed: u64,
+    /// Epoch, from 1.
+    pub(crate) epoch: u32,
+}
+
+/// Memory and pointers of one plan.
+pub(crate) struct Engine<'p> {
+    plan: &'p Plan,
+    kernels: Vec<KernelFn>,
+    /// By buffer; empty for buffers that live elsewhere.
+    memory: Vec<Option<Memory>>,
+    scratch: Vec<Memory>,
+    pool: &'p rayon::ThreadPool,
+    capacity: usize,
+}
+
+/// Base addresses of all buffers for one lane.
+struct Pointers(Vec<*mut u8>);
+// SAFETY: the pointers name buffers that outlive the launch; the plan keeps concurrent writers apart.
+unsafe impl Send for Pointers {}
+// SAFETY: as above.
+unsafe impl Sync for Pointers {}
+
+impl<'p> Engine<'p> {
+    pub(crate) fn new(plan: &'p Plan, kernels: &[u64], code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
+        let find = |&offset: &u64| code.kernel(offset).ok_or_else(|| Failure::internal("start", "a kernel lies outside the code"));
+        let kernels = kernels.iter().map(find).collect::<Result<_, _>>()?;
+        let scratch = (0..pool.current_num_threads()).map(|_| Memory::zeroed(plan.tile_bytes as usize)).collect();
+        let mut memory: Vec<Option<Memory>> = Vec::new();
+        memory.resize_with(plan.buffers.len(), || None);
+        let mut engine = Engine { plan, kernels, memory, scratch, pool, capacity: 0 };
+        for (at, buffer) in plan.buffers.iter().enumerate() {
+            let size = (buffer.len * buffer.element.bytes()) as usize;
+            engine.memory[at] = match buffer.place {
+                Place::Global => Some(Memory::zeroed(size)),
+                Place::Lane => Some(Memory::zeroed(size * plan.lanes as usize)),
+                Place::Tile { .. } | Place::Batch | Place::Variable(_) | Place::Rows(_) | Place::Bag(_) => None,
+            };
+        }
+        Ok(engine)
+    }
+
+    fn buffer(&self, id: usize) -> &Buffer {
+        &self.plan.buffers[id]
+    }
+
+    /// Makes room for a batch; only a larger one than any before allocates.
+    fn reserve(&mut self, batch: &Batch) {
+        let grown = batch.rows > self.capacity;
+        self.capacity = self.capacity.max(batch.rows);
+        for at in 0..self.memory.len() {
+            let buffer = self.buffer(at);
+            let size = (buffer.len * buffer.element.bytes()) as usize;
+            let items = match buffer.place {
+                Place::Batch if grown => self.capacity,
+                Place::Rows(table) => batch.groups.get(table as usize).map_or(0, |group| group.rows.len()),
+                _ => continue,
+            };
+            let known = self.memory[at].as_ref().map_or(0, |memory| memory.bytes);
+            if known < size * items {
+                // Half as much again: the number of touched rows differs from batch to batch.
+                self.memory[at] = Some(Memory::zeroed(size * items + size * items / 2));
+            }
+        }
+    }
+
+    /// Writes an input that exists once.
+    pub(crate) fn write_global(&mut self, source: &InputSource, values: &[u32]) {
+        for input in &self.plan.inputs {
+            if input.source == *source
+                && let Some(memory) = &mut self.memory[input.buffer.0 as usize]
+            {
+                let words = memory.floats_mut();
+                values.iter().zip(words).for_each(|(value, word)| *word = f32::from_bits(*value));
+            }
+        }
+    }
+
+    /// Inputs the runtime fills once per model: bases of tables, moments of columns.
+    pub(crate) fn sources(&self) -> Vec<InputSource> {
+        self.plan.inputs.iter().map(|input| input.source.clone()).collect()
+    }
+
+    fn write_numbers(&mut self, batch: &Batch, numbers: &StepNumbers) {
+        for input in &self.plan.inputs {
+            let value = match &input.source {
+                InputSource::BatchRows => (batch.rows as f32).to_bits(),
+                InputSource::RateScale => (numbers.scale as f32).to_bits(),
+                InputSource::BiasCorrection { beta } => ((1.0 / (1.0 - beta.powf(numbers.step as f64))) as f32).to_bits(),
+                InputSource::RandomKey { site } => crate::random::key(crate::random::mix64(numbers.seed) ^ u64::from(numbers.epoch), site) as u32,
+                _ => continue,
+            };
+            if let Some(memory) = &mut self.memory[input.buffer.0 as usize] {
+                memory.floats_mut()[0] = f32::from_bits(value);
+            }
+        }
+    }
+
+    fn pointers(&self, batch: &Batch, variables: &[Memory]) -> Pointers {
+        let mut pointers: Vec<*mut u8> = (0..self.memory.len())
+            .map(|at| match self.buffer(at).place {
+                Place::Variable(id) => variables[id.0 as usize].pointer(),
+                _ => self.memory[at].as_ref().map_or(std::ptr::null_mut(), Memory::pointer),
+            })
+            .collect();
+        for (input, words) in self.plan.inputs.iter().zip(&batch.inputs) {
+            let words = grouping_part(batch, &input.source).unwrap_or(words);
+            if !words.is_empty() || matches!(input.source, InputSource::Rows { .. } | InputSource::BagIds { .. }) {
+                // Kernels only read inputs.
+                pointers[input.buffer.0 as usize] = words.as_ptr().cast_mut().cast();
+            }
+        }
+        Pointers(pointers)
+    }
+
+    /// Runs launches; `between` is asked before the first that changes variables, and may stop the step.
+    pub(crate) fn run(&mut self, batch: &Batch, variables: &[Memory], numbers: &StepNumbers, between: &mut dyn FnMut(&Self) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.reserve(batch);
+        self.write_numbers(batch, numbers);
+        let pointers = self.pointers(batch, variables);
+        for (at, launch) in self.plan.launches.iter().enumerate() {
+            if at == self.plan.first_update as usize {
+                between(self)?;
+            }
+            self.launch(launch, batch, &pointers);
+        }
+        Ok(())
+    }
+
+    fn items(&self, space: ItemSpace, batch: &Batch) -> (usize, usize) {
+        match space {
+            ItemSpace::Examples => (batch.rows, self.plan.tile as usize),
+            ItemSpace::Rows(table) => (batch.groups.get(table as usize).map_or(0, |group| group.rows.len()), 256),
+            ItemSpace::Fixed { items, tile } => (items as usize, tile as usize),
+        }
+    }
+
+    fn launch(&self, launch: &Launch, batch: &Batch, pointers: &Pointers) {
+        let lanes = self.plan.lanes as usize;
+        let next = AtomicUsize::new(0);
+        let work = |thread: usize| {
+            let mut own = pointers.0.clone();
+            for (at, buffer) in self.plan.buffers.iter().enumerate() {
+                if let Place::Tile { offset } = buffer.place {
+                    // SAFETY: the plan keeps offsets inside `tile_bytes`, which the scratch has.
+                    own[at] = unsafe { self.scratch[thread].pointer().add(offset as usize) };
+                }
+            }
+            loop {
+                let ticket = next.fetch_add(1, Ordering::Relaxed);
+                let Some(job) = launch.jobs.get(ticket / lanes) else { return };
+                self.lane(job, ticket % lanes, batch, &mut own);
+            }
+        };
+        let small = launch.jobs.iter().all(|job| self.items(job.space, batch).0 <= 64);
+        if self.pool.current_num_threads() == 1 || small {
+            work(0);
+        } else {
+            self.pool.broadcast(|context| work(context.index()));
+        }
+    }
+
+    /// One lane of a job: its tiles in order.
+    fn lane(&self, job: &Job, lane: usize, batch: &Batch, pointers: &mut [*mut u8]) {
+        let (items, tile) = self.items(job.space, batch);
+        for id in &job.accumulators {
+            let buffer = &self.plan.buffers[id.0 as usize];
+            let bytes = (buffer.len * buffer.element.bytes()) as usize;
+            if let Some(memory) = &self.memory[id.0 as usize] {
+                // SAFETY: the buffer holds one copy per lane, and this lane's is written by this thread alone.
+                unsafe {
+                    let own = memory.pointer().add(lane * bytes);
+                    std::ptr::write_bytes(own, 0, bytes);
+                    pointers[id.0 as usize] = own;
+                }
+            }
+        }
+        let per_lane = items.div_ceil(tile).div_ceil(self.plan.lanes as usize) * tile;
+        let end = items.min((lane + 1) * per_lane);
+        let mut start = lane * per_lane;
+        while start < end {
+            let rows = tile.min(end - start);
+            for kernel in &job.kernels {
+                // SAFETY: the kernel was compiled for this plan; all buffers it names are allocated for at least these items.
+                unsafe { (self.kernels[*kernel as usize])(pointers.as_ptr(), start as i64, rows as i64, &raw const FUNCTIONS) };
+            }
+            start += rows;
+        }
+        for id in &job.accumulators {
+            if let Some(memory) = &self.memory[id.0 as usize] {
+                pointers[id.0 as usize] = memory.pointer();
+            }
+        }
+    }
+
+    /// A result of the last run.
+    pub(crate) fn output(&self, name: &str, count: usize) -> &[f32] {
+        let found = self.plan.outputs.iter().find(|output| output.name == name);
+        let memory = found.and_then(|output: &recc_abi::Output| self.memory_of(output.buffer));
+        memory.map_or(&[], |memory| memory.floats().get(..count).unwrap_or_default())
+    }
+
+    fn memory_of(&self, id: BufferId) -> Option<&Memory> {
+        self.memory.get(id.0 as usize)?.as_ref()
+    }
+}

@@ -1,0 +1,172 @@
+//! Transformed rows in files of their own, beside the checkpoint: read once, visited every epoch.
+//!
+//! Records have one width; the entries of bags lie in a second file. A spool that fits in [`WINDOW`] bytes is held in memory and
+//! visited in one permutation of its rows. A larger one is read in pieces of [`PIECE`] rows, in a permuted order, as many at a time
+//! as fit, and the rows of those are permuted: memory stays bounded.
+
+use crate::data::Rows;
+use crate::failure::Failure;
+use crate::random::{key, permutation};
+use crate::transform::Transformer;
+use csv::ByteRecord;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+/// Bytes of records held in memory.
+const WINDOW: usize = 256 << 20;
+/// Rows read together from a spool that is larger.
+const PIECE: usize = 64;
+
+/// Transformed rows.
+pub(crate) struct Spool {
+    records: File,
+    bags: File,
+    paths: [PathBuf; 2],
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    /// Columns that are bags, by the first word of their part.
+    bag_words: Vec<usize>,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            // The folder may be gone already; nothing depends on these files.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Rows of a spool in memory: records and bag entries.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Window {
+    pub(crate) records: Vec<u32>,
+    pub(crate) bags: Vec<u32>,
+    /// Row number of each record.
+    pub(crate) rows: Vec<u32>,
+}
+
+fn bytes_of(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn read_words(file: &File, path: &Path, start: u64, count: usize, out: &mut Vec<u32>) -> Result<(), Failure> {
+    let mut bytes = vec![0u8; count * 4];
+    file.read_exact_at(&mut bytes, start * 4).map_err(|error| Failure::io("read back", path, &error))?;
+    out.extend(bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])));
+    Ok(())
+}
+
+impl Spool {
+    /// Reads and transforms all rows. `progress` hears of rows read.
+    pub(crate) fn write(folder: &Path, name: &str, data: &mut Rows, transformer: &mut Transformer<'_>, bag_words: Vec<usize>, progress: &mut dyn FnMut(u64)) -> Result<Spool, Failure> {
+        let paths = [folder.join(format!(".spool-{name}-{}.records", std::process::id())), folder.join(format!(".spool-{name}-{}.bags", std::process::id()))];
+        let create = |path: &Path| File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(|error| Failure::io("create", path, &error));
+        let mut spool = Spool { records: create(&paths[0])?, bags: create(&paths[1])?, paths, rows: 0, width: transformer.width, bag_words };
+        let mut records = BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(|error| Failure::io("write", &spool.paths[0], &error))?);
+        let mut bags = BufWriter::with_capacity(1 << 20, spool.bags.try_clone().map_err(|error| Failure::io("write", &spool.paths[1], &error))?);
+        let (mut row, mut record, mut entries) = (ByteRecord::new(), Vec::new(), Vec::new());
+        let mut written = 0u64;
+        while data.read(&mut row)? {
+            record.clear();
+            entries.clear();
+            let rows = &*data;
+            transformer.record(&row, &|| rows.place(), &mut record, &mut entries)?;
+            for &at in &spool.bag_words {
+                let start = written + u64::from(record[at]);
+                record[at] = start as u32;
+                record[at + 1] = (start >> 32) as u32;
+            }
+            written += entries.len() as u64;
+            records.write_all(&bytes_of(&record)).map_err(|error| Failure::io("write", &spool.paths[0], &error))?;
+            bags.write_all(&bytes_of(&entries)).map_err(|error| Failure::io("write", &spool.paths[1], &error))?;
+            spool.rows += 1;
+            if spool.rows % 65_536 == 0 {
+                progress(spool.rows as u64);
+            }
+        }
+        if spool.rows >= u32::MAX as usize {
+            return Err(Failure::input("more than 4294967294 rows\nhelp: train on a part of them"));
+        }
+        records.flush().map_err(|error| Failure::io("write", &spool.paths[0], &error))?;
+        bags.flush().map_err(|error| Failure::io("write", &spool.paths[1], &error))?;
+        progress(spool.rows as u64);
+        Ok(spool)
+    }
+
+    /// Reads rows `start..start + count`, in order, behind what the window holds.
+    fn read(&self, start: usize, count: usize, window: &mut Window) -> Result<(), Failure> {
+        let first = window.records.len();
+        read_words(&self.records, &self.paths[0], (start * self.width) as u64, count * self.width, &mut window.records)?;
+        window.rows.extend(start as u32..(start + count) as u32);
+        if self.bag_words.is_empty() || count == 0 {
+            return Ok(());
+        }
+        // The entries of neighbouring rows are neighbours.
+        let begin = |record: &[u32], at: usize| u64::from(record[at]) | u64::from(record[at + 1]) << 32;
+        let head = &window.records[first..first + self.width];
+        let from = self.bag_words.iter().map(|&at| begin(head, at)).min().unwrap_or(0);
+        let tail = &window.records[first + (count - 1) * self.width..];
+        let to = self.bag_words.iter().map(|&at| begin(tail, at) + u64::from(tail[at + 2])).max().unwrap_or(0);
+        let shift = window.bags.len() as u64;
+        read_words(&self.bags, &self.paths[1], from, (to - from) as usize, &mut window.bags)?;
+        for record in window.records[first..].chunks_exact_mut(self.width) {
+            for &at in &self.bag_words {
+                let place = begin(record, at) - from + shift;
+                record[at] = place as u32;
+                record[at + 1] = (place >> 32) as u32;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits every row once, in the order of the epoch, by windows of permuted rows; `visit` gets a window and the order of its rows.
+    pub(crate) fn epoch(&self, seed: u64, epoch: u32, shuffle: bool, batch: usize, visit: &mut dyn FnMut(&Window, &[u32], bool) -> Result<(), Failure>) -> Result<(), Failure> {
+        let rows_at_once = (WINDOW / (self.width.max(1) * 4)).max(PIECE);
+        let pieces = self.rows.div_ceil(PIECE);
+        let order_key = key(seed, "order");
+        let whole = self.rows <= rows_at_once;
+        let order: Vec<u32> = if shuffle && !whole { permutation(order_key ^ u64::from(epoch), pieces) } else { (0..pieces as u32).collect() };
+        let mut window = Window::default();
+        // Full batches only, until the end: what is left over is read again with the next window.
+        let per_window = (rows_at_once / PIECE).max(1);
+        let mut carried = Window::default();
+        for (number, group) in order.chunks(per_window).enumerate() {
+            std::mem::swap(&mut window, &mut carried);
+            carried = Window::default();
+            for &piece in group {
+                let start = piece as usize * PIECE;
+                self.read(start, PIECE.min(self.rows - start), &mut window)?;
+            }
+            let last = (number + 1) * per_window >= order.len();
+            let rows = window.rows.len();
+            let visit_order: Vec<u32> = if shuffle {
+                permutation(crate::random::mix64(order_key ^ (u64::from(epoch) << 32) ^ number as u64 ^ 0x5eed), rows)
+            } else {
+                (0..rows as u32).collect()
+            };
+            let now = if last { rows } else { rows / batch * batch };
+            visit(&window, &visit_order[..now], last)?;
+            for &at in &visit_order[now..] {
+                self.carry(&window, at as usize, &mut carried);
+            }
+        }
+        Ok(())
+    }
+
+    fn carry(&self, window: &Window, at: usize, into: &mut Window) {
+        let first = into.records.len();
+        into.records.extend_from_slice(&window.records[at * self.width..(at + 1) * self.width]);
+        into.rows.push(window.rows[at]);
+        for &word in &self.bag_words {
+            let place = (u64::from(into.records[first + word]) | u64::from(into.records[first + word + 1]) << 32) as usize;
+            let count = into.records[first + word + 2] as usize;
+            let start = into.bags.len() as u64;
+            into.bags.extend_from_slice(&window.bags[place..place + count]);
+            into.records[first + word] = start as u32;
+            into.records[first + word + 1] = (start >> 32) as u32;
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Training and evaluation.
+
+use crate::batch::Assembler;
+use crate::checkpoint::{Folder, Generation, Progress, Which};
+use crate::data::planted::{Part, PlantedRows};
+use crate::data::Rows;
+use crate::engine::{Code, Engine, StepNumbers};
+use crate::failure::Failure;
+use crate::metrics::{Figures, Scores, measure};
+use crate::model::Model;
+use crate::progress::Meter;
+use crate::spool::{Spool, Window};
+use crate::transform::{Fitted, Transformer};
+use recc_abi::{Monitor, Program};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+/// Options of `train`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrainOptions {
+    pub(crate) train: Vec<String>,
+    pub(crate) valid: Vec<String>,
+    pub(crate) test: Vec<String>,
+    pub(crate) out: PathBuf,
+    pub(crate) epochs: Option<u32>,
+    pub(crate) threads: usize,
+    pub(crate) seed: Option<u64>,
+    pub(crate) resume: Option<PathBuf>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) quiet: bool,
+}
+
+/// A loaded program: the data and the code of an executable.
+#[derive(Clone, Copy)]
+pub(crate) struct Loaded<'p> {
+    pub(crate) program: &'p Program,
+    pub(crate) code: Code,
+}
+
+impl<'p> Loaded<'p> {
+    fn engine(&self, step: bool, pool: &'p rayon::ThreadPool) -> Result<Engine<'p>, Failure> {
+        let offsets: Vec<u64> = self.program.kernels.iter().map(|kernel| kernel.offset).collect();
+        let plan = if step { &self.program.step } else { &self.program.score };
+        Engine::new(plan, &offsets, self.code, pool)
+    }
+}
+
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool, Failure> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build().map_err(|error| Failure::input(format!("cannot start {threads} threads: {error}")))
+}
+
+/// Where rows come from: named files, those of the spec, or drawn ones.
+pub(crate) fn open_rows(program: &Program, named: &[String], part: Part, limit: Option<u64>) -> Result<Option<Rows>, Failure> {
+    let spec = &program.data;
+    let defaults = match part {
+        Part::Train => &spec.train,
+        Part::Valid => &spec.valid,
+        Part::Test => &spec.test,
+    };
+    let paths = if named.is_empty() { defaults } else { named };
+    if !paths.is_empty() {
+        return Rows::open(paths, spec, limit).map(Some);
+    }
+    Ok(spec.synthetic.as_ref().map(|planted| Rows::drawn(Box::new(PlantedRows::new(&program.columns, planted, part)), limit)))
+}
+
+/// A spool of rows transformed by what was learned.
+fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, name: &str, labels: bool) -> Result<Spool, Failure> {
+    let mut transformer = Transformer::fitted(&model.program.columns, rows, model.fitted.settled(), labels)?;
+    let bags = Model::bag_words(model.program, &transformer.layout);
+    Spool::write(folder, name, rows, &mut transformer, bags, &mut |_| {})
+}
+
+/// Scores and keys of a spool's rows, in order.
+pub(crate) struct Scored {
+    pub(crate) scores: Vec<Scores>,
+    pub(crate) keys: Vec<(u32, Vec<u64>)>,
+    /// Predictions as they are meant: probabilities, or values.
+    pub(crate) predictions: Vec<Vec<f32>>,
+}
+
+/// Scores all rows of a spool.
+pub(crate) fn score(loaded: Loaded<'_>, model: &Model<'_>, spool: &Spool, pool: &rayon::ThreadPool) -> Result<Scored, Failure> {
+    let program = loaded.program;
+    let fitted = model.fitted.settled();
+    let offsets: Vec<u64> = program.kernels.iter().map(|kernel| kernel.offset).collect();
+    let mut engine = Engine::new(&program.score, &offsets, loaded.code, pool)?;
+    model.fill_constants(&mut engine);
+    let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
+    let count = program.predictions.len();
+    let mut scored = Scored { scores: vec![Scores::default(); count], keys: model.keys.iter().map(|&key| (key, Vec::new())).collect(), predictions: vec![Vec::new(); count] };
+    let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
+    spool.epoch(0, 0, false, 4096, &mut |window, order, _| {
+        for rows in order.chunks(4096) {
+            let batch = assembler.assemble(window, rows);
+            engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
+            for (at, prediction) in program.predictions.iter().enumerate() {
+                scored.scores[at].links.extend_from_slice(engine.output(&format!("{}.link", prediction.name), batch.rows));
+                scored.scores[at].labels.extend_from_slice(&batch.labels[at]);
+                scored.predictions[at].extend_from_slice(engine.output(&prediction.name, batch.rows));
+            }
+            for ((_, keys), own) in scored.keys.iter_mut().zip(&batch.keys) {
+                keys.extend_from_slice(own);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(scored)
+}
+
+/// Figures of a data set: per prediction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) rows: usize,
+    pub(crate) loss: f64,
+    pub(crate) figures: Vec<Figures>,
+    losses: Vec<f64>,
+}
+
+pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failure> {
+    let mut report = Report { rows: scored.scores.first().map_or(0, |scores| scores.links.len()), ..Report::default() };
+    for (prediction, scores) in program.predictions.iter().zip(&scored.scores) {
+        report.figures.push(measure(scores, prediction, &program.metrics, &scored.keys)?);
+        report.losses.push(scores.loss(prediction));
+    }
+    report.loss = report.losses.iter().sum();
+    Ok(report)
+}
+
+impl Report {
+    pub(crate) fn metrics_json(&self, program: &Program) -> Value {
+        let mut all = Map::new();
+        for (prediction, figures) in program.predictions.iter().zip(&self.figures) {
+            let own: Map<String, Value> = figures.iter().map(|(name, value)| (name.clone(), number(*value))).collect();
+            all.insert(prediction.name.clone(), Value::Object(own));
+        }
+        Value::Object(all)
+    }
+
+    fn watched(&self, monitor: &Monitor) -> f64 {
+        let at = monitor.prediction as usize;
+        let found = monitor.metric.as_ref().and_then(|metric| self.figures.get(at)?.iter().find(|(name, _)| *name == metric.name));
+        let value = found.map_or_else(|| self.losses.get(at).copied().unwrap_or(f64::NAN), |(_, value)| *value);
+        if monitor.higher { value } else { -value }
+    }
+}
+
+/// JSON has no NaN: a figure that is not defined on these rows is null.
+fn number(value: f64) -> Value {
+    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+/// A figure gains if it passes the best by more than noise.
+fn gains(value: f64, best: Option<f64>) -> bool {
+    best.is_none_or(|best| value > best + 1e-6)
+}
+
+/// One training run.
+struct Run<'r, 'p> {
+    loaded: Loaded<'p>,
+    options: &'r TrainOptions,
+    folder: Folder,
+    model: Model<'p>,
+    spool: Spool,
+    valid: Option<Spool>,
+    progress: Progress,
+    epochs: Vec<Value>,
+}
+
+/// Trains, and evaluates the best state on the test rows. Gives the JSON of `--json`.
+pub(crate) fn train<'p>(loaded: Loaded<'p>, options: &TrainOptions, pool: &'p rayon::ThreadPool, say: &mut dyn FnMut(&str)) -> Result<Value, Failure> {
+    let started = Instant::now();
+    let mut run = Run::prepare(loaded, options, say)?;
+    let mut engine = loaded.engine(true, pool)?;
+    run.model.fill_constants(&mut engine);
+    let epochs = options.epochs.unwrap_or(loaded.program.train.epochs);
+    while run.progress.epoch < epochs && !run.progress.stopped {
+        run.epoch(&mut engine, pool, epochs, say)?;
+    }
+    run.finish(pool, started, say)
+}
+
+impl<'r, 'p> Run<'r, 'p> {
+    fn prepare(loaded: Loaded<'p>, options: &'r TrainOptions, say: &mut dyn FnMut(&str)) -> Result<Self, Failure> {
+        let program = loaded.program;
+        let folder = Folder::create(&options.out)?;
+        if options.resume.is_none() && folder.holds_state() {
+            let message = format!("{}: holds a checkpoint already", options.out.display());
+            return Err(Failure::usage(format!("{message}\nhelp: go on with `--resume {}`, or give another folder to --out", options.out.display())));
+        }
+        let resumed = match &options.resume {
+            Some(path) => {
+                let generation = crate::checkpoint::open(path, Which::Last)?;
+                generation.verify(program)?;
+                folder.take_over(path)?;
+                Some(generation)
+            }
+            None => None,
+        };
+        let Some(mut rows) = open_rows(program, &options.train, Part::Train, options.limit)? else {
+            return Err(Failure::usage("there is no training data\nhelp: name files with --train, or in the spec: `data { train: \"…\" }`"));
+        };
+        let meter = Meter::rows("reading", options.quiet);
+        let mut transformer = match &resumed {
+            Some(generation) => Transformer::fitted(&program.columns, &rows, generation.fitted(program)?, true)?,
+            None => Transformer::learning(&program.columns, &rows)?,
+        };
+        let bags = Model::bag_words(program, &transformer.layout);
+        let spool = Spool::write(folder.path(), "train", &mut rows, &mut transformer, bags, &mut |rows| meter.set(rows))?;
+        meter.finish();
+        if spool.rows == 0 {
+            return Err(Failure::input(format!("{}: there are no rows to train on\nhelp: give a file with rows", rows.place())));
+        }
+        let fitted = if resumed.is_some() { std::mem::take(&mut transformer.fitted) } else { transformer.finish() };
+        let mut model = Model::new(program, fitted, true)?;
+        let seed = options.seed.unwrap_or(program.train.seed);
+        let mut progress = Progress { seed, scale: 1.0, rows: spool.rows as u64, ..Progress::default() };
+        match &resumed {
+            Some(generation) => {
+                progress = resume(generation, &mut model, options, spool.rows)?;
+            }
+            None => model.initialise(seed),
+        }
+        let valid = match open_rows(program, &options.valid, Part::Valid, options.limit)? {
+            Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), "valid", true)?),
+            None => None,
+        };
+        say(&format!("{} rows, {} parameters{}", spool.rows, model.parameter_count(), valid.as_ref().map(|valid| format!(", {} rows to validate", valid.rows)).unwrap_or_default()));
+        Ok(Run { loaded, options, folder, model, spool, valid, progress, epochs: Vec::new() })
+    }
+
+    fn epoch(&mut self, engine: &mut Engine<'p>, pool: &'p rayon::ThreadPool, epochs: u32, say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        let started = Instant::now();
+        let program = self.loaded.program;
+        self.progress.epoch += 1;
+        let epoch = self.progress.epoch;
+        let loss = self.steps(engine, epochs)?;
+        let mut entry = json!({"epoch": epoch, "train_loss": number(loss)});
+        let mut line = format!("epoch {epoch:>3}  loss {loss:.5}");
+        let mut best = true;
+        if let Some(valid) = &self.valid {
+            let scored = score(self.loaded, &self.model, valid, pool)?;
+            let report = report(program, &scored)?;
+            entry["valid"] = report.metrics_json(program);
+            for (prediction, figures) in program.predictions.iter().zip(&report.figures) {
+                let prefix = if program.predictions.len() > 1 { format!("{} ", prediction.name) } else { String::new() };
+                figures.iter().for_each(|(name, value)| line.push_str(&format!("  {prefix}{name} {value:.5}")));
+            }
+            best = self.watch(&report, say);
+        } else {
+            self.progress.best_epoch = epoch;
+        }
+        if best {
+            self.progress.best_epoch = epoch;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        entry["seconds"] = number(seconds);
+        self.epochs.push(entry);
+        say(&format!("{line}  {seconds:.1} s"));
+        self.folder.save(&self.model, &self.progress, best)
+    }
+
+    /// All steps of an epoch: the next batch is made while this one is computed.
+    fn steps(&mut self, engine: &mut Engine<'p>, epochs: u32) -> Result<f64, Failure> {
+        let program = self.loaded.program;
+        let batch_rows = program.train.batch as usize;
+        let (seed, epoch) = (self.progress.seed, self.progress.epoch);
+        let meter = Meter::steps(&format!("epoch {epoch}/{epochs}"), self.spool.rows.div_ceil(batch_rows) as u64, self.options.quiet);
+        let (spool, model, progress) = (&self.spool, &self.model, &mut self.progress);
+        let settled = model.fitted.settled();
+        let fitted = if self.options.resume.is_some() { &settled } else { &model.fitted };
+        let mut assembler = Assembler::new(model.layout(fitted), &program.step);
+        let (mut total, mut count) = (0.0, 0usize);
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(2);
+            let loader = scope.spawn(move || {
+                spool.epoch(seed, epoch, program.train.shuffle, batch_rows, &mut |window: &Window, order, _| {
+                    for rows in order.chunks(batch_rows) {
+                        if sender.send(assembler.assemble(window, rows)).is_err() {
+                            // The other side stopped, and says why.
+                            return Err(Failure::internal("load", "nobody reads"));
+                        }
+                    }
+                    Ok(())
+                })
+            });
+            for batch in &receiver {
+                progress.step += 1;
+                let numbers = StepNumbers { step: progress.step, scale: progress.scale, seed, epoch };
+                let place = count / batch_rows + 1;
+                let mut loss = 0.0;
+                engine.run(&batch, &model.values, &numbers, &mut |engine| {
+                    loss = engine.output("loss", 1).first().copied().map_or(f64::NAN, f64::from);
+                    if loss.is_finite() { Ok(()) } else { Err(not_finite(model, epoch, place)) }
+                })?;
+                total += loss * batch.rows as f64;
+                count += batch.rows;
+                meter.step(loss);
+            }
+            loader.join().map_err(|_| Failure::internal("load", "the loader ended early"))?
+        })?;
+        meter.finish();
+        Ok(total / count.max(1) as f64)
+    }
+
+    /// Watched metrics after an epoch: rate, end, and whether this is the best state.
+    fn watch(&mut self, report: &Report, say: &mut dyn FnMut(&str)) -> bool {
+        let train = &self.loaded.program.train;
+        let progress = &mut self.progress;
+        if let Some(plateau) = &train.plateau {
+            let value = report.watched(&plateau.on);
+            if gains(value, progress.rate_best) {
+                progress.rate_best = Some(value);
+                progress.rate_waits = 0;
+            } else {
+                progress.rate_waits += 1;
+                if progress.rate_waits > plateau.patience && progress.scale > plateau.least {
+                    progress.scale = (progress.scale * plateau.factor).max(plateau.least);
+                    progress.rate_waits = 0;
+                    say(&format!("no gain: learning rates are now {} of the first", progress.scale));
+                }
+            }
+        }
+        if let Some(stop) = &train.stop {
+            let value = report.watched(&stop.on);
+            if gains(value, progress.stop_best) {
+                progress.stop_best = Some(value);
+                progress.stop_waits = 0;
+            } else {
+                progress.stop_waits += 1;
+                if progress.stop_waits >= stop.patience {
+                    progress.stopped = true;
+                    say(&format!("no gain in {} epochs: this is the end", stop.patience));
+                }
+            }
+        }
+        let value = report.watched(&train.best);
+        let best = gains(value, progress.best);
+        if best {
+            progress.best = Some(value);
+        }
+        best
+    }
+
+    fn finish(mut self, pool: &'p rayon::ThreadPool, started: Instant, say: &mut dyn FnMut(&str)) -> Result<Value, Failure> {
+        let program = self.loaded.program;
+        let test = open_rows(program, &self.options.test, Part::Test, self.options.limit)?;
+        let mut result = json!({"spec": program.name, "rows": self.spool.rows});
+        self.folder.read(Which::Best)?.load(&mut self.model, false)?;
+        if let Some(mut rows) = test {
+            let spool = settled_spool(&self.model, &mut rows, self.folder.path(), "test", true)?;
+            let scored = score(self.loaded, &self.model, &spool, pool)?;
+            let report = report(program, &scored)?;
+            result["rows"] = json!(report.rows);
+            result["loss"] = number(report.loss);
+            result["metrics"] = report.metrics_json(program);
+            say("");
+            say(&format!("best epoch {}; test, {} rows:", self.progress.best_epoch, report.rows));
+            print_report(program, &report, say);
+            if let Some(best) = best_reachable(program, self.options, &scored)? {
+                for (name, value) in &best {
+                    say(&format!("  the best {name} the planted truth allows: {value:.5}"));
+                }
+                result["planted_best"] = Value::Object(best.into_iter().map(|(name, value)| (name, number(value))).collect());
+            }
+        }
+        result["epochs"] = Value::Array(self.epochs);
+        result["best_epoch"] = json!(self.progress.best_epoch);
+        result["seconds"] = number(started.elapsed().as_secs_f64());
+        result["threads"] = json!(self.options.threads);
+        result["seed"] = json!(self.progress.seed);
+        Ok(result)
+    }
+}
+
+fn not_finite(model: &Model<'_>, epoch: u32, batch: usize) -> Failure {
+    let found = model.first_not_finite();
+    let text = match found {
+        Some((path, at)) => format!("the first parameter that is not finite is `{path}` (element {at}), which the batch before made so"),
+        None => "all parameters are finite: a row of this batch, or the step before, makes values overflow".to_owned(),
+    };
+    Failure::input(format!("epoch {epoch}, batch {batch}: the loss is not a finite number; {text}\nhelp: lower the learning rate, clip the gradient (`clip: norm(10)`), or scale raw numbers (`log1p`, `standardize`). The last checkpoint is whole"))
+}
+
+fn resume(generation: &Generation, model: &mut Model<'_>, options: &TrainOptions, rows: usize) -> Result<Progress, Failure> {
+    generation.load(model, true)?;
+    let progress = generation.progress()?;
+    if progress.rows != rows as u64 {
+        return Err(Failure::input(format!("the training data has {rows} rows, and the checkpoint was made from {}\nhelp: resume with the same files", progress.rows)));
+    }
+    if options.seed.is_some_and(|seed| seed != progress.seed) {
+        return Err(Failure::usage(format!("the checkpoint was made with seed {}\nhelp: leave --seed out to go on with it", progress.seed)));
+    }
+    Ok(progress)
+}
+
+pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnMut(&str)) {
+    for (prediction, figures) in program.predictions.iter().zip(&report.figures) {
+        for (name, value) in figures {
+            say(&format!("  {:<16} {name:<24} {value:.5}", prediction.name));
+        }
+    }
+}
+
+/// The metrics the planted probabilities themselves reach on the drawn test rows.
+fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) -> Result<Option<Figures>, Failure> {
+    let Some(planted) = program.data.synthetic.as_ref().filter(|_| options.test.is_empty() && program.data.test.is_empty()) else { return Ok(None) };
+    let reader = PlantedRows::new(&program.columns, planted, Part::Test);
+    let truth = reader.truth();
+    let mut rows = Rows::drawn(Box::new(reader), options.limit);
+    let mut row = csv::ByteRecord::new();
+    while rows.read(&mut row)? {}
+    let logits: Vec<f32> = truth.lock().map(|truth| truth.iter().map(|&logit| logit as f32).collect()).unwrap_or_default();
+    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(prediction, _)| prediction.logit) else { return Ok(None) };
+    let ideal = Scores { links: logits, labels: scores.labels.clone() };
+    let figures = measure(&ideal, prediction, &program.metrics, &scored.keys)?;
+    Ok(Some(figures.into_iter().filter(|(name, _)| name == "auc" || name == "logloss").collect()))
+}
+
+/// A state and its memory, for scoring.
+pub(crate) fn load_model<'p>(program: &'p Program, generation: &Generation) -> Result<Model<'p>, Failure> {
+    generation.verify(program)?;
+    let fitted: Fitted = generation.fitted(program)?;
+    let mut model = Model::new(program, fitted, false)?;
+    generation.load(&mut model, false)?;
+    Ok(model)
+}
+
+/// Evaluates a state on files.
+pub(crate) fn evaluate(loaded: Loaded<'_>, generation: &Generation, data: &[String], limit: Option<u64>, pool: &rayon::ThreadPool) -> Result<Report, Failure> {
+    let model = load_model(loaded.program, generation)?;
+    let spec = &loaded.program.data;
+    let mut rows = Rows::open(data, spec, limit)?;
+    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), "eval", true)?;
+    if spool.rows == 0 {
+        return Err(Failure::input(format!("{}: there are no rows to evaluate", data.join(", "))));
+    }
+    report(loaded.program, &score(loaded, &model, &spool, pool)?)
+}
+
+/// Predictions of a state for files: one list per prediction.
+pub(crate) fn predict(loaded: Loaded<'_>, generation: &Generation, data: &[String], limit: Option<u64>, pool: &rayon::ThreadPool) -> Result<Vec<Vec<f32>>, Failure> {
+    let model = load_model(loaded.program, generation)?;
+    let mut rows = Rows::open(data, &loaded.program.data, limit)?;
+    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), "predict", false)?;
+    Ok(score(loaded, &model, &spool, pool)?.predictions)
+}

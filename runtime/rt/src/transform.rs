@@ -1,0 +1,353 @@
+//! From the text of a row to numbers: the same code for training, evaluation, scoring and serving.
+//!
+//! A transformed row is a record of 32-bit words: a number is one word, an id one, a key two (a 64-bit hash), a bag three (where its
+//! entries begin, in two words, and how many there are). While a dictionary is being learned ids are provisional, in order of first
+//! appearance; [`Fitted::row_of`] turns them into rows.
+
+use crate::data::Rows;
+use crate::failure::Failure;
+use csv::ByteRecord;
+use recc_abi::{Column, ColumnKind, Encoder, Token};
+use std::collections::HashMap;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Stands for a value that has no row of its own.
+const NOTHING: u32 = u32::MAX;
+
+/// A dictionary.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Vocab {
+    /// Values in provisional order; once fitted, in the order of rows from 1.
+    pub(crate) tokens: Vec<Box<[u8]>>,
+    /// How often each was seen.
+    pub(crate) counts: Vec<u64>,
+    index: HashMap<Box<[u8]>, u32>,
+}
+
+impl Vocab {
+    /// A dictionary in the order of its rows.
+    pub(crate) fn from_tokens(tokens: Vec<Box<[u8]>>, counts: Vec<u64>) -> Self {
+        let index = tokens.iter().enumerate().map(|(at, token)| (token.clone(), at as u32)).collect();
+        Vocab { tokens, counts, index }
+    }
+
+    /// A dictionary of a size whose words nobody asks for.
+    pub(crate) fn unnamed(size: usize) -> Self {
+        Vocab { tokens: vec![Box::default(); size], counts: vec![0; size], index: HashMap::new() }
+    }
+
+    fn learn(&mut self, token: &[u8], count: u64) -> u32 {
+        if let Some(&known) = self.index.get(token) {
+            self.counts[known as usize] += count;
+            return known;
+        }
+        let id = self.tokens.len() as u32;
+        self.tokens.push(token.into());
+        self.counts.push(count);
+        self.index.insert(token.into(), id);
+        id
+    }
+}
+
+/// Sums for a mean and a deviation (Welford).
+#[derive(Debug, Default, Clone, Copy)]
+struct Moments {
+    n: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, value: f64) {
+        self.n += 1.0;
+        let delta = value - self.mean;
+        self.mean += delta / self.n;
+        self.squares += delta * (value - self.mean);
+    }
+
+    fn finish(self) -> (f64, f64) {
+        let deviation = (self.squares / self.n.max(1.0)).sqrt();
+        (self.mean, if deviation > 0.0 { deviation } else { 1.0 })
+    }
+}
+
+/// What was learned from training data.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Fitted {
+    /// By column; empty where a column has none of its own.
+    pub(crate) vocabs: Vec<Arc<Vocab>>,
+    /// Mean and deviation by column.
+    pub(crate) moments: Vec<(f64, f64)>,
+    /// Row of each provisional id, by column; empty when ids are rows already.
+    rows: Vec<Vec<u32>>,
+}
+
+impl Fitted {
+    /// Restores what a checkpoint holds.
+    pub(crate) fn restored(vocabs: Vec<Vocab>, moments: Vec<(f64, f64)>) -> Self {
+        let rows = vec![Vec::new(); vocabs.len()];
+        Fitted { vocabs: vocabs.into_iter().map(Arc::new).collect(), moments, rows }
+    }
+
+    /// The same for records whose ids are rows already: every record but those that were learned from.
+    pub(crate) fn settled(&self) -> Self {
+        Fitted { rows: vec![Vec::new(); self.vocabs.len()], ..self.clone() }
+    }
+
+    /// The dictionary a column uses.
+    pub(crate) fn vocab_column(columns: &[Column], column: usize) -> usize {
+        match columns[column].kind.encoder() {
+            Some(Encoder::VocabOf(other)) => *other as usize,
+            _ => column,
+        }
+    }
+
+    /// Rows a column's ids reach, row 0 included.
+    pub(crate) fn row_count(&self, columns: &[Column], column: usize) -> u64 {
+        match columns[column].kind.encoder() {
+            Some(Encoder::Hash { buckets }) => u64::from(*buckets) + 1,
+            Some(Encoder::Bucket { bounds }) => bounds.len() as u64 + 2,
+            Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)) => self.vocabs[Self::vocab_column(columns, column)].tokens.len() as u64 + 1,
+            None => 0,
+        }
+    }
+
+    /// The row of an id as records hold it.
+    pub(crate) fn row_of(&self, vocab: usize, id: u32) -> u32 {
+        match self.rows.get(vocab) {
+            Some(rows) if !rows.is_empty() => rows.get(id as usize).copied().unwrap_or(0),
+            _ => id,
+        }
+    }
+}
+
+/// Turns rows into records.
+pub(crate) struct Transformer<'p> {
+    columns: &'p [Column],
+    /// Cell of each column; none for a cross, or for a label that is not needed.
+    cells: Vec<Option<usize>>,
+    /// First word of each column's part of a record.
+    pub(crate) layout: Vec<usize>,
+    pub(crate) width: usize,
+    learning: bool,
+    pub(crate) fitted: Fitted,
+    moments: Vec<Moments>,
+    token: Vec<u8>,
+}
+
+/// Words of a column's part of a record.
+fn words(kind: &ColumnKind) -> usize {
+    match kind {
+        ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
+        ColumnKind::Key => 2,
+        ColumnKind::Ids { .. } => 3,
+    }
+}
+
+impl<'p> Transformer<'p> {
+    /// Learns from the rows it transforms.
+    pub(crate) fn learning(columns: &'p [Column], data: &Rows) -> Result<Self, Failure> {
+        Self::new(columns, data, None, true)
+    }
+
+    /// Uses what was learned. Rows to be scored need no labels.
+    pub(crate) fn fitted(columns: &'p [Column], data: &Rows, fitted: Fitted, labels: bool) -> Result<Self, Failure> {
+        Self::new(columns, data, Some(fitted), labels)
+    }
+
+    fn new(columns: &'p [Column], data: &Rows, fitted: Option<Fitted>, labels: bool) -> Result<Self, Failure> {
+        let mut cells = Vec::new();
+        for column in columns {
+            let Token::Column(name) = &column.token else {
+                cells.push(None);
+                continue;
+            };
+            let found = data.columns().iter().position(|known| known == name);
+            let optional = !labels && matches!(column.kind, ColumnKind::Label { .. } | ColumnKind::Key);
+            if found.is_none() && !optional {
+                let message = format!("{}: there is no column {name:?}, which `{}` reads", data.place(), column.name);
+                return Err(Failure::input(format!("{message}\nhelp: the columns are {}", data.columns().join(", "))));
+            }
+            cells.push(if optional { None } else { found });
+        }
+        let mut layout = Vec::new();
+        let mut width = 0;
+        for column in columns {
+            layout.push(width);
+            width += words(&column.kind);
+        }
+        let learning = fitted.is_none();
+        let fitted = fitted.unwrap_or_else(|| Fitted { vocabs: vec![Arc::default(); columns.len()], moments: vec![(0.0, 1.0); columns.len()], rows: Vec::new() });
+        Ok(Transformer { columns, cells, layout, width, learning, fitted, moments: vec![Moments::default(); columns.len()], token: Vec::new() })
+    }
+
+    /// One row as a record; entries of bags go to `bags`.
+    pub(crate) fn record(&mut self, row: &ByteRecord, place: &dyn Fn() -> String, record: &mut Vec<u32>, bags: &mut Vec<u32>) -> Result<(), Failure> {
+        for at in 0..self.columns.len() {
+            let column = &self.columns[at];
+            let cell = match self.cells[at] {
+                Some(cell) => row.get(cell).unwrap_or_default(),
+                None => b"",
+            };
+            let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
+            match &column.kind {
+                ColumnKind::Label { .. } | ColumnKind::Key if absent => record.extend(std::iter::repeat_n(0, words(&column.kind))),
+                ColumnKind::Label { binary } => {
+                    let value = label(cell, *binary).map_err(|text| problem(place, column, cell, &text))?;
+                    record.push(value.to_bits());
+                }
+                ColumnKind::Number { fill, moments } => {
+                    let value = match (cell.trim_ascii(), fill) {
+                        (b"", Some(fill)) => *fill,
+                        (b"", None) => return Err(problem(place, column, cell, "is empty\nhelp: say what stands for it: `|> fill(0)` in the spec")),
+                        (text, _) => number(text).map_err(|text| problem(place, column, cell, &text))?,
+                    };
+                    if self.learning && *moments {
+                        self.moments[at].add(f64::from(value));
+                    }
+                    record.push(value.to_bits());
+                }
+                ColumnKind::Key => {
+                    let hash = xxh3_64(cell);
+                    record.extend([hash as u32, (hash >> 32) as u32]);
+                }
+                ColumnKind::Id { encoder } => {
+                    let id = match &column.token {
+                        Token::Column(_) => self.encode(at, encoder, cell, place)?,
+                        Token::Cross(parts) => self.cross(at, encoder, parts, row, place)?,
+                    };
+                    record.push(id);
+                }
+                ColumnKind::Ids { separator, encoder, take } => {
+                    let start = bags.len() as u64;
+                    let text = cell.trim_ascii();
+                    if !text.is_empty() {
+                        let most = take.map_or(usize::MAX, |take| take as usize);
+                        for part in split(text, separator.as_bytes()).take(most) {
+                            let id = self.encode(at, encoder, part, place)?;
+                            bags.push(id);
+                        }
+                    }
+                    record.extend([start as u32, (start >> 32) as u32, (bags.len() as u64 - start) as u32]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, at: usize, encoder: &Encoder, token: &[u8], place: &dyn Fn() -> String) -> Result<u32, Failure> {
+        if token.is_empty() {
+            return Ok(if self.learning && matches!(encoder, Encoder::Vocab { .. } | Encoder::VocabOf(_)) { NOTHING } else { 0 });
+        }
+        Ok(match encoder {
+            Encoder::Hash { buckets } => 1 + (xxh3_64(token) % u64::from(*buckets)) as u32,
+            Encoder::Bucket { bounds } => {
+                let value = number(token.trim_ascii()).map_err(|text| problem(place, &self.columns[at], token, &text))?;
+                1 + bounds.partition_point(|bound| *bound <= f64::from(value)) as u32
+            }
+            Encoder::Vocab { .. } if self.learning => Arc::make_mut(&mut self.fitted.vocabs[at]).learn(token, 1),
+            Encoder::VocabOf(other) if self.learning => Arc::make_mut(&mut self.fitted.vocabs[*other as usize]).learn(token, 0),
+            Encoder::Vocab { .. } => self.look_up(at, token),
+            Encoder::VocabOf(other) => self.look_up(*other as usize, token),
+        })
+    }
+
+    fn look_up(&self, vocab: usize, token: &[u8]) -> u32 {
+        self.fitted.vocabs[vocab].index.get(token).map_or(0, |id| id + 1)
+    }
+
+    /// The tokens of several id features as one: text for dictionaries and hashes, the interval for buckets.
+    fn cross(&mut self, at: usize, encoder: &Encoder, parts: &[u32], row: &ByteRecord, place: &dyn Fn() -> String) -> Result<u32, Failure> {
+        let mut token = std::mem::take(&mut self.token);
+        token.clear();
+        for &part in parts {
+            let column = &self.columns[part as usize];
+            let cell = self.cells[part as usize].and_then(|cell| row.get(cell)).unwrap_or_default();
+            if let (ColumnKind::Id { encoder: bucket @ Encoder::Bucket { .. } }, Token::Column(_)) = (&column.kind, &column.token) {
+                let id = self.encode(part as usize, &bucket.clone(), cell, place)?;
+                token.extend_from_slice(id.to_string().as_bytes());
+            } else {
+                token.extend_from_slice(cell);
+            }
+            token.push(0x1f);
+        }
+        let id = self.encode(at, encoder, &token, place);
+        self.token = token;
+        id
+    }
+
+    /// Ends learning: dictionaries keep the values seen often enough, in the order in which they first appeared.
+    pub(crate) fn finish(mut self) -> Fitted {
+        let mut fitted = std::mem::take(&mut self.fitted);
+        fitted.rows = vec![Vec::new(); self.columns.len()];
+        for (at, column) in self.columns.iter().enumerate() {
+            fitted.moments[at] = self.moments[at].finish();
+            if let Some(Encoder::Vocab { min_count }) = column.kind.encoder() {
+                let vocab = Arc::unwrap_or_clone(std::mem::take(&mut fitted.vocabs[at]));
+                let mut kept = (Vec::new(), Vec::new());
+                let mut rows = Vec::with_capacity(vocab.tokens.len());
+                for (token, count) in vocab.tokens.into_iter().zip(vocab.counts) {
+                    if count >= u64::from(*min_count).max(1) {
+                        kept.0.push(token);
+                        kept.1.push(count);
+                        rows.push(kept.0.len() as u32);
+                    } else {
+                        rows.push(0);
+                    }
+                }
+                fitted.rows[at] = if rows.is_empty() { vec![0] } else { rows };
+                fitted.vocabs[at] = Arc::new(Vocab::from_tokens(kept.0, kept.1));
+            }
+        }
+        fitted
+    }
+}
+
+fn split<'t>(text: &'t [u8], separator: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        match text.windows(separator.len().max(1)).position(|window| window == separator) {
+            Some(at) => {
+                rest = Some(&text[at + separator.len()..]);
+                Some(&text[..at])
+            }
+            None => {
+                rest = None;
+                Some(text)
+            }
+        }
+    })
+}
+
+fn problem(place: &dyn Fn() -> String, column: &Column, cell: &[u8], text: &str) -> Failure {
+    let source = match &column.token {
+        Token::Column(name) => name.clone(),
+        Token::Cross(_) => column.name.clone(),
+    };
+    Failure::input(format!("{}, column {source:?}: {:?} {text}", place(), String::from_utf8_lossy(cell)))
+}
+
+/// A finite number.
+fn number(text: &[u8]) -> Result<f32, String> {
+    let value: Option<f64> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    match value {
+        Some(value) if value.is_finite() && (value as f32).is_finite() => Ok(value as f32),
+        Some(value) if value.is_finite() => Err("is too large for a 32-bit float\nhelp: scale the column, or take its logarithm before".to_owned()),
+        Some(_) => Err("is not a finite number\nhelp: leave the cell empty and use `fill`, or remove the row".to_owned()),
+        None => Err("is not a number\nhelp: correct the cell, or read the column as `id`".to_owned()),
+    }
+}
+
+fn label(cell: &[u8], binary: bool) -> Result<f32, String> {
+    let text = cell.trim_ascii();
+    if text.is_empty() {
+        return Err("is an empty label\nhelp: every row to learn from or to measure has a label; remove rows without".to_owned());
+    }
+    let value = number(text)?;
+    if binary && value != 0.0 && value != 1.0 {
+        return Err("is no binary label\nhelp: a binary label is 0 or 1; declare the label `: number` to predict values".to_owned());
+    }
+    Ok(value)
+}
