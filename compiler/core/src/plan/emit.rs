@@ -227,6 +227,8 @@ impl<'p> Emitter<'p> {
         };
         let len = match buffer.place {
             Place::Global | Place::Lane if item_stride == 0 => Some(buffer.len),
+            // Of unknown length: where bags begin has one element more than there are examples.
+            Place::Batch if buffer.len == 0 => None,
             Place::Tile { .. } | Place::Batch if item_stride != 0 => Some(buffer.len),
             _ => None,
         };
@@ -284,7 +286,7 @@ impl<'p> Emitter<'p> {
 
     /// First and last entry of an example's bag.
     pub(crate) fn bag_bounds(&mut self, column: u32, item: &Affine) -> (Reg, Reg) {
-        let buffer = self.buffers.input(InputSource::BagBegin { column }, Place::Batch, Element::I32, 1);
+        let buffer = self.buffers.input(InputSource::BagBegin { column }, Place::Batch, Element::I32, 0);
         let begin = self.load(buffer, item.clone());
         let end = self.load(buffer, item.plus(&Affine::constant(1)));
         (begin, end)

@@ -75,20 +75,26 @@ impl Finder<'_> {
     fn row_sums(&mut self) {
         for node in self.program.live() {
             if let Op::RowSum(_) = self.program.graph[node].op {
-                let stage = self.stages.at(node);
                 let gradient = self.program.graph.operands(node)[0];
-                let ty = &self.program.graph[gradient].ty;
-                if ty.is_ragged() || self.is_view(gradient) {
-                    self.demand(gradient, stage);
-                } else {
-                    self.keep(gradient);
-                }
+                self.keep_for_rows(gradient);
             }
         }
     }
 
-    fn is_view(&self, node: NodeId) -> bool {
-        matches!(self.program.graph[node].op, Op::Broadcast(_) | Op::Constant(_))
+    /// What a row's sum reads of an example must be kept: there is no tile's scratch then. Values of bag entries are
+    /// computed in place from what they repeat.
+    fn keep_for_rows(&mut self, node: NodeId) {
+        let graph = &self.program.graph;
+        if self.space(node) == Space::Global || matches!(graph[node].op, Op::Input(_) | Op::BagLength(_) | Op::Random(_)) {
+            return;
+        }
+        if graph[node].ty.is_ragged() || matches!(graph[node].op, Op::Broadcast(_)) {
+            for operand in graph.operands(node) {
+                self.keep_for_rows(operand);
+            }
+        } else {
+            self.keep(node);
+        }
     }
 
     fn keep(&mut self, node: NodeId) {
