@@ -162,13 +162,22 @@ pub struct Feature {
     pub kind: Name,
     /// The feature's or the group's name.
     pub name: Name,
-    /// `1..=13` in `I[1..=13]`.
-    pub group: Option<Expr>,
+    /// `1..=13` in `I[1..=13]`, or names.
+    pub group: Option<Group>,
     /// `binary` in `label click: binary`.
     pub ty: Option<Name>,
     /// The pipeline after `=`.
     pub value: Option<Expr>,
     /// The whole line.
+    pub span: Span,
+}
+
+/// The members of a group of features.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// One range of numbers, or names.
+    pub members: Vec<Expr>,
+    /// From bracket to bracket.
     pub span: Span,
 }
 

@@ -210,7 +210,10 @@ impl Builder {
             match part.as_rule() {
                 Rule::docs => {}
                 Rule::name => names.push(self.name(&part)),
-                Rule::group => group = part.into_inner().next().map(|expr| self.expr(expr)),
+                Rule::group => {
+                    let span = self.span(&part);
+                    group = Some(Group { members: part.into_inner().map(|expr| self.expr(expr)).collect(), span });
+                }
                 Rule::feature_value => value = part.into_inner().next().map(|expr| self.expr(expr)),
                 other => bug(other, "feature"),
             }

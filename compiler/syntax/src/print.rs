@@ -117,7 +117,8 @@ impl Printer {
     fn feature(&mut self, feature: &Feature) {
         let mut head = format!("{} {}", feature.kind.text, feature.name.text);
         if let Some(group) = &feature.group {
-            let _ = write!(head, "[{}]", print_expr(group));
+            let members: Vec<String> = group.members.iter().map(print_expr).collect();
+            let _ = write!(head, "[{}]", members.join(", "));
         }
         if let Some(ty) = &feature.ty {
             let _ = write!(head, ": {}", ty.text);

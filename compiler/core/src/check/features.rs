@@ -75,7 +75,7 @@ impl Checker<'_> {
         }
         let pipeline = self.pipeline(feature);
         let members = match &feature.group {
-            Some(group) => self.group_members(&feature.name, group),
+            Some(group) => self.group_of(&feature.name, group),
             None => vec![feature.name.text.clone()],
         };
         let (column_kind, steps) = self.column_kind(kind, feature, pipeline.steps);
@@ -139,6 +139,20 @@ impl Checker<'_> {
             self.report(Problem::error("E0309", ty.span, format!("a feature of kind `{}` takes no type", feature.kind.text)).help("leave it out; only labels have one here"));
         }
         Some(kind)
+    }
+
+    /// The members of a group: numbered, or columns by their names.
+    fn group_of(&mut self, name: &Name, group: &ast::Group) -> Vec<String> {
+        let names: Option<Vec<String>> = group.members.iter().map(|member| if let ExprKind::Name(name) = &member.kind { Some(name.clone()) } else { None }).collect();
+        match (names, group.members.as_slice()) {
+            (Some(names), _) => names,
+            (None, [range]) => self.group_members(name, range),
+            (None, _) => {
+                let problem = Problem::error("E0306", group.span, format!("the members of the group `{}` are neither a range nor names", name.text));
+                self.report(problem.help("write `[1..=13]`, or the columns' names: `[user, item]`"));
+                Vec::new()
+            }
+        }
     }
 
     fn group_members(&mut self, name: &Name, group: &Expr) -> Vec<String> {
