@@ -1,1 +1,41 @@
-//! placeholder
+//! What the tests share: small models from text, random data for them, the reference's answer and the compiled code's.
+
+pub mod data;
+pub mod native;
+
+use recc_core::spec::Spec;
+use recc_core::{Built, Checked, Override, Sources};
+use std::path::{Path, PathBuf};
+
+/// The project's folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// A spec's text beside the library's.
+pub fn sources(name: &str, text: &str) -> Sources {
+    let mut files = vec![(name.to_owned(), text.to_owned())];
+    let mut modules: Vec<PathBuf> = std::fs::read_dir(root().join("stdlib")).expect("stdlib/").flatten().map(|entry| entry.path()).collect();
+    modules.sort();
+    for path in modules {
+        let module = format!("std.{}", path.file_stem().unwrap_or_default().to_string_lossy());
+        files.push((module, std::fs::read_to_string(&path).expect("a library module")));
+    }
+    Sources { files }
+}
+
+/// Checks a text.
+pub fn check(name: &str, text: &str, overrides: &[Override]) -> Checked {
+    recc_core::check(&sources(name, text), overrides)
+}
+
+/// The spec of a text without errors, and everything below it.
+#[track_caller]
+pub fn build(text: &str) -> (Spec, Built) {
+    let checked = check("test.rec", text, &[]);
+    let errors: Vec<_> = checked.problems.iter().filter(|problem| problem.severity == recc_core::problem::Severity::Error).collect();
+    assert!(errors.is_empty(), "{text}\n{errors:#?}");
+    let spec = checked.spec.expect("a spec without errors");
+    let built = recc_core::build(&spec).expect("a spec without errors builds");
+    (spec, built)
+}

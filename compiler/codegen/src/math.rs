@@ -210,7 +210,13 @@ impl Lanes<'_, '_> {
         let two = self.constant(-2.0);
         let part = self.builder.ins().fdiv(two, sum);
         let large = self.add_constant(part, 1.0);
-        let large = self.builder.ins().fcopysign(large, x);
+        // The size is not negative, so its sign bit is free.
+        let sign_bit = self.int_constant(i32::MIN);
+        let own_bits = self.bits(x);
+        let sign = self.builder.ins().band(own_bits, sign_bit);
+        let large_bits = self.bits(large);
+        let signed = self.builder.ins().bor(large_bits, sign);
+        let large = self.float_of(signed);
         let z = self.builder.ins().fmul(x, x);
         let poly = self.polynomial(z, &[-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]);
         let product = self.builder.ins().fmul(poly, z);

@@ -32,7 +32,12 @@ pub fn differentiate(graph: &mut Graph, seeds: &[(NodeId, NodeId)], trained: &BT
         }
         let op = graph[node].op.clone();
         if let Op::Variable(variable) = &op {
-            found.dense.insert(variable.id, gradient);
+            // A shared layer reads its parameters once per use.
+            let sum = match found.dense.get(&variable.id) {
+                Some(&known) => graph.sum(known, gradient),
+                None => gradient,
+            };
+            found.dense.insert(variable.id, sum);
             continue;
         }
         let origin = format!("backward {}", graph[node].origin);

@@ -1,0 +1,269 @@
+//! Every operator, loss and optimizer, in small models: the compiled code against the reference, and the gradients of the
+//! reference against central differences.
+
+use recc_abi::{Role, VariableId};
+use recc_codegen::Level;
+use recc_core::graph::reference::{Data, evaluate};
+use recc_core::graph::{Program, TableId};
+use recc_core::ops::Op;
+use recc_core::{Built, spec::Spec};
+use recc_tests::data::draw;
+use recc_tests::native::{load, run};
+use std::collections::BTreeMap;
+
+const FEATURES: &str = "use std.dense.{batch_norm, dropout, layer_norm, linear, mlp}\nuse std.interaction.{cross, cross_v1, fm}\n
+features {
+    label y: binary
+    label t: number
+    number a
+    number X[1..=5]
+    id C[1..=3] = C |> vocab
+    id u = u |> vocab
+    ids tags = tags |> split(\"|\") |> vocab
+}
+";
+
+/// Models, one per behaviour: name, body, and whether its predictions are smooth enough for central differences.
+const MODELS: &[(&str, &str)] = &[
+    ("one number", "param w: f32 = ones\n predict y = logit(w * a)"),
+    ("a row of weights", "param w: f32[5] = ones\n predict y = logit(sum(w * X))"),
+    ("elementwise", "param w: f32[5] = ones\n let z = tanh(w * X) + sigmoid(X - w) * exp(w) - softplus(w * X) / (2 + square(w))\n predict y = logit(sum(z))"),
+    ("logarithms and roots", "param w: f32[5] = ones\n let p = square(w) + 0.3\n predict y = logit(sum(log(p) * X + log1p(p) + sqrt(p)) + abs(a))"),
+    ("choices", "param w: f32[5] = ones\n let z = select(X > 0.1, w * X, -w) + max(w, X) + min(w, 0.2 * X) + relu(w + X)\n predict y = logit(sum(z))"),
+    ("logic", "param w: f32[5] = ones\n let z = select(X > 0 and not (X > 0.5) or X <= -0.5, w, 2 * w)\n predict y = logit(sum(z * X))"),
+    ("linear to one", "predict y = logit(linear(X, 1))"),
+    ("linear to many", "predict y = logit(sum(linear(X, 9)))"),
+    ("from one column", "let one = concat(a)\n predict y = logit(sum(tanh(linear(one, 6))))"),
+    ("mlp", "predict y = logit(mlp(X, [7, 4]) |> linear(1))"),
+    ("mlp of thin layers", "predict y = logit(mlp(X, [1, 3], activation: tanh) |> linear(1))"),
+    ("dropout", "predict y = logit(mlp(X, [8], activation: tanh, dropout: 0.4) |> linear(1))"),
+    ("batch norm", "predict y = logit(mlp(X, [6, 5], activation: tanh, norm: batch_norm) |> linear(1))"),
+    ("layer norm", "predict y = logit(linear(X, 8) |> layer_norm |> linear(1))"),
+    ("group look-up", "table e { keys: C, dim: 4 }\n predict y = logit(sum(square(e[C])))"),
+    ("look-up of one", "table e { keys: u, dim: 1 }\n predict y = logit(e[u])"),
+    ("look-up twice", "table e { keys: u, dim: 3 }\n table f { keys: u, dim: 3 }\n predict y = logit(sum(e[u] * tanh(e[u]) + e[u] * f[u]))"),
+    ("one member of a group", "table e { keys: C, dim: 4 }\n predict y = logit(sum(square(e[C])[1]))"),
+    ("fm", "table e { keys: C, dim: 5 }\n predict y = logit(fm(e[C]))"),
+    ("bag sum", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(tanh(sum(e[tags], axis: tags))))"),
+    ("bag mean", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(square(mean(e[tags], axis: tags))) + a)"),
+    ("bag of squares", "table e { keys: tags, dim: 3 }\n predict y = logit(sum(sum(square(e[tags]), axis: tags)))"),
+    ("flatten and concat", "table e { keys: C, dim: 4 }\n predict y = logit(concat(flatten(e[C]), X, a) |> linear(6) |> tanh |> linear(1))"),
+    ("stack", "table e { keys: u, dim: 5 }\n let s = stack(e[u], X, 2 * X)\n predict y = logit(sum(square(sum(s, axis: 0))) + sum(s[1..3]))"),
+    ("parts", "table e { keys: C, dim: 4 }\n let f = flatten(e[C])\n predict y = logit(sum(f[2..7]) * sum(square(f[0..5])) + X[3])"),
+    ("largest", "param w: f32[5] = ones\n predict y = logit(max(w * X) + min(w + X))"),
+    ("largest of fields", "table e { keys: C, dim: 4 }\n predict y = logit(sum(max(e[C], axis: C)))"),
+    ("linear on fields", "table e { keys: C, dim: 4 }\n predict y = logit(linear(e[C], 6) |> tanh |> flatten |> linear(1))"),
+    ("batch norm of fields", "table e { keys: C, dim: 4 }\n predict y = logit(batch_norm(e[C]) |> flatten |> linear(1))"),
+    ("cross", "table e { keys: C, dim: 2 }\n predict y = logit(cross(concat(flatten(e[C]), X), layers: 3) |> linear(1))"),
+    ("cross v1", "predict y = logit(cross_v1(X, layers: 3) |> linear(1))"),
+    ("shared layer", "layer tower = mlp(_, [4], activation: tanh)\n predict y = logit(sum(tower(X) * tower(2 * X)))"),
+    ("computed weight", "param w: f32[5, 4] = xavier\n predict y = logit(sum(tanh(X @ (w * 2))))"),
+    ("a value", "predict t = value(mlp(X, [6], activation: tanh) |> linear(1))"),
+    ("two tasks", "let h = mlp(X, [6], activation: tanh)\n predict y = logit(linear(h, 1))\n predict t = value(linear(h, 1))"),
+    ("deepfm", "table w { keys: C, dim: 1 }\n table e { keys: C, dim: 4 }\n let v = e[C]\n let deep = mlp(concat(flatten(v), X), [8, 6], norm: batch_norm, activation: tanh, dropout: 0.2) |> linear(1)\n predict y = logit(sum(w[C]) + fm(v) + deep)"),
+];
+
+const OPTIMIZERS: &[(&str, &str)] = &[
+    ("sgd", "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)"),
+    ("adagrad", "dense: adagrad(lr: 0.1), tables: adagrad(lr: 0.1)"),
+    ("rowwise adagrad", "dense: sgd(lr: 0.1), tables: rowwise_adagrad(lr: 0.1)"),
+    ("adam", "dense: adam(lr: 0.1), tables: adam(lr: 0.1)"),
+    ("adam on all rows with l2", "dense: adam(lr: 0.1), tables: adam(lr: 0.1, l2: 0.1, rows: all)"),
+    ("adamw", "dense: adamw(lr: 0.1, decay: 0.2), tables: adamw(lr: 0.1, decay: 0.2)"),
+    ("clipped", "dense: adam(lr: 0.1, l2: 0.01), tables: adam(lr: 0.1), clip: norm(0.05)"),
+];
+
+fn text(body: &str, train: &str) -> String {
+    let losses: Vec<&str> = [("predict y", "y: bce"), ("predict t", "t: mse(weight: 0.3)")].iter().filter(|(word, _)| body.contains(word)).map(|(_, loss)| *loss).collect();
+    format!("{FEATURES}\nmodel m {{\n {body}\n}}\nobjective {{ {} }}\nmetrics {{ report: [{}] }}\ntrain {{ {train} }}\n", losses.join(", "), if body.contains("predict y") { "auc" } else { "rmse" })
+}
+
+fn lookups_of_bags(spec: &Spec, built: &Built) -> BTreeMap<(u32, u32), u32> {
+    let mut found = BTreeMap::new();
+    for (table, own) in built.tables.iter().enumerate() {
+        for (lookup, columns) in own.lookups.iter().enumerate() {
+            if matches!(spec.columns[columns[0] as usize].kind, recc_abi::ColumnKind::Ids { .. }) {
+                found.insert((table as u32, lookup as u32), columns[0]);
+            }
+        }
+    }
+    found
+}
+
+/// New values of all variables by the reference: effects write, everything else stays.
+fn updated(program: &Program, data: &Data) -> BTreeMap<VariableId, Vec<f64>> {
+    let values = evaluate(program, data);
+    let mut variables = data.variables.clone();
+    for effect in &program.effects {
+        let new = &values[effect];
+        match &program.graph[*effect].op {
+            Op::Assign(op) => {
+                variables.insert(op.variable, new.flat());
+            }
+            Op::RowWrite(op) => {
+                let rows = &data.touched[&op.table].rows;
+                let target = variables.get_mut(&op.variable).expect("a variable");
+                for (row, item) in rows.iter().zip(&new.items) {
+                    target[row * item.data.len()..(row + 1) * item.data.len()].copy_from_slice(&item.data);
+                }
+            }
+            other => panic!("`{}` is no effect", other.name()),
+        }
+    }
+    variables
+}
+
+fn loss(program: &Program, data: &Data) -> f64 {
+    let values = evaluate(program, data);
+    let result = program.results.iter().find(|result| result.name == "loss").expect("a loss");
+    values[&result.node].items[0].data[0]
+}
+
+#[track_caller]
+fn assert_close(what: &str, native: f64, reference: f64, scale: f64) {
+    let error = (native - reference).abs();
+    assert!(error <= 2e-4 * scale.max(reference.abs()) || native.is_nan() && reference.is_nan(), "{what}: compiled {native}, reference {reference}");
+}
+
+fn check_native(name: &str, body: &str, train: &str, rows: usize, level: Level) {
+    let (spec, built) = recc_tests::build(&text(body, train));
+    let data = draw(&spec, &built, rows, 11 + rows as u64);
+    let bags = lookups_of_bags(&spec, &built);
+    let step = run(&built.step_plan.plan, &load(&built.step_plan.kernels, level), &data, &bags);
+    let values = evaluate(&built.step, &data);
+    for result in &built.step.results {
+        let reference = values[&result.node].flat();
+        for (at, (native, reference)) in step.results[&result.name].iter().zip(&reference).enumerate() {
+            assert_close(&format!("{name}, {rows} rows, {} {at}", result.name), f64::from(*native), *reference, 1.0);
+        }
+    }
+    let after = updated(&built.step, &data);
+    for (id, native) in &step.variables {
+        for (at, (native, reference)) in native.iter().zip(&after[id]).enumerate() {
+            let path = &built.variables[id.0 as usize].path;
+            assert_close(&format!("{name} ({train}), {rows} rows, {path} {at}"), f64::from(*native), *reference, 1.0);
+        }
+    }
+    let score = run(&built.score_plan.plan, &load(&built.score_plan.kernels, level), &data, &bags);
+    let values = evaluate(&built.score, &data);
+    for result in &built.score.results {
+        let reference = values[&result.node].flat();
+        assert_eq!(score.results[&result.name].len(), reference.len());
+        for (at, (native, reference)) in score.results[&result.name].iter().zip(&reference).enumerate() {
+            assert_close(&format!("{name}, {rows} rows, {} {at}", result.name), f64::from(*native), *reference, 1.0);
+        }
+    }
+}
+
+/// Whether this machine runs a level's code.
+fn levels() -> Vec<Level> {
+    Level::ALL.into_iter().filter(|level| *level <= Level::native()).collect()
+}
+
+#[test]
+fn compiled_steps_agree_with_the_reference() {
+    for (name, body) in MODELS {
+        for rows in [1, 2, 129, 300] {
+            check_native(name, body, "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)", rows, Level::native());
+        }
+    }
+}
+
+#[test]
+fn every_processor_level_agrees_with_the_reference() {
+    for level in levels() {
+        for (name, body) in MODELS {
+            check_native(name, body, "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)", 131, level);
+        }
+    }
+}
+
+#[test]
+fn optimizers_agree_with_the_reference() {
+    let (_, deepfm) = MODELS.last().expect("models");
+    for (_, train) in OPTIMIZERS {
+        for body in [deepfm, "table e { keys: tags, dim: 4 }\n predict y = logit(linear(mean(e[tags], axis: tags), 3) |> tanh |> linear(1))"] {
+            for rows in [1, 37] {
+                check_native("optimizer", body, train, rows, Level::native());
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_agree_with_central_differences() {
+    for (name, body) in MODELS {
+        let (spec, built) = recc_tests::build(&text(body, "dense: sgd(lr: 1), tables: sgd(lr: 1)"));
+        let data = draw(&spec, &built, 6, 5);
+        let after = updated(&built.step, &data);
+        for (at, variable) in built.variables.iter().enumerate() {
+            let id = VariableId(at as u32);
+            if variable.role != Role::Parameter {
+                continue;
+            }
+            let count = data.variables[&id].len();
+            for element in (0..count).step_by((count / 5).max(1)) {
+                let analytic = data.variables[&id][element] - after[&id][element];
+                let numeric = slope(&built.step, &data, id, element);
+                let error = (analytic - numeric).abs();
+                assert!(error <= 1e-5 * numeric.abs().max(1.0), "{name}: {} {element}: analytic {analytic}, numeric {numeric}", variable.path);
+            }
+        }
+    }
+}
+
+/// Central difference of the loss.
+fn slope(program: &Program, data: &Data, id: VariableId, element: usize) -> f64 {
+    let h = 1e-5;
+    let mut moved = data.clone();
+    let at = |moved: &mut Data, value: f64| {
+        moved.variables.get_mut(&id).expect("a variable")[element] = value;
+        loss(program, moved)
+    };
+    let value = data.variables[&id][element];
+    (at(&mut moved, value + h) - at(&mut moved, value - h)) / (2.0 * h)
+}
+
+#[test]
+fn rewrites_keep_results() {
+    use recc_core::passes::{PASSES, run_pass};
+    for (name, body) in MODELS {
+        let (spec, built) = recc_tests::build(&text(body, "dense: adam(lr: 0.1), tables: adam(lr: 0.1), clip: norm(1)"));
+        let data = draw(&spec, &built, 5, 3);
+        let mut program = spec.scoring.program.clone();
+        for pass in PASSES {
+            let next = run_pass(pass.name, &program).expect("a pass of the table");
+            assert!(next.verify().is_empty(), "{name}: {} {:?}", pass.name, next.verify());
+            let (before, after) = (evaluate(&program, &data), evaluate(&next, &data));
+            for (old, new) in program.results.iter().zip(&next.results) {
+                let pairs = before[&old.node].flat().into_iter().zip(after[&new.node].flat());
+                pairs.for_each(|(old, new)| assert!((old - new).abs() <= 1e-6 * old.abs().max(1.0), "{name}: {}: {old} became {new}", pass.name));
+            }
+            program = next;
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_not_a_number_reaches_the_loss() {
+    let (spec, built) = recc_tests::build(&text("predict y = logit(mlp(X, [8, 8]) |> linear(1))", "dense: sgd(lr: 1)"));
+    let mut data = draw(&spec, &built, 40, 1);
+    let column = *data.numbers.keys().nth(3).expect("a number");
+    data.numbers.get_mut(&column).expect("a number")[17] = f64::NAN;
+    let outcome = run(&built.step_plan.plan, &load(&built.step_plan.kernels, Level::native()), &data, &BTreeMap::new());
+    assert!(outcome.results["loss"][0].is_nan(), "{:?}", outcome.results["loss"]);
+}
+
+#[test]
+fn row_sums_of_one_table_with_several_keys_add_up() {
+    let body = "table e { keys: [u, v], dim: 3 }\n predict y = logit(sum(square(e[u])) + sum(e[v]))";
+    let text = text(body, "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)").replace("id u = u |> vocab", "id u = u |> vocab\n id v = v |> vocab_of(u)");
+    let (spec, built) = recc_tests::build(&text);
+    let data = draw(&spec, &built, 50, 9);
+    assert_eq!(built.tables[0].lookups.len(), 2);
+    let outcome = run(&built.step_plan.plan, &load(&built.step_plan.kernels, Level::native()), &data, &BTreeMap::new());
+    let after = updated(&built.step, &data);
+    let table = built.tables[0].variable;
+    outcome.variables[&table].iter().zip(&after[&table]).for_each(|(native, reference)| assert_close("row", f64::from(*native), *reference, 1.0));
+    assert_eq!(data.touched[&TableId(0)].occurrences.len(), 2);
+}

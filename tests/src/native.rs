@@ -1,0 +1,187 @@
+//! Runs compiled kernels: the one place of the tests that calls machine code.
+//!
+//! A plain runner, apart from the product's: launches, jobs and lanes one after another, every buffer in memory of its own with
+//! guard words behind it, so that a write out of bounds is seen.
+
+use memmap2::MmapMut;
+use recc_abi::{Element, InputSource, ItemSpace, KernelFn, KernelFunctions, Place, Plan, RowSource, VariableId};
+use recc_codegen::{Compiled, Level, compile_kernels};
+use recc_core::graph::TableId;
+use recc_core::graph::reference::Data;
+use recc_core::loops::{Kernel, verify};
+use recc_core::ops::UniformKind;
+use std::collections::BTreeMap;
+
+/// Written behind every buffer.
+const GUARD: u32 = 0x7fc0_dead;
+const GUARDS: usize = 16;
+
+/// Results of a native run.
+pub struct Outcome {
+    /// Named results.
+    pub results: BTreeMap<String, Vec<f32>>,
+    /// Variables afterwards.
+    pub variables: BTreeMap<VariableId, Vec<f32>>,
+}
+
+unsafe extern "C" fn matmul(
+    m: i64, n: i64, k: i64, dst: *mut f32, dst_row: i64, a: *const f32, a_row: i64, a_column: i64, b: *const f32, b_row: i64, b_column: i64, accumulate: i64,
+) {
+    for i in 0..m {
+        for j in 0..n {
+            let mut sum = 0.0f32;
+            for l in 0..k {
+                // SAFETY: the kernel passes matrices inside its buffers.
+                sum += unsafe { *a.offset((i * a_row + l * a_column) as isize) * *b.offset((l * b_row + j * b_column) as isize) };
+            }
+            // SAFETY: as above.
+            unsafe {
+                let place = dst.offset((i * dst_row + j) as isize);
+                *place = if accumulate != 0 { *place + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// Code in executable memory.
+pub struct Loaded {
+    code: memmap2::Mmap,
+    entries: Vec<u64>,
+}
+
+/// Compiles and loads kernels.
+pub fn load(kernels: &[Kernel], level: Level) -> Loaded {
+    let verified: Vec<_> = kernels.iter().map(|kernel| verify(kernel).unwrap_or_else(|found| panic!("{found:?}\n{kernel}"))).collect();
+    let Compiled { code, entries } = compile_kernels(&verified, level).expect("verified kernels compile");
+    let mut map = MmapMut::map_anon(code.len().max(1)).expect("memory");
+    map[..code.len()].copy_from_slice(&code);
+    Loaded { code: map.make_exec().expect("executable memory"), entries: entries.iter().map(|entry| entry.offset).collect() }
+}
+
+/// The words of an input, if it comes from data.
+fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
+    let _ = plan;
+    let float = |value: f64| (value as f32).to_bits();
+    let rows = 0..data.rows;
+    match source {
+        InputSource::Numbers { columns } => rows.flat_map(|row| columns.iter().map(move |column| float(data.numbers[column][row]))).collect(),
+        InputSource::Ids { columns } => rows.flat_map(|row| columns.iter().map(move |column| data.ids[column][row] as u32)).collect(),
+        InputSource::BagBegin { column } => {
+            let mut total = 0;
+            std::iter::once(0).chain(data.bags[column].iter().map(|bag| { total += bag.len() as u32; total })).collect()
+        }
+        InputSource::BagIds { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
+        InputSource::RowBase { table, columns } => columns.iter().map(|column| data.row_bases[&(TableId(*table), *column)] as u32).collect(),
+        InputSource::Moments { columns } => [0, 1].into_iter().flat_map(|which| columns.iter().map(move |column| float(data.moments[column][which]))).collect(),
+        InputSource::RowNumber => (0..data.rows as u32).collect(),
+        InputSource::RandomKey { site } => vec![data.keys.get(site).copied().unwrap_or(0)],
+        InputSource::RateScale => vec![uniform(data, &UniformKind::RateScale)],
+        InputSource::BiasCorrection { beta } => vec![uniform(data, &UniformKind::BiasCorrection(beta.to_bits()))],
+        InputSource::BatchRows => vec![float(data.rows as f64)],
+        InputSource::Rows { table, source } => rows_part(data, TableId(*table), source),
+    }
+}
+
+fn uniform(data: &Data, kind: &UniformKind) -> u32 {
+    let known = data.uniforms.iter().find(|(own, _)| own == kind).map_or(1.0, |(_, value)| *value);
+    (known as f32).to_bits()
+}
+
+fn rows_part(data: &Data, table: TableId, source: &RowSource) -> Vec<u32> {
+    let touched = &data.touched[&table];
+    let occurrences = |lookup: &u32| touched.occurrences[*lookup as usize].iter();
+    match source {
+        RowSource::Rows => touched.rows.iter().map(|&row| row as u32).collect(),
+        RowSource::Begin { lookup } => {
+            let mut total = 0;
+            std::iter::once(0).chain(occurrences(lookup).map(|own| { total += own.len() as u32; total })).collect()
+        }
+        RowSource::Example { lookup } => occurrences(lookup).flatten().map(|&(example, _)| example as u32).collect(),
+        RowSource::Slot { lookup } => occurrences(lookup).flatten().map(|&(_, slot)| slot as u32).collect(),
+    }
+}
+
+/// Where entries of a bag begin, per example: slots of bags count over the batch.
+pub fn bag_slots(data: &Data, column: u32) -> Vec<usize> {
+    let mut total = 0;
+    data.bags[&column].iter().map(|bag| { let begin = total; total += bag.len(); begin }).collect()
+}
+
+/// Runs a plan once.
+pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u32, u32), u32>) -> Outcome {
+    let items = |space: ItemSpace| match space {
+        ItemSpace::Examples => (data.rows, plan.tile as usize),
+        ItemSpace::Rows(table) => (data.touched[&TableId(table)].rows.len(), 3),
+        ItemSpace::Fixed { items, tile } => (items as usize, tile as usize),
+    };
+    let mut memory: Vec<Vec<u32>> = plan.buffers.iter().map(|buffer| {
+        let words = (buffer.len * buffer.element.bytes() / 4) as usize;
+        let count = match buffer.place {
+            Place::Tile { .. } => words * plan.tile as usize,
+            Place::Batch => words * data.rows,
+            Place::Lane => words * plan.lanes as usize,
+            Place::Global => words,
+            Place::Rows(table) => words * data.touched[&TableId(table)].rows.len(),
+            Place::Variable(_) | Place::Bag(_) => 0,
+        };
+        // What nobody wrote is not a number.
+        vec![f32::NAN.to_bits(); count]
+    }).collect();
+    for own in &plan.inputs {
+        let mut words = input(plan, &own.source, data);
+        if let InputSource::Rows { table, source: RowSource::Slot { lookup } } = &own.source
+            && let Some(column) = bag_lookups.get(&(*table, *lookup))
+        {
+            let begins = bag_slots(data, *column);
+            let examples = rows_part(data, TableId(*table), &RowSource::Example { lookup: *lookup });
+            words.iter_mut().zip(examples).for_each(|(slot, example)| *slot += begins[example as usize] as u32);
+        }
+        memory[own.buffer.0 as usize] = words;
+    }
+    for (at, buffer) in plan.buffers.iter().enumerate() {
+        if let Place::Variable(id) = buffer.place {
+            memory[at] = data.variables[&id].iter().map(|&value| (value as f32).to_bits()).collect();
+        }
+    }
+    for words in &mut memory {
+        words.extend([GUARD; GUARDS]);
+    }
+    let functions = KernelFunctions { matmul };
+    for launch in &plan.launches {
+        for job in &launch.jobs {
+            let (count, tile) = items(job.space);
+            let per_lane = count.div_ceil(tile).div_ceil(plan.lanes as usize) * tile;
+            for lane in 0..plan.lanes as usize {
+                let mut pointers: Vec<*mut u8> = memory.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+                for id in &job.accumulators {
+                    let buffer = &plan.buffers[id.0 as usize];
+                    let words = (buffer.len * if buffer.element == Element::F64 { 2 } else { 1 }) as usize;
+                    memory[id.0 as usize][lane * words..(lane + 1) * words].fill(0);
+                    pointers[id.0 as usize] = memory[id.0 as usize][lane * words..].as_mut_ptr().cast();
+                }
+                let end = count.min((lane + 1) * per_lane);
+                let mut start = lane * per_lane;
+                while start < end {
+                    let rows = tile.min(end - start);
+                    for kernel in &job.kernels {
+                        let offset = loaded.entries[*kernel as usize] as usize;
+                        // SAFETY: the code holds a kernel of this signature at the offset; its buffers are the plan's.
+                        unsafe {
+                            let kernel = std::mem::transmute::<*const u8, KernelFn>(loaded.code.as_ptr().add(offset));
+                            kernel(pointers.as_ptr(), start as i64, rows as i64, &raw const functions);
+                        }
+                    }
+                    start += rows;
+                }
+            }
+        }
+    }
+    for (words, buffer) in memory.iter_mut().zip(&plan.buffers) {
+        let guards = words.split_off(words.len() - GUARDS);
+        assert!(guards.iter().all(|guard| *guard == GUARD), "buffer `{}` was written behind its end", buffer.name);
+    }
+    let floats = |at: usize| memory[at].iter().map(|word| f32::from_bits(*word)).collect::<Vec<f32>>();
+    let results = plan.outputs.iter().map(|output| (output.name.clone(), floats(output.buffer.0 as usize))).collect();
+    let variables = plan.buffers.iter().enumerate().filter_map(|(at, buffer)| if let Place::Variable(id) = buffer.place { Some((id, floats(at))) } else { None });
+    Outcome { results, variables: variables.collect() }
+}
