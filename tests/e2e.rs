@@ -1,1 +1,592 @@
-//! placeholder
+//! The commands as a user types them: build, train, evaluate, score, resume, and every kind of wrong input.
+
+use serde_json::Value;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const RECC: &str = env!("CARGO_BIN_EXE_recc");
+
+const SPEC: &str = "use std.dense.{linear, mlp}
+features {
+    label  click: binary
+    number age = age |> fill(0) |> log1p
+    id     user = user |> vocab
+    id     item = item |> hash(50)
+    ids    tags = tags |> split(\"|\") |> vocab
+    key    user_id = column(\"user\")
+}
+model small {
+    table users { keys: user, dim: 4 }
+    table items { keys: item, dim: 4 }
+    table words { keys: tags, dim: 4 }
+    let x = concat(users[user], items[item], mean(words[tags], axis: tags), age)
+    predict click = logit(mlp(x, [16], dropout: 0.1) |> linear(1))
+}
+objective { click: bce }
+metrics   { report: [auc, logloss, ne, calibration, gauc(by: user_id)] }
+train     { batch: 64, epochs: 4, dense: adam(lr: 1e-2), tables: adam(lr: 1e-2), clip: norm(10), stop: patience(3, on: auc(click)), seed: 3 }
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Folder(tempfile::tempdir().expect("a temporary folder"))
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).expect("a file");
+        path
+    }
+    /// Builds a spec.
+    fn build(&self, name: &str, spec: &str) -> PathBuf {
+        let spec = self.write(&format!("{name}.rec"), spec);
+        let out = self.path(name);
+        ok(Command::new(RECC).arg("build").arg(&spec).arg("-o").arg(&out));
+        out
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).env("NO_COLOR", "1").output().expect("the command starts")
+}
+
+#[track_caller]
+fn ok(command: &mut Command) -> Output {
+    let out = output(command);
+    assert!(out.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&out.stderr));
+    out
+}
+
+/// Runs a command that fails with a status, and gives what it says.
+#[track_caller]
+fn fails(status: i32, command: &mut Command) -> String {
+    let out = output(command);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(status), "{command:?}\n{text}");
+    assert!(!text.contains("panicked") && !text.contains("internal error"), "{text}");
+    assert!(status == 2 || text.contains("help:"), "no help line: {text}");
+    text
+}
+
+#[track_caller]
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in: {text}");
+    }
+}
+
+#[track_caller]
+fn json(out: &Output) -> Value {
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out.stdout)))
+}
+
+/// Rows in which user and age decide.
+fn rows(count: usize, seed: u64) -> Vec<[String; 5]> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut below = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % n
+    };
+    (0..count)
+        .map(|_| {
+            let (user, item, age) = (below(20), below(30), below(60));
+            let click = u64::from(user % 3 + age / 20 + below(3) > 3);
+            let tags: Vec<String> = (0..below(4)).map(|_| format!("t{}", below(9))).collect();
+            [
+                click.to_string(),
+                if age == 7 { String::new() } else { age.to_string() },
+                format!("u{user}"),
+                format!("i{item}"),
+                tags.join("|"),
+            ]
+        })
+        .collect()
+}
+
+fn text(rows: &[[String; 5]], separator: &str) -> String {
+    let header = ["click", "age", "user", "item", "tags"].join(separator);
+    std::iter::once(header).chain(rows.iter().map(|row| row.join(separator))).map(|line| line + "\n").collect()
+}
+
+fn weights(checkpoint: &Path) -> Vec<u8> {
+    let current: Value = serde_json::from_slice(&std::fs::read(checkpoint.join("current.json")).expect("current.json")).expect("JSON");
+    std::fs::read(checkpoint.join(current["last"].as_str().expect("a name")).join("weights.safetensors")).expect("weights")
+}
+
+struct Trained {
+    folder: Folder,
+    model: PathBuf,
+    train: PathBuf,
+    test: PathBuf,
+    checkpoint: PathBuf,
+}
+
+/// The small model, trained.
+fn trained() -> Trained {
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    let train = folder.write("train.csv", text(&rows(1500, 1), ","));
+    let valid = folder.write("valid.csv", text(&rows(300, 2), ","));
+    let test = folder.write("test.csv", text(&rows(300, 3), ","));
+    let checkpoint = folder.path("ck");
+    let out = ok(Command::new(&model)
+        .args(["train", "--json", "--train"])
+        .arg(&train)
+        .arg("--valid")
+        .arg(&valid)
+        .arg("--test")
+        .arg(&test)
+        .arg("--out")
+        .arg(&checkpoint));
+    let result = json(&out);
+    assert!(result["metrics"]["click"]["auc"].as_f64().expect("auc") > 0.8, "{result}");
+    let losses: Vec<f64> =
+        result["epochs"].as_array().expect("epochs").iter().map(|epoch| epoch["train_loss"].as_f64().expect("loss")).collect();
+    assert!(losses.windows(2).all(|pair| pair[1] < pair[0]), "{losses:?}");
+    Trained { folder, model, train, test, checkpoint }
+}
+
+#[test]
+fn the_quickstart_learns_what_was_planted() {
+    let out = ok(Command::new(RECC)
+        .arg("run")
+        .arg(root().join("examples/quickstart.rec"))
+        .args(["--", "--limit", "30000", "--epochs", "3", "--json"]));
+    let result = json(&out);
+    let (auc, best) = (result["metrics"]["click"]["auc"].as_f64().expect("auc"), result["planted_best"]["auc"].as_f64().expect("best"));
+    assert!(auc > 0.6 && auc < best, "{auc} of {best}");
+}
+
+#[test]
+fn every_example_trains_on_a_small_slice() {
+    let ids = |names: &[&str], n: usize| {
+        (0..n).map(|row| names.iter().enumerate().map(|(at, _)| format!("{}", row * (at + 3) % 11)).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let frappe = ["label", "user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city"];
+    let film = ["label", "level", "user", "item", "gender", "age", "occupation", "zip3", "year", "genres", "pos"];
+    let folder = Folder::new();
+    let write = |name: &str, header: Option<String>, rows: Vec<Vec<String>>, separator: &str| {
+        let lines = rows.into_iter().enumerate().map(|(at, mut row)| {
+            row[0] = (at * 7 % 3 % 2).to_string();
+            row.join(separator)
+        });
+        folder.write(name, header.into_iter().chain(lines).map(|line| line + "\n").collect::<String>())
+    };
+    let frappe_file = write("frappe.csv", Some(frappe.join(",")), ids(&frappe, 500), ",");
+    let film_file = write("film.csv", Some(film.join(",")), ids(&film, 500), ",");
+    let criteo_file = write("criteo.tsv", None, ids(&[""; 40], 500), "\t");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root().join("examples")).expect("examples/").flatten() {
+        let name = entry.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let data = match name.as_str() {
+            "quickstart" => continue,
+            "criteo" => &criteo_file,
+            "ml1m_ctr" => &film_file,
+            other if other.starts_with("frappe") => &frappe_file,
+            other => panic!("no data for the example {other}"),
+        };
+        let model = folder.path(&name);
+        ok(Command::new(RECC).arg("build").arg(entry.path()).arg("-o").arg(&model));
+        let out = ok(Command::new(&model)
+            .args(["train", "--json", "--epochs", "2", "--train"])
+            .arg(data)
+            .arg("--test")
+            .arg(data)
+            .arg("--out")
+            .arg(folder.path(&format!("{name}.ck"))));
+        let result = json(&out);
+        assert!(result["loss"].as_f64().expect("loss").is_finite(), "{result}");
+        seen += 1;
+    }
+    assert!(seen >= 6);
+}
+
+#[test]
+fn real_data_reach_known_results() {
+    let data = std::env::var_os("RECC_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    if !data.join("frappe/train.csv.gz").exists() {
+        assert!(std::env::var_os("RECC_REQUIRE_DATA").is_none(), "{} holds no data, and RECC_REQUIRE_DATA is set", data.display());
+        eprintln!("skipped: {} holds no data (set RECC_DATA to its folder)", data.display());
+        return;
+    }
+    let folder = Folder::new();
+    let part = |set: &str, name: &str| data.join(set).join(name);
+    let train = |example: &str, set: &str, prefix: &str, epochs: &str| -> f64 {
+        let model = folder.path(example);
+        ok(Command::new(RECC).arg("build").arg(root().join(format!("examples/{example}.rec"))).arg("-o").arg(&model));
+        let mut command = Command::new(&model);
+        command.args(["train", "--json", "--epochs", epochs]).arg("--out").arg(folder.path(&format!("{example}.ck")));
+        for (flag, name) in [("--train", "train"), ("--valid", "valid"), ("--test", "test")] {
+            command.arg(flag).arg(part(set, &format!("{prefix}{name}.csv.gz")));
+        }
+        let result = json(&ok(&mut command));
+        let metrics = result["metrics"].as_object().expect("metrics").values().next().expect("a prediction").clone();
+        metrics["auc"].as_f64().expect("auc")
+    };
+    // After two epochs, well below what full training reaches, and far above chance.
+    let deepfm = train("frappe_deepfm", "frappe", "", "2");
+    assert!(deepfm > 0.95, "{deepfm}");
+    let film = train("ml1m_ctr", "ml1m", "ctr_", "2");
+    assert!(film > 0.87, "{film}");
+}
+
+#[test]
+fn threads_and_resuming_do_not_change_a_bit() {
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    let train = folder.write("train.csv", text(&rows(1500, 1), ","));
+    let run = |out: &str, extra: &[&str]| {
+        let path = folder.path(out);
+        ok(Command::new(&model).arg("train").arg("--train").arg(&train).arg("--out").arg(&path).args(extra));
+        weights(&path)
+    };
+    let one = run("one", &["--threads", "1", "--epochs", "4"]);
+    assert_eq!(one, run("two", &["--threads", "2", "--epochs", "4"]));
+    assert_eq!(one, run("three", &["--threads", "3", "--epochs", "4"]));
+    run("half", &["--threads", "2", "--epochs", "2"]);
+    let half = folder.path("half");
+    let half = half.to_string_lossy();
+    assert_eq!(one, run("half", &["--resume", &half, "--epochs", "4"]));
+    run("quarter", &["--epochs", "1"]);
+    let quarter = folder.path("quarter");
+    assert_eq!(one, run("moved", &["--resume", &quarter.to_string_lossy(), "--epochs", "4", "--threads", "1"]));
+    assert_ne!(one, run("other", &["--seed", "4", "--epochs", "4"]));
+}
+
+#[test]
+fn two_builds_are_the_same_bytes() {
+    let folder = Folder::new();
+    let read = |path: PathBuf| std::fs::read(path).expect("an executable");
+    assert_eq!(read(folder.build("a", SPEC)), read(folder.build("b", SPEC)));
+}
+
+#[test]
+fn reformatting_and_reordering_keep_the_identity() {
+    let folder = Folder::new();
+    let hash = |name: &str, spec: &str| json(&ok(Command::new(folder.build(name, spec)).args(["info", "--json"])))["hash"].clone();
+    let first = hash("a", SPEC);
+    let swapped = SPEC.replace(
+        "    table users { keys: user, dim: 4 }\n    table items { keys: item, dim: 4 }\n",
+        "    table items { keys: item,   dim: 4 } // the items\n\n    table users { keys: user, dim: 4 }\n",
+    );
+    assert_ne!(swapped, SPEC);
+    assert_eq!(first, hash("b", &swapped));
+    let features = SPEC.replace(
+        "    id     user = user |> vocab\n    id     item = item |> hash(50)\n",
+        "    id     item = item |> hash(50)\n    id     user = user |> vocab\n",
+    );
+    assert_ne!(features, SPEC);
+    assert_eq!(first, hash("c", &features));
+    assert_ne!(first, hash("d", &SPEC.replace("[16]", "[17]")));
+}
+
+#[test]
+fn scores_are_the_same_from_a_folder_and_from_inside() {
+    let own = trained();
+    let scorer = own.folder.path("scorer");
+    ok(Command::new(RECC).arg("build").arg(own.folder.path("small.rec")).arg("-o").arg(&scorer).arg("--weights").arg(&own.checkpoint));
+    let from_folder = ok(Command::new(&own.model).args(["predict", "--weights"]).arg(&own.checkpoint).arg("--data").arg(&own.test)).stdout;
+    let from_inside = ok(Command::new(&scorer).args(["predict", "--threads", "1", "--data"]).arg(&own.test)).stdout;
+    assert_eq!(from_folder, from_inside);
+    let lines = String::from_utf8(from_folder).expect("text");
+    assert_eq!(lines.lines().next(), Some("click"));
+    assert_eq!(lines.lines().count(), 301);
+    // The same rows in another order, without labels, give the same scores.
+    let shuffled: Vec<String> = std::fs::read_to_string(&own.test)
+        .expect("rows")
+        .lines()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|line| line.split_once(',').expect("cells").1.to_owned())
+        .rev()
+        .collect();
+    let unlabelled = own.folder.write("new.csv", format!("age,user,item,tags\n{}\n", shuffled.join("\n")));
+    let again = String::from_utf8(ok(Command::new(&scorer).args(["predict", "--data"]).arg(&unlabelled)).stdout).expect("text");
+    let reversed: Vec<&str> = again.lines().skip(1).collect::<Vec<_>>().into_iter().rev().collect();
+    assert_eq!(lines.lines().skip(1).collect::<Vec<_>>(), reversed);
+    let evaluated =
+        json(&ok(Command::new(&own.model).args(["eval", "--json", "--weights"]).arg(&own.checkpoint).arg("--data").arg(&own.test)));
+    assert_eq!(evaluated["rows"], 300);
+    assert!(evaluated["metrics"]["click"]["gauc(by: user_id)"].is_number(), "{evaluated}");
+}
+
+#[test]
+fn every_format_gives_the_same_model() {
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    let rows = rows(400, 1);
+    let csv = text(&rows, ",");
+    let plain = folder.write("a.csv", &csv);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(csv.as_bytes()).expect("gzip");
+    let gz = folder.write("a.csv.gz", gzip.finish().expect("gzip"));
+    let zst = folder.write("a.csv.zst", zstd::encode_all(csv.as_bytes(), 1).expect("zstd"));
+    let tsv = folder.write("a.tsv", text(&rows, "\t"));
+    let column = |at: usize| std::sync::Arc::new(StringArray::from(rows.iter().map(|row| row[at].clone()).collect::<Vec<_>>())) as ArrayRef;
+    let batch =
+        RecordBatch::try_from_iter(["click", "age", "user", "item", "tags"].into_iter().enumerate().map(|(at, name)| (name, column(at))))
+            .expect("a batch");
+    let parquet = folder.path("a.parquet");
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(std::fs::File::create(&parquet).expect("a file"), batch.schema(), None).expect("parquet");
+    writer.write(&batch).and_then(|()| writer.close().map(|_| ())).expect("parquet");
+    let mut results = Vec::new();
+    for (at, data) in [&plain, &gz, &zst, &tsv, &parquet].into_iter().enumerate() {
+        let out = folder.path(&format!("ck{at}"));
+        ok(Command::new(&model).args(["train", "--epochs", "1", "--train"]).arg(data).arg("--out").arg(&out));
+        results.push(weights(&out));
+    }
+    let out = folder.path("ck-stdin");
+    let stdin = std::fs::File::open(&gz).expect("a file");
+    let status = Command::new(&model)
+        .args(["train", "--epochs", "1", "--train", "-", "--out"])
+        .arg(&out)
+        .stdin(stdin)
+        .stderr(Stdio::null())
+        .status()
+        .expect("starts");
+    assert!(status.success());
+    results.push(weights(&out));
+    // Two files are read as one.
+    let (head, tail) = rows.split_at(150);
+    let (first, second) = (folder.write("b.csv", text(head, ",")), folder.write("c.csv", text(tail, ",")));
+    let out = folder.path("ck-two");
+    ok(Command::new(&model).args(["train", "--epochs", "1", "--train"]).args([&first, &second]).arg("--out").arg(&out));
+    results.push(weights(&out));
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn libsvm_is_read() {
+    let folder = Folder::new();
+    let spec = "data { format: libsvm, columns: [y, f[1..=3]] }\nfeatures { label y: binary\n number f[1..=3] = f |> fill(0) }\nmodel m { param w: f32[3] = zeros\n predict y = logit(sum(w * f)) }\nobjective { y: bce }\ntrain { batch: 8, epochs: 20, dense: adam(lr: 0.1) }\n";
+    let model = folder.build("m", spec);
+    let lines: String = (0..64).map(|at| if at % 2 == 0 { "1 1:2 3:0.5\n" } else { "0 2:1 # a remark\n" }).collect();
+    let data = folder.write("a.libsvm", lines);
+    let result = json(&ok(Command::new(&model)
+        .args(["train", "--json", "--train"])
+        .arg(&data)
+        .arg("--test")
+        .arg(&data)
+        .arg("--out")
+        .arg(folder.path("ck"))));
+    assert_eq!(result["metrics"]["y"]["auc"], 1.0);
+    let bad = folder.write("b.libsvm", "1 1:2\n0 9:1\n");
+    contains(
+        &fails(1, Command::new(&model).args(["train", "--train"]).arg(&bad).arg("--out").arg(folder.path("ck2"))),
+        &["row 2", "\"9\""],
+    );
+}
+
+#[test]
+fn wrong_data_are_named() {
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    let good = text(&rows(100, 1), ",");
+    let cases: [(&str, String, &[&str]); 9] = [
+        ("cells.csv", good.replacen("\n", "\n1,2,3\n", 3), &["cells.csv", "row", "3 cells", "5 columns"]),
+        ("column.csv", good.replacen("user", "usr", 1), &["column.csv", "\"user\"", "click, age, usr"]),
+        ("number.csv", format!("{good}1,old,u1,i1,\n"), &["number.csv, row 101", "\"age\"", "\"old\"", "is not a number"]),
+        ("label.csv", format!("{good}2,3,u1,i1,\n"), &["label.csv, row 101", "\"click\"", "\"2\"", "0 or 1"]),
+        ("no_label.csv", format!("{good},3,u1,i1,\n"), &["no_label.csv, row 101", "empty label"]),
+        ("nan.csv", format!("{good}1,nan,u1,i1,\n"), &["nan.csv, row 101", "\"nan\"", "finite"]),
+        ("infinite.csv", format!("{good}1,1e999,u1,i1,\n"), &["infinite.csv, row 101", "\"1e999\""]),
+        ("empty.csv", String::new(), &["empty.csv", "is empty"]),
+        ("header.csv", "click,age,user,item,tags\n".to_owned(), &["header.csv", "no rows"]),
+    ];
+    for (name, data, parts) in cases {
+        let path = folder.write(name, data);
+        contains(
+            &fails(1, Command::new(&model).args(["train", "--train"]).arg(&path).arg("--out").arg(folder.path(&format!("{name}.ck")))),
+            parts,
+        );
+    }
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text(&rows(5000, 1), ",").as_bytes()).expect("gzip");
+    let whole = gzip.finish().expect("gzip");
+    let cut = folder.write("cut.csv.gz", &whole[..whole.len() / 2]);
+    contains(
+        &fails(1, Command::new(&model).args(["train", "--train"]).arg(&cut).arg("--out").arg(folder.path("ck"))),
+        &["cut.csv.gz", "after row"],
+    );
+    let fake = folder.write("fake.parquet", b"PAR1 nothing PAR1");
+    contains(
+        &fails(1, Command::new(&model).args(["train", "--train"]).arg(&fake).arg("--out").arg(folder.path("ck"))),
+        &["fake.parquet", "parquet"],
+    );
+    let missing = folder.path("missing.csv");
+    contains(
+        &fails_without_help(1, Command::new(&model).args(["train", "--train"]).arg(&missing).arg("--out").arg(folder.path("ck"))),
+        &["missing.csv"],
+    );
+    let named = folder.write("data.txt", &good);
+    contains(
+        &fails(1, Command::new(&model).args(["train", "--train"]).arg(&named).arg("--out").arg(folder.path("ck"))),
+        &["data.txt", "format"],
+    );
+}
+
+fn fails_without_help(status: i32, command: &mut Command) -> String {
+    let out = output(command);
+    assert_eq!(out.status.code(), Some(status));
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[test]
+fn wrong_weights_are_refused() {
+    let own = trained();
+    let eval = |model: &Path, weights: &Path| {
+        let mut command = Command::new(model);
+        command.args(["eval", "--weights"]).arg(weights).arg("--data").arg(&own.test);
+        command
+    };
+    let other = own.folder.build("other", &SPEC.replace("[16]", "[8]"));
+    contains(&fails(1, &mut eval(&other, &own.checkpoint)), &["another spec", "here:", "there:"]);
+    contains(&fails(1, &mut eval(&own.model, &own.folder.path("nothing"))), &["no checkpoint"]);
+    let current: Value = serde_json::from_slice(&std::fs::read(own.checkpoint.join("current.json")).expect("current")).expect("JSON");
+    let best = own.checkpoint.join(current["best"].as_str().expect("best"));
+    for name in ["weights.safetensors", "vocab.parquet", "transforms.json", "progress.json"] {
+        let path = best.join(name);
+        let bytes = std::fs::read(&path).expect("a file");
+        let mut damaged = bytes.clone();
+        let at = damaged.len() / 2;
+        damaged[at] ^= 0x40;
+        std::fs::write(&path, damaged).expect("a file");
+        contains(&fails(1, &mut eval(&own.model, &own.checkpoint)), &[name, "damaged"]);
+        std::fs::write(&path, bytes).expect("a file");
+    }
+    ok(&mut eval(&own.model, &own.checkpoint));
+    contains(
+        &fails(2, Command::new(&own.model).args(["train", "--train"]).arg(&own.train).arg("--out").arg(&own.checkpoint)),
+        &["holds a checkpoint already", "--resume"],
+    );
+    contains(&fails(2, Command::new(&own.model).args(["predict", "--data"]).arg(&own.test)), &["--weights"]);
+}
+
+#[test]
+fn a_killed_run_leaves_the_last_state_whole() {
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    let train = folder.write("train.csv", text(&rows(3000, 1), ","));
+    let out = folder.path("ck");
+    let mut whole = 0;
+    for pause in [30u64, 60, 90, 120, 150, 180, 210, 240] {
+        let _ = std::fs::remove_dir_all(&out);
+        let mut child = Command::new(&model)
+            .args(["train", "--epochs", "100000", "--train"])
+            .arg(&train)
+            .arg("--out")
+            .arg(&out)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        child.kill().expect("is killed");
+        child.wait().expect("ends");
+        if out.join("current.json").exists() {
+            whole += 1;
+            ok(Command::new(&model).args(["eval", "--weights"]).arg(&out).arg("--data").arg(&train));
+            let current: Value = serde_json::from_slice(&std::fs::read(out.join("current.json")).expect("current")).expect("JSON");
+            let last = out.join(current["last"].as_str().expect("last"));
+            let progress: Value = serde_json::from_slice(&std::fs::read(last.join("progress.json")).expect("progress")).expect("JSON");
+            let next = (progress["epoch"].as_u64().expect("epoch") + 1).to_string();
+            ok(Command::new(&model)
+                .args(["train", "--epochs", &next, "--train"])
+                .arg(&train)
+                .arg("--resume")
+                .arg(&out)
+                .arg("--out")
+                .arg(&out));
+        }
+    }
+    assert!(whole > 0, "no run lived long enough to save");
+}
+
+#[test]
+fn a_full_disk_is_reported_and_nothing_is_lost() {
+    let own = trained();
+    let before = weights(&own.checkpoint);
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 8; exec {} train --epochs 9 --train {} --resume {} --out {}",
+        own.model.display(),
+        own.train.display(),
+        own.checkpoint.display(),
+        own.checkpoint.display()
+    );
+    let out = output(Command::new("bash").arg("-c").arg(script));
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    contains(&text, &["cannot write"]);
+    assert_eq!(before, weights(&own.checkpoint));
+    ok(Command::new(&own.model).args(["eval", "--weights"]).arg(&own.checkpoint).arg("--data").arg(&own.test));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_training() {
+    let folder = Folder::new();
+    let spec = SPEC.replace("dense: adam(lr: 1e-2)", "dense: sgd(lr: 1e30)").replace("clip: norm(10), ", "");
+    let model = folder.build("wild", &spec);
+    let train = folder.write("train.csv", text(&rows(1500, 1), ","));
+    let said = fails(1, Command::new(&model).args(["train", "--epochs", "300", "--train"]).arg(&train).arg("--out").arg(folder.path("ck")));
+    contains(&said, &["epoch", "batch", "not a finite number", "small."]);
+}
+
+#[test]
+fn wrong_usage_has_its_own_status() {
+    fails_without_help(2, Command::new(RECC).arg("biuld"));
+    fails_without_help(2, Command::new(RECC).args(["build", "a.rec"]));
+    fails_without_help(2, Command::new(RECC).args(["build", "a.rec", "-o", "x", "--cpu", "z80"]));
+    fails_without_help(2, Command::new(RECC).args(["check", "a.rec", "-D", "A"]));
+    contains(&fails(2, Command::new(RECC).args(["explain", "E9999"])), &["E9999"]);
+    contains(&fails_without_help(1, Command::new(RECC).args(["check", "no/such.rec"])), &["no/such.rec"]);
+    let folder = Folder::new();
+    let binary = folder.write("binary.rec", [0xff, 0xfe, 0x00]);
+    contains(&fails(1, Command::new(RECC).arg("check").arg(&binary)), &["UTF-8"]);
+    let model = folder.build("small", SPEC);
+    fails_without_help(2, Command::new(&model).arg("trian"));
+    fails_without_help(2, Command::new(&model).args(["train", "--epochs", "0", "--out", "x"]));
+    contains(&fails(2, Command::new(&model).args(["train", "--out"]).arg(folder.path("ck"))), &["--train"]);
+}
+
+#[test]
+fn levels_are_printed_and_do_not_depend_on_the_place() {
+    let folder = Folder::new();
+    let spec = folder.write("small.rec", SPEC);
+    for stage in ["ast", "spec", "graph", "step", "score", "loop", "plan", "clif", "asm"] {
+        let print = || ok(Command::new(RECC).args(["emit", "--stage", stage]).arg(&spec)).stdout;
+        let first = print();
+        assert!(first.len() > 500, "{stage}");
+        assert_eq!(first, print(), "{stage}");
+        assert!(!String::from_utf8_lossy(&first).contains(&*folder.0.path().to_string_lossy()), "{stage}");
+    }
+    let dot = ok(Command::new(RECC).args(["emit", "--stage", "graph", "--format", "dot"]).arg(&spec)).stdout;
+    contains(&String::from_utf8_lossy(&dot), &["digraph", "matmul"]);
+    contains(&fails(2, Command::new(RECC).args(["emit", "--stage", "loop", "--kernel", "none"]).arg(&spec)), &["recc_step_"]);
+}
+
+#[test]
+fn speed_is_measured_on_drawn_input() {
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    for phase in ["train", "score"] {
+        let result = json(&ok(
+            Command::new(&model).args(["bench", "--phase", phase, "--batch", "256", "--steps", "5", "--vocab", "1000", "--json"])
+        ));
+        for key in ["samples_per_s", "ms_per_step", "p50", "p99", "peak_rss_bytes", "start_ms"] {
+            assert!(result[key].as_f64().expect(key) > 0.0, "{key}: {result}");
+        }
+    }
+}

@@ -27,9 +27,18 @@ features {
 const MODELS: &[(&str, &str)] = &[
     ("one number", "param w: f32 = ones\n predict y = logit(w * a)"),
     ("a row of weights", "param w: f32[5] = ones\n predict y = logit(sum(w * X))"),
-    ("elementwise", "param w: f32[5] = ones\n let z = tanh(w * X) + sigmoid(X - w) * exp(w) - softplus(w * X) / (2 + square(w))\n predict y = logit(sum(z))"),
-    ("logarithms and roots", "param w: f32[5] = ones\n let p = square(w) + 0.3\n predict y = logit(sum(log(p) * X + log1p(p) + sqrt(p)) + abs(a))"),
-    ("choices", "param w: f32[5] = ones\n let z = select(X > 0.1, w * X, -w) + max(w, X) + min(w, 0.2 * X) + relu(w + X)\n predict y = logit(sum(z))"),
+    (
+        "elementwise",
+        "param w: f32[5] = ones\n let z = tanh(w * X) + sigmoid(X - w) * exp(w) - softplus(w * X) / (2 + square(w))\n predict y = logit(sum(z))",
+    ),
+    (
+        "logarithms and roots",
+        "param w: f32[5] = ones\n let p = square(w) + 0.3\n predict y = logit(sum(log(p) * X + log1p(p) + sqrt(p)) + abs(a))",
+    ),
+    (
+        "choices",
+        "param w: f32[5] = ones\n let z = select(X > 0.1, w * X, -w) + max(w, X) + min(w, 0.2 * X) + relu(w + X)\n predict y = logit(sum(z))",
+    ),
     ("logic", "param w: f32[5] = ones\n let z = select(X > 0 and not (X > 0.5) or X <= -0.5, w, 2 * w)\n predict y = logit(sum(z * X))"),
     ("linear to one", "predict y = logit(linear(X, 1))"),
     ("linear to many", "predict y = logit(sum(linear(X, 9)))"),
@@ -41,14 +50,23 @@ const MODELS: &[(&str, &str)] = &[
     ("layer norm", "predict y = logit(linear(X, 8) |> layer_norm |> linear(1))"),
     ("group look-up", "table e { keys: C, dim: 4 }\n predict y = logit(sum(square(e[C])))"),
     ("look-up of one", "table e { keys: u, dim: 1 }\n predict y = logit(e[u])"),
-    ("look-up twice", "table e { keys: u, dim: 3 }\n table f { keys: u, dim: 3 }\n predict y = logit(sum(e[u] * tanh(e[u]) + e[u] * f[u]))"),
+    (
+        "look-up twice",
+        "table e { keys: u, dim: 3 }\n table f { keys: u, dim: 3 }\n predict y = logit(sum(e[u] * tanh(e[u]) + e[u] * f[u]))",
+    ),
     ("one member of a group", "table e { keys: C, dim: 4 }\n predict y = logit(sum(square(e[C])[1]))"),
     ("fm", "table e { keys: C, dim: 5 }\n predict y = logit(fm(e[C]))"),
     ("bag sum", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(tanh(sum(e[tags], axis: tags))))"),
     ("bag mean", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(square(mean(e[tags], axis: tags))) + a)"),
     ("bag of squares", "table e { keys: tags, dim: 3 }\n predict y = logit(sum(sum(square(e[tags]), axis: tags)))"),
-    ("flatten and concat", "table e { keys: C, dim: 4 }\n predict y = logit(concat(flatten(e[C]), X, a) |> linear(6) |> tanh |> linear(1))"),
-    ("stack", "table e { keys: u, dim: 5 }\n let s = stack(e[u], X, 2 * X)\n predict y = logit(sum(square(sum(s, axis: 0))) + sum(s[1..3]))"),
+    (
+        "flatten and concat",
+        "table e { keys: C, dim: 4 }\n predict y = logit(concat(flatten(e[C]), X, a) |> linear(6) |> tanh |> linear(1))",
+    ),
+    (
+        "stack",
+        "table e { keys: u, dim: 5 }\n let s = stack(e[u], X, 2 * X)\n predict y = logit(sum(square(sum(s, axis: 0))) + sum(s[1..3]))",
+    ),
     ("parts", "table e { keys: C, dim: 4 }\n let f = flatten(e[C])\n predict y = logit(sum(f[2..7]) * sum(square(f[0..5])) + X[3])"),
     ("largest", "param w: f32[5] = ones\n predict y = logit(max(w * X) + min(w + X))"),
     ("largest of fields", "table e { keys: C, dim: 4 }\n predict y = logit(sum(max(e[C], axis: C)))"),
@@ -60,7 +78,10 @@ const MODELS: &[(&str, &str)] = &[
     ("computed weight", "param w: f32[5, 4] = xavier\n predict y = logit(sum(tanh(X @ (w * 2))))"),
     ("a value", "predict t = value(mlp(X, [6], activation: tanh) |> linear(1))"),
     ("two tasks", "let h = mlp(X, [6], activation: tanh)\n predict y = logit(linear(h, 1))\n predict t = value(linear(h, 1))"),
-    ("deepfm", "table w { keys: C, dim: 1 }\n table e { keys: C, dim: 4 }\n let v = e[C]\n let deep = mlp(concat(flatten(v), X), [8, 6], norm: batch_norm, activation: tanh, dropout: 0.2) |> linear(1)\n predict y = logit(sum(w[C]) + fm(v) + deep)"),
+    (
+        "deepfm",
+        "table w { keys: C, dim: 1 }\n table e { keys: C, dim: 4 }\n let v = e[C]\n let deep = mlp(concat(flatten(v), X), [8, 6], norm: batch_norm, activation: tanh, dropout: 0.2) |> linear(1)\n predict y = logit(sum(w[C]) + fm(v) + deep)",
+    ),
 ];
 
 const OPTIMIZERS: &[(&str, &str)] = &[
@@ -74,8 +95,16 @@ const OPTIMIZERS: &[(&str, &str)] = &[
 ];
 
 fn text(body: &str, train: &str) -> String {
-    let losses: Vec<&str> = [("predict y", "y: bce"), ("predict t", "t: mse(weight: 0.3)")].iter().filter(|(word, _)| body.contains(word)).map(|(_, loss)| *loss).collect();
-    format!("{FEATURES}\nmodel m {{\n {body}\n}}\nobjective {{ {} }}\nmetrics {{ report: [{}] }}\ntrain {{ {train} }}\n", losses.join(", "), if body.contains("predict y") { "auc" } else { "rmse" })
+    let losses: Vec<&str> = [("predict y", "y: bce"), ("predict t", "t: mse(weight: 0.3)")]
+        .iter()
+        .filter(|(word, _)| body.contains(word))
+        .map(|(_, loss)| *loss)
+        .collect();
+    format!(
+        "{FEATURES}\nmodel m {{\n {body}\n}}\nobjective {{ {} }}\nmetrics {{ report: [{}] }}\ntrain {{ {train} }}\n",
+        losses.join(", "),
+        if body.contains("predict y") { "auc" } else { "rmse" }
+    )
 }
 
 fn lookups_of_bags(spec: &Spec, built: &Built) -> BTreeMap<(u32, u32), u32> {
@@ -122,7 +151,10 @@ fn loss(program: &Program, data: &Data) -> f64 {
 #[track_caller]
 fn assert_close(what: &str, native: f64, reference: f64, scale: f64) {
     let error = (native - reference).abs();
-    assert!(error <= 2e-4 * scale.max(reference.abs()) || native.is_nan() && reference.is_nan(), "{what}: compiled {native}, reference {reference}");
+    assert!(
+        error <= 2e-4 * scale.max(reference.abs()) || native.is_nan() && reference.is_nan(),
+        "{what}: compiled {native}, reference {reference}"
+    );
 }
 
 fn check_native(name: &str, body: &str, train: &str, rows: usize, level: Level) {
@@ -182,7 +214,9 @@ fn every_processor_level_agrees_with_the_reference() {
 fn optimizers_agree_with_the_reference() {
     let (_, deepfm) = MODELS.last().expect("models");
     for (_, train) in OPTIMIZERS {
-        for body in [deepfm, "table e { keys: tags, dim: 4 }\n predict y = logit(linear(mean(e[tags], axis: tags), 3) |> tanh |> linear(1))"] {
+        for body in
+            [deepfm, "table e { keys: tags, dim: 4 }\n predict y = logit(linear(mean(e[tags], axis: tags), 3) |> tanh |> linear(1))"]
+        {
             for rows in [1, 37] {
                 check_native("optimizer", body, train, rows, Level::native());
             }
@@ -206,7 +240,11 @@ fn gradients_agree_with_central_differences() {
                 let analytic = data.variables[&id][element] - after[&id][element];
                 let numeric = slope(&built.step, &data, id, element);
                 let error = (analytic - numeric).abs();
-                assert!(error <= 1e-5 * numeric.abs().max(1.0), "{name}: {} {element}: analytic {analytic}, numeric {numeric}", variable.path);
+                assert!(
+                    error <= 1e-5 * numeric.abs().max(1.0),
+                    "{name}: {} {element}: analytic {analytic}, numeric {numeric}",
+                    variable.path
+                );
             }
         }
     }
@@ -237,7 +275,9 @@ fn rewrites_keep_results() {
             let (before, after) = (evaluate(&program, &data), evaluate(&next, &data));
             for (old, new) in program.results.iter().zip(&next.results) {
                 let pairs = before[&old.node].flat().into_iter().zip(after[&new.node].flat());
-                pairs.for_each(|(old, new)| assert!((old - new).abs() <= 1e-6 * old.abs().max(1.0), "{name}: {}: {old} became {new}", pass.name));
+                pairs.for_each(|(old, new)| {
+                    assert!((old - new).abs() <= 1e-6 * old.abs().max(1.0), "{name}: {}: {old} became {new}", pass.name)
+                });
             }
             program = next;
         }
@@ -257,13 +297,17 @@ fn a_value_that_is_not_a_number_reaches_the_loss() {
 #[test]
 fn row_sums_of_one_table_with_several_keys_add_up() {
     let body = "table e { keys: [u, v], dim: 3 }\n predict y = logit(sum(square(e[u])) + sum(e[v]))";
-    let text = text(body, "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)").replace("id u = u |> vocab", "id u = u |> vocab\n id v = v |> vocab_of(u)");
+    let text =
+        text(body, "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)").replace("id u = u |> vocab", "id u = u |> vocab\n id v = v |> vocab_of(u)");
     let (spec, built) = recc_tests::build(&text);
     let data = draw(&spec, &built, 50, 9);
     assert_eq!(built.tables[0].lookups.len(), 2);
     let outcome = run(&built.step_plan.plan, &load(&built.step_plan.kernels, Level::native()), &data, &BTreeMap::new());
     let after = updated(&built.step, &data);
     let table = built.tables[0].variable;
-    outcome.variables[&table].iter().zip(&after[&table]).for_each(|(native, reference)| assert_close("row", f64::from(*native), *reference, 1.0));
+    outcome.variables[&table]
+        .iter()
+        .zip(&after[&table])
+        .for_each(|(native, reference)| assert_close("row", f64::from(*native), *reference, 1.0));
     assert_eq!(data.touched[&TableId(0)].occurrences.len(), 2);
 }

@@ -1,10 +1,10 @@
 //! Random data for a spec: columns, values of variables, and the grouping of rows, as the reference takes them.
 
 use recc_abi::{ColumnKind, VariableId};
+use recc_core::Built;
 use recc_core::graph::TableId;
 use recc_core::graph::reference::{Data, Touched};
 use recc_core::spec::Spec;
-use recc_core::Built;
 
 /// Rows of every vocabulary, row 0 included.
 pub const VOCAB: usize = 7;
@@ -121,10 +121,13 @@ fn touch(built: &Built, data: &Data, table: usize) -> Touched {
         found.push(own);
     }
     let rows = touched.rows.len();
-    touched.occurrences = found.into_iter().map(|own| {
-        let mut by_row = vec![Vec::new(); rows];
-        own.into_iter().for_each(|(place, example, slot, _)| by_row[place].push((example, slot)));
-        by_row
-    }).collect();
+    touched.occurrences = found
+        .into_iter()
+        .map(|own| {
+            let mut by_row = vec![Vec::new(); rows];
+            own.into_iter().for_each(|(place, example, slot, _)| by_row[place].push((example, slot)));
+            by_row
+        })
+        .collect();
     touched
 }

@@ -15,7 +15,8 @@ pub fn root() -> PathBuf {
 /// A spec's text beside the library's.
 pub fn sources(name: &str, text: &str) -> Sources {
     let mut files = vec![(name.to_owned(), text.to_owned())];
-    let mut modules: Vec<PathBuf> = std::fs::read_dir(root().join("stdlib")).expect("stdlib/").flatten().map(|entry| entry.path()).collect();
+    let mut modules: Vec<PathBuf> =
+        std::fs::read_dir(root().join("stdlib")).expect("stdlib/").flatten().map(|entry| entry.path()).collect();
     modules.sort();
     for path in modules {
         let module = format!("std.{}", path.file_stem().unwrap_or_default().to_string_lossy());

@@ -25,7 +25,18 @@ pub struct Outcome {
 }
 
 unsafe extern "C" fn matmul(
-    m: i64, n: i64, k: i64, dst: *mut f32, dst_row: i64, a: *const f32, a_row: i64, a_column: i64, b: *const f32, b_row: i64, b_column: i64, accumulate: i64,
+    m: i64,
+    n: i64,
+    k: i64,
+    dst: *mut f32,
+    dst_row: i64,
+    a: *const f32,
+    a_row: i64,
+    a_column: i64,
+    b: *const f32,
+    b_row: i64,
+    b_column: i64,
+    accumulate: i64,
 ) {
     for i in 0..m {
         for j in 0..n {
@@ -64,15 +75,26 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
     let float = |value: f64| (value as f32).to_bits();
     let rows = 0..data.rows;
     match source {
-        InputSource::Numbers { columns } => rows.flat_map(|row| columns.iter().map(move |column| float(data.numbers[column][row]))).collect(),
+        InputSource::Numbers { columns } => {
+            rows.flat_map(|row| columns.iter().map(move |column| float(data.numbers[column][row]))).collect()
+        }
         InputSource::Ids { columns } => rows.flat_map(|row| columns.iter().map(move |column| data.ids[column][row] as u32)).collect(),
         InputSource::BagBegin { column } => {
             let mut total = 0;
-            std::iter::once(0).chain(data.bags[column].iter().map(|bag| { total += bag.len() as u32; total })).collect()
+            std::iter::once(0)
+                .chain(data.bags[column].iter().map(|bag| {
+                    total += bag.len() as u32;
+                    total
+                }))
+                .collect()
         }
         InputSource::BagIds { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
-        InputSource::RowBase { table, columns } => columns.iter().map(|column| data.row_bases[&(TableId(*table), *column)] as u32).collect(),
-        InputSource::Moments { columns } => [0, 1].into_iter().flat_map(|which| columns.iter().map(move |column| float(data.moments[column][which]))).collect(),
+        InputSource::RowBase { table, columns } => {
+            columns.iter().map(|column| data.row_bases[&(TableId(*table), *column)] as u32).collect()
+        }
+        InputSource::Moments { columns } => {
+            [0, 1].into_iter().flat_map(|which| columns.iter().map(move |column| float(data.moments[column][which]))).collect()
+        }
         InputSource::RowNumber => (0..data.rows as u32).collect(),
         InputSource::RandomKey { site } => vec![data.keys.get(site).copied().unwrap_or(0)],
         InputSource::RateScale => vec![uniform(data, &UniformKind::RateScale)],
@@ -94,7 +116,12 @@ fn rows_part(data: &Data, table: TableId, source: &RowSource) -> Vec<u32> {
         RowSource::Rows => touched.rows.iter().map(|&row| row as u32).collect(),
         RowSource::Begin { lookup } => {
             let mut total = 0;
-            std::iter::once(0).chain(occurrences(lookup).map(|own| { total += own.len() as u32; total })).collect()
+            std::iter::once(0)
+                .chain(occurrences(lookup).map(|own| {
+                    total += own.len() as u32;
+                    total
+                }))
+                .collect()
         }
         RowSource::Example { lookup } => occurrences(lookup).flatten().map(|&(example, _)| example as u32).collect(),
         RowSource::Slot { lookup } => occurrences(lookup).flatten().map(|&(_, slot)| slot as u32).collect(),
@@ -104,7 +131,14 @@ fn rows_part(data: &Data, table: TableId, source: &RowSource) -> Vec<u32> {
 /// Where entries of a bag begin, per example: slots of bags count over the batch.
 pub fn bag_slots(data: &Data, column: u32) -> Vec<usize> {
     let mut total = 0;
-    data.bags[&column].iter().map(|bag| { let begin = total; total += bag.len(); begin }).collect()
+    data.bags[&column]
+        .iter()
+        .map(|bag| {
+            let begin = total;
+            total += bag.len();
+            begin
+        })
+        .collect()
 }
 
 /// Runs a plan once.
@@ -114,19 +148,23 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
         ItemSpace::Rows(table) => (data.touched[&TableId(table)].rows.len(), 3),
         ItemSpace::Fixed { items, tile } => (items as usize, tile as usize),
     };
-    let mut memory: Vec<Vec<u32>> = plan.buffers.iter().map(|buffer| {
-        let words = (buffer.len * buffer.element.bytes() / 4) as usize;
-        let count = match buffer.place {
-            Place::Tile { .. } => words * plan.tile as usize,
-            Place::Batch => words * data.rows,
-            Place::Lane => words * plan.lanes as usize,
-            Place::Global => words,
-            Place::Rows(table) => words * data.touched[&TableId(table)].rows.len(),
-            Place::Variable(_) | Place::Bag(_) => 0,
-        };
-        // What nobody wrote is not a number.
-        vec![f32::NAN.to_bits(); count]
-    }).collect();
+    let mut memory: Vec<Vec<u32>> = plan
+        .buffers
+        .iter()
+        .map(|buffer| {
+            let words = (buffer.len * buffer.element.bytes() / 4) as usize;
+            let count = match buffer.place {
+                Place::Tile { .. } => words * plan.tile as usize,
+                Place::Batch => words * data.rows,
+                Place::Lane => words * plan.lanes as usize,
+                Place::Global => words,
+                Place::Rows(table) => words * data.touched[&TableId(table)].rows.len(),
+                Place::Variable(_) | Place::Bag(_) => 0,
+            };
+            // What nobody wrote is not a number.
+            vec![f32::NAN.to_bits(); count]
+        })
+        .collect();
     for own in &plan.inputs {
         let mut words = input(plan, &own.source, data);
         if let InputSource::Rows { table, source: RowSource::Slot { lookup } } = &own.source
@@ -182,6 +220,10 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
     }
     let floats = |at: usize| memory[at].iter().map(|word| f32::from_bits(*word)).collect::<Vec<f32>>();
     let results = plan.outputs.iter().map(|output| (output.name.clone(), floats(output.buffer.0 as usize))).collect();
-    let variables = plan.buffers.iter().enumerate().filter_map(|(at, buffer)| if let Place::Variable(id) = buffer.place { Some((id, floats(at))) } else { None });
+    let variables = plan
+        .buffers
+        .iter()
+        .enumerate()
+        .filter_map(|(at, buffer)| if let Place::Variable(id) = buffer.place { Some((id, floats(at))) } else { None });
     Outcome { results, variables: variables.collect() }
 }

@@ -7,7 +7,9 @@ use crate::level::Level;
 use crate::math::Lanes;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{AbiParam, BlockArg, Function, InstBuilder as _, MemFlagsData, SigRef, Signature, Type as ClifType, UserFuncName, Value, types};
+use cranelift_codegen::ir::{
+    AbiParam, BlockArg, Function, InstBuilder as _, MemFlagsData, SigRef, Signature, Type as ClifType, UserFuncName, Value, types,
+};
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::{Context, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};

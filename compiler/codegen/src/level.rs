@@ -14,7 +14,8 @@ pub enum Level {
     V4,
 }
 
-const V2: &[(&str, &str)] = &[("has_sse3", "sse3"), ("has_ssse3", "ssse3"), ("has_sse41", "sse4.1"), ("has_sse42", "sse4.2"), ("has_popcnt", "popcnt")];
+const V2: &[(&str, &str)] =
+    &[("has_sse3", "sse3"), ("has_ssse3", "ssse3"), ("has_sse41", "sse4.1"), ("has_sse42", "sse4.2"), ("has_popcnt", "popcnt")];
 const V3: &[(&str, &str)] =
     &[("has_avx", "avx"), ("has_avx2", "avx2"), ("has_fma", "fma"), ("has_bmi1", "bmi1"), ("has_bmi2", "bmi2"), ("has_lzcnt", "lzcnt")];
 const V4: &[(&str, &str)] = &[("has_avx512f", "avx512f"), ("has_avx512dq", "avx512dq"), ("has_avx512vl", "avx512vl")];

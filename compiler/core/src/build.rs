@@ -74,7 +74,9 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
     };
     let step_plan = plan(&step, &plan_spec("step"));
     let score_plan = plan(&score, &plan_spec("score"));
-    let lookups = |at: usize| trained.lookups.iter().find(|(table, _)| table.0 as usize == at).map(|(_, columns)| columns.clone()).unwrap_or_default();
+    let lookups = |at: usize| {
+        trained.lookups.iter().find(|(table, _)| table.0 as usize == at).map(|(_, columns)| columns.clone()).unwrap_or_default()
+    };
     let tables = spec.tables.iter().enumerate().map(|(at, table)| Table {
         path: table.path.clone(),
         dim: table.dim as u32,

@@ -39,7 +39,13 @@ pub struct Problem {
 impl Problem {
     /// An error at a place.
     pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
-        Problem { code, severity: Severity::Error, message: message.into(), labels: vec![Label { span, text: String::new() }], help: String::new() }
+        Problem {
+            code,
+            severity: Severity::Error,
+            message: message.into(),
+            labels: vec![Label { span, text: String::new() }],
+            help: String::new(),
+        }
     }
 
     /// A warning at a place.
@@ -75,15 +81,22 @@ impl Problem {
         let at = recc_syntax::span(file, &problem.at);
         match &problem.kind {
             SyntaxProblemKind::Unexpected { found, expected } => unexpected(at, found, expected),
-            SyntaxProblemKind::Unclosed('"') => Problem::error("E0002", at, "this text is never closed").help("add `\"` at its end; a text does not go over the end of a line"),
-            SyntaxProblemKind::Unclosed(open) => Problem::error("E0002", at, format!("this `{open}` is never closed")).help(format!("add `{}` where it ends", closing(*open))),
-            SyntaxProblemKind::Unopened(close) => Problem::error("E0003", at, format!("this `{close}` closes nothing")).help("remove it, or add the bracket it belongs to"),
+            SyntaxProblemKind::Unclosed('"') => Problem::error("E0002", at, "this text is never closed")
+                .help("add `\"` at its end; a text does not go over the end of a line"),
+            SyntaxProblemKind::Unclosed(open) => Problem::error("E0002", at, format!("this `{open}` is never closed"))
+                .help(format!("add `{}` where it ends", closing(*open))),
+            SyntaxProblemKind::Unopened(close) => {
+                Problem::error("E0003", at, format!("this `{close}` closes nothing")).help("remove it, or add the bracket it belongs to")
+            }
             SyntaxProblemKind::Mismatched { open, open_at, close } => Problem::error("E0004", at, format!("`{close}` closes a `{open}`"))
                 .here("this does not fit")
                 .and(recc_syntax::span(file, &(*open_at..open_at + 1)), "the bracket that is open")
                 .help(format!("close it with `{}` first", closing(*open))),
-            SyntaxProblemKind::NumberTooLarge(text) => Problem::error("E0005", at, format!("the number {text} is too large")).help("whole numbers reach 9223372036854775807, others 1.7e308"),
-            SyntaxProblemKind::TooDeep => Problem::error("E0006", at, "this is nested too deep, or too long for one expression").help("name parts of it with `let`"),
+            SyntaxProblemKind::NumberTooLarge(text) => Problem::error("E0005", at, format!("the number {text} is too large"))
+                .help("whole numbers reach 9223372036854775807, others 1.7e308"),
+            SyntaxProblemKind::TooDeep => {
+                Problem::error("E0006", at, "this is nested too deep, or too long for one expression").help("name parts of it with `let`")
+            }
         }
     }
 }

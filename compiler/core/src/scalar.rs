@@ -178,8 +178,20 @@ impl ScalarOp {
             (ScalarOp::Sub, [a, b]) => a - b,
             (ScalarOp::Mul, [a, b]) => a * b,
             (ScalarOp::Div, [a, b]) => a / b,
-            (ScalarOp::Min, [a, b]) => if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(*b) },
-            (ScalarOp::Max, [a, b]) => if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(*b) },
+            (ScalarOp::Min, [a, b]) => {
+                if a.is_nan() || b.is_nan() {
+                    f64::NAN
+                } else {
+                    a.min(*b)
+                }
+            }
+            (ScalarOp::Max, [a, b]) => {
+                if a.is_nan() || b.is_nan() {
+                    f64::NAN
+                } else {
+                    a.max(*b)
+                }
+            }
             (ScalarOp::Neg, [a]) => -a,
             (ScalarOp::Abs, [a]) => a.abs(),
             (ScalarOp::Exp, [a]) => a.exp(),
@@ -188,14 +200,26 @@ impl ScalarOp {
             (ScalarOp::Sqrt, [a]) => a.sqrt(),
             (ScalarOp::Sigmoid, [a]) => 1.0 / (1.0 + (-a).exp()),
             (ScalarOp::Tanh, [a]) => a.tanh(),
-            (ScalarOp::Softplus, [a]) => if a.is_nan() { *a } else { a.max(0.0) + (-a.abs()).exp().ln_1p() },
+            (ScalarOp::Softplus, [a]) => {
+                if a.is_nan() {
+                    *a
+                } else {
+                    a.max(0.0) + (-a.abs()).exp().ln_1p()
+                }
+            }
             (ScalarOp::Lt, [a, b]) => truth(a < b),
             (ScalarOp::Le, [a, b]) => truth(a <= b),
             (ScalarOp::Eq, [a, b]) => truth(a == b),
             (ScalarOp::Not, [a]) => truth(*a == 0.0),
             (ScalarOp::And, [a, b]) => truth(*a != 0.0 && *b != 0.0),
             (ScalarOp::Or, [a, b]) => truth(*a != 0.0 || *b != 0.0),
-            (ScalarOp::Select, [c, a, b]) => if *c != 0.0 { *a } else { *b },
+            (ScalarOp::Select, [c, a, b]) => {
+                if *c != 0.0 {
+                    *a
+                } else {
+                    *b
+                }
+            }
             (ScalarOp::Widen | ScalarOp::Narrow, [a]) => *a,
             (op, x) => unreachable!("{} takes {} operands, not {}", op.name(), op.arity(), x.len()),
         }

@@ -105,16 +105,41 @@ impl Spec {
         }
         push_sorted(&mut out, "features", lines);
         let tables = self.tables.iter().map(|table| {
-            let members: Vec<String> = table.members.iter().map(|member| {
-                let columns: Vec<&str> = member.columns.iter().filter_map(|column| self.columns.get(*column as usize)).map(|column| column.name.as_str()).collect();
-                format!("{} of {}{}", member.path, columns.join("+"), member.rows.map(|rows| format!(" rows {rows}")).unwrap_or_default())
-            }).collect();
-            format!("{}: dim {}, {}, rows {}, members [{}]", table.path, table.dim, optimizer(&table.update.optimizer), if table.update.all_rows { "all" } else { "touched" }, members.join(", "))
+            let members: Vec<String> = table
+                .members
+                .iter()
+                .map(|member| {
+                    let columns: Vec<&str> = member
+                        .columns
+                        .iter()
+                        .filter_map(|column| self.columns.get(*column as usize))
+                        .map(|column| column.name.as_str())
+                        .collect();
+                    format!(
+                        "{} of {}{}",
+                        member.path,
+                        columns.join("+"),
+                        member.rows.map(|rows| format!(" rows {rows}")).unwrap_or_default()
+                    )
+                })
+                .collect();
+            format!(
+                "{}: dim {}, {}, rows {}, members [{}]",
+                table.path,
+                table.dim,
+                optimizer(&table.update.optimizer),
+                if table.update.all_rows { "all" } else { "touched" },
+                members.join(", ")
+            )
         });
         push_sorted(&mut out, "tables", tables.collect());
-        let variables = self.variables.iter().map(|variable| format!("{}: {:?} {:?} {:?}", variable.path, variable.shape, variable.init, variable.role));
+        let variables = self
+            .variables
+            .iter()
+            .map(|variable| format!("{}: {:?} {:?} {:?}", variable.path, variable.shape, variable.init, variable.role));
         push_sorted(&mut out, "parameters", variables.collect());
-        let losses = self.losses.iter().map(|loss| format!("{}: {:?}, weight {:?}", self.predictions[loss.prediction].name, loss.kind, loss.weight));
+        let losses =
+            self.losses.iter().map(|loss| format!("{}: {:?}, weight {:?}", self.predictions[loss.prediction].name, loss.kind, loss.weight));
         push_sorted(&mut out, "objective", losses.collect());
         let train = &self.train;
         let mut lines = vec![
@@ -126,7 +151,13 @@ impl Spec {
             format!("clip: {}", train.clip.map_or("none".to_owned(), |norm| format!("norm({norm:?})"))),
         ];
         lines.push(match &train.plateau {
-            Some(plateau) => format!("rate: plateau(on: {}, factor: {:?}, patience: {}, least: {:?})", self.monitor(&plateau.on), plateau.factor, plateau.patience, plateau.least),
+            Some(plateau) => format!(
+                "rate: plateau(on: {}, factor: {:?}, patience: {}, least: {:?})",
+                self.monitor(&plateau.on),
+                plateau.factor,
+                plateau.patience,
+                plateau.least
+            ),
             None => "rate: constant".to_owned(),
         });
         lines.push(match &train.stop {
@@ -155,7 +186,9 @@ impl Spec {
             recc_abi::ColumnKind::Ids { encoder: recc_abi::Encoder::VocabOf(other), separator, take } => {
                 format!("ids of the vocabulary of {}, separator {separator:?}, take {take:?}", self.columns[*other as usize].name)
             }
-            recc_abi::ColumnKind::Id { encoder: recc_abi::Encoder::VocabOf(other) } => format!("id of the vocabulary of {}", self.columns[*other as usize].name),
+            recc_abi::ColumnKind::Id { encoder: recc_abi::Encoder::VocabOf(other) } => {
+                format!("id of the vocabulary of {}", self.columns[*other as usize].name)
+            }
             other => format!("{other:?}"),
         };
         format!("{}: {token}, {kind}", column.name)

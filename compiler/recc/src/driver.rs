@@ -49,7 +49,9 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Mo
     let built = build(spec)?;
     let mut verified = Vec::new();
     for kernel in built.kernels() {
-        let kernel = verify(kernel).map_err(|found| Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; ")))?;
+        let kernel = verify(kernel).map_err(|found| {
+            Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; "))
+        })?;
         verified.push(kernel);
     }
     let compiled = compile_kernels(&verified, level).map_err(|error| Failure::internal("code generation", error))?;
@@ -62,7 +64,12 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Mo
         source: sources.files[0].1.clone(),
         resolved,
         hash,
-        build: BuildInfo { version: env!("CARGO_PKG_VERSION").to_owned(), target: "cpu".to_owned(), cpu: level.name().to_owned(), features: level.features() },
+        build: BuildInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: "cpu".to_owned(),
+            cpu: level.name().to_owned(),
+            features: level.features(),
+        },
         data: spec.data.clone(),
         columns: spec.columns.clone(),
         tables: built.tables,
@@ -98,7 +105,8 @@ pub(crate) fn write_executable(model: &Model, weights: Option<&Generation>, out:
         }
         None => Vec::new(),
     };
-    let symbols = model.program.kernels.iter().map(|KernelEntry { name, offset, len }| Symbol { name, offset: *offset, len: *len }).collect();
+    let symbols =
+        model.program.kernels.iter().map(|KernelEntry { name, offset, len }| Symbol { name, offset: *offset, len: *len }).collect();
     let addition = Addition { code: &model.code, program: &program, weights: &weights, symbols };
     let bytes = add(launcher_bytes(&file), &addition).map_err(|error| Failure::internal("link", error))?;
     // A running executable cannot be written over; a new file takes its name.

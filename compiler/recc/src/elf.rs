@@ -122,8 +122,13 @@ pub(crate) fn add(launcher: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>, S
     for (index, value) in segment.into_iter().enumerate() {
         image.put_u64(note + 8 + index * 8, value)?;
     }
-    let words: [u64; WORDS] =
-        [address.wrapping_sub(header_address), addition.code.len() as u64, addition.program.len() as u64, addition.weights.len() as u64, launcher.len() as u64];
+    let words: [u64; WORDS] = [
+        address.wrapping_sub(header_address),
+        addition.code.len() as u64,
+        addition.program.len() as u64,
+        addition.weights.len() as u64,
+        launcher.len() as u64,
+    ];
     for (index, value) in words.into_iter().enumerate() {
         image.put_u64(header_at + 8 + index * 8, value)?;
     }
@@ -175,7 +180,8 @@ fn add_symbols(image: &mut Image, tables: &Tables, addition: &Addition<'_>, offs
     let name = names.len() as u32;
     names.extend(b".text.recc\0");
     let count = tables.sections.len();
-    let mut headers = image.bytes.get(tables.headers..tables.headers + count * SECTION_HEADER).ok_or("the launcher's tables are damaged")?.to_vec();
+    let mut headers =
+        image.bytes.get(tables.headers..tables.headers + count * SECTION_HEADER).ok_or("the launcher's tables are damaged")?.to_vec();
     for (index, table) in [(symbols_at, &symbols), (strings_at, &strings), (tables.names, &names)] {
         let at = image.append(table, 8);
         let header = &mut headers[index * SECTION_HEADER..(index + 1) * SECTION_HEADER];

@@ -22,7 +22,11 @@ use std::process::ExitCode;
 
 /// Compiles a `.rec` spec of a recommendation model to one executable that trains, evaluates and scores it.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, after_help = "Examples:\n  recc run examples/quickstart.rec\n  recc build model.rec -o model\n  recc check model.rec\n  recc explain E0203")]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  recc run examples/quickstart.rec\n  recc build model.rec -o model\n  recc check model.rec\n  recc explain E0203"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,7 +43,9 @@ enum Command {
     /// Report all problems, without generating code
     Check(CheckArgs),
     /// Print any level of the compilation as text
-    #[command(after_help = "Examples:\n  recc emit model.rec --stage step\n  recc emit model.rec --stage clif --kernel recc_score_deepfm_deep_mlp_linear")]
+    #[command(
+        after_help = "Examples:\n  recc emit model.rec --stage step\n  recc emit model.rec --stage clif --kernel recc_score_deepfm_deep_mlp_linear"
+    )]
     Emit(EmitArgs),
     /// Show the page of an error
     Explain {
@@ -163,7 +169,9 @@ struct EmitArgs {
 
 fn parse_override(text: &str) -> Result<Override, String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => Ok(Override { name: name.trim().to_owned(), value: value.trim().to_owned() }),
+        Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => {
+            Ok(Override { name: name.trim().to_owned(), value: value.trim().to_owned() })
+        }
         _ => Err("write NAME=VALUE, such as -D WIDTH=800".to_owned()),
     }
 }
@@ -232,7 +240,10 @@ fn checked(common: &Common) -> Result<Option<(Sources, Spec)>, Failure> {
 fn run(args: &RunArgs) -> Result<u8, Failure> {
     let Some((sources, spec)) = checked(&args.common)? else { return Ok(1) };
     let model = driver::compile(&sources, &spec, Level::native())?;
-    let folder = tempfile::Builder::new().prefix("recc-run-").tempdir().map_err(|error| Failure::input(format!("cannot make a temporary folder: {error}")))?;
+    let folder = tempfile::Builder::new()
+        .prefix("recc-run-")
+        .tempdir()
+        .map_err(|error| Failure::input(format!("cannot make a temporary folder: {error}")))?;
     let executable = folder.path().join(&spec.name);
     driver::write_executable(&model, None, &executable)?;
     let mut command = std::process::Command::new(&executable);
@@ -307,8 +318,12 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
         let texts: Result<Vec<String>, Failure> = wanted.into_iter().map(print).collect();
         Ok(texts?.join("\n"))
     };
-    let verified = |kernel: &Kernel, print: &dyn Fn(recc_core::loops::VerifiedKernel<'_>) -> Result<String, recc_codegen::CodegenError>| -> Result<String, Failure> {
-        let kernel = verify(kernel).map_err(|found| Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; ")))?;
+    let verified = |kernel: &Kernel,
+                    print: &dyn Fn(recc_core::loops::VerifiedKernel<'_>) -> Result<String, recc_codegen::CodegenError>|
+     -> Result<String, Failure> {
+        let kernel = verify(kernel).map_err(|found| {
+            Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; "))
+        })?;
         print(kernel).map_err(|error| Failure::internal("code generation", error))
     };
     match args.stage {

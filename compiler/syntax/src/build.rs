@@ -70,10 +70,33 @@ fn next<'a>(pairs: &mut Pairs<'a, Rule>, place: &str) -> Pair<'a, Rule> {
 fn is_keyword(rule: Rule) -> bool {
     matches!(
         rule,
-        Rule::kw_use | Rule::kw_as | Rule::kw_const | Rule::kw_data | Rule::kw_features | Rule::kw_table | Rule::kw_block | Rule::kw_model
-            | Rule::kw_ensemble | Rule::kw_of | Rule::kw_cohort | Rule::kw_auxiliary | Rule::kw_objective | Rule::kw_train | Rule::kw_metrics
-            | Rule::kw_let | Rule::kw_var | Rule::kw_param | Rule::kw_state | Rule::kw_update | Rule::kw_layer | Rule::kw_expose
-            | Rule::kw_predict | Rule::kw_for | Rule::kw_in | Rule::kw_if | Rule::kw_else
+        Rule::kw_use
+            | Rule::kw_as
+            | Rule::kw_const
+            | Rule::kw_data
+            | Rule::kw_features
+            | Rule::kw_table
+            | Rule::kw_block
+            | Rule::kw_model
+            | Rule::kw_ensemble
+            | Rule::kw_of
+            | Rule::kw_cohort
+            | Rule::kw_auxiliary
+            | Rule::kw_objective
+            | Rule::kw_train
+            | Rule::kw_metrics
+            | Rule::kw_let
+            | Rule::kw_var
+            | Rule::kw_param
+            | Rule::kw_state
+            | Rule::kw_update
+            | Rule::kw_layer
+            | Rule::kw_expose
+            | Rule::kw_predict
+            | Rule::kw_for
+            | Rule::kw_in
+            | Rule::kw_if
+            | Rule::kw_else
     )
 }
 
@@ -377,11 +400,9 @@ impl Builder {
             Rule::comprehension => {
                 let mut parts = children(pair).into_iter();
                 match (parts.next(), parts.next(), parts.next()) {
-                    (Some(body), Some(var), Some(over)) => ExprKind::Comprehension {
-                        body: Box::new(self.expr(body)),
-                        var: self.name(&var),
-                        over: Box::new(self.expr(over)),
-                    },
+                    (Some(body), Some(var), Some(over)) => {
+                        ExprKind::Comprehension { body: Box::new(self.expr(body)), var: self.name(&var), over: Box::new(self.expr(over)) }
+                    }
                     _ => unreachable!("`comprehension` misses a child in rec.pest"),
                 }
             }
@@ -393,9 +414,7 @@ impl Builder {
 
     fn if_expr(&mut self, pair: Pair<'_, Rule>) -> ExprKind {
         let mut parts = children(pair).into_iter();
-        let (Some(condition), Some(then)) = (parts.next(), parts.next()) else {
-            unreachable!("`if_expr` misses a child in rec.pest")
-        };
+        let (Some(condition), Some(then)) = (parts.next(), parts.next()) else { unreachable!("`if_expr` misses a child in rec.pest") };
         let condition = Box::new(self.expr(condition));
         let then = self.body(then);
         let otherwise = parts.next().map(|part| {

@@ -11,7 +11,12 @@ pub(crate) struct Layout {
     pub(crate) text: String,
     pub(crate) chunks: Vec<std::ops::Range<usize>>,
     pub(crate) problems: Vec<SyntaxProblem>,
+    /// Where brackets are nested deeper than the parser follows.
+    pub(crate) too_deep: Option<usize>,
 }
+
+/// Brackets nested deeper than this are refused: the parser descends the native stack.
+const MAX_DEPTH: usize = 128;
 
 struct Scanner<'a> {
     bytes: &'a [u8],
@@ -21,11 +26,19 @@ struct Scanner<'a> {
     problems: Vec<SyntaxProblem>,
     /// Top-level newlines that end an item.
     ends: Vec<usize>,
+    too_deep: Option<usize>,
 }
 
 pub(crate) fn layout(text: &str) -> Layout {
-    let mut scanner =
-        Scanner { bytes: text.as_bytes(), out: Vec::with_capacity(text.len()), at: 0, open: Vec::new(), problems: Vec::new(), ends: Vec::new() };
+    let mut scanner = Scanner {
+        bytes: text.as_bytes(),
+        out: Vec::with_capacity(text.len()),
+        at: 0,
+        open: Vec::new(),
+        problems: Vec::new(),
+        ends: Vec::new(),
+        too_deep: None,
+    };
     scanner.run();
     let mut chunks = Vec::new();
     let mut start = 0;
@@ -35,7 +48,7 @@ pub(crate) fn layout(text: &str) -> Layout {
     }
     // Only whole characters are replaced, and only by spaces, so the bytes stay valid text.
     let text = String::from_utf8(scanner.out).unwrap_or_else(|_| text.to_owned());
-    Layout { text, chunks, problems: scanner.problems }
+    Layout { text, chunks, too_deep: scanner.too_deep, problems: scanner.problems }
 }
 
 impl Scanner<'_> {
@@ -46,6 +59,9 @@ impl Scanner<'_> {
                 b'/' if self.bytes.get(self.at + 1) == Some(&b'/') => self.comment(),
                 b'(' | b'[' | b'{' => {
                     self.open.push((byte, self.at));
+                    if self.open.len() > MAX_DEPTH && self.too_deep.is_none() {
+                        self.too_deep = Some(self.at);
+                    }
                     self.keep();
                 }
                 b')' | b']' | b'}' => self.close(byte),
@@ -55,6 +71,10 @@ impl Scanner<'_> {
             }
         }
         for (bracket, at) in std::mem::take(&mut self.open) {
+            // A text or bracket already reported explains what is left open.
+            if !self.problems.is_empty() {
+                break;
+            }
             self.problems.push(SyntaxProblem::unclosed(bracket as char, at));
         }
     }
@@ -116,7 +136,11 @@ impl Scanner<'_> {
             }
             Some((open, at)) => {
                 self.problems.push(SyntaxProblem::mismatched(open as char, at, byte as char, self.at));
-                self.open.pop();
+                // Go on from the bracket it was probably meant for.
+                match self.open.iter().rposition(|(open, _)| *open == wanted) {
+                    Some(at) => self.open.truncate(at),
+                    None => self.open.clear(),
+                }
             }
             None => self.problems.push(SyntaxProblem::unopened(byte as char, self.at)),
         }

@@ -22,10 +22,8 @@ use grammar::{Grammar, Rule};
 pub use print::{print_expr, print_file};
 
 /// Words an item may begin with.
-pub const ITEM_WORDS: [&str; 13] = [
-    "use", "const", "data", "features", "table", "block", "model", "ensemble", "cohort", "auxiliary", "objective", "train",
-    "metrics",
-];
+pub const ITEM_WORDS: [&str; 13] =
+    ["use", "const", "data", "features", "table", "block", "model", "ensemble", "cohort", "auxiliary", "objective", "train", "metrics"];
 
 /// What a text gave: the items that could be read and the problems of those that could not.
 #[derive(Debug, Default)]
@@ -86,17 +84,14 @@ impl SyntaxProblem {
     }
 }
 
-/// Brackets nested deeper than this are refused: the parser descends the native stack.
-const MAX_DEPTH: usize = 128;
-
 /// Reads a file. `file` goes into every span.
 pub fn parse(file: FileId, text: &str) -> Parsed {
     let layout = layout::layout(text);
+    if let Some(at) = layout.too_deep {
+        return Parsed { file: File::default(), problems: vec![SyntaxProblem { kind: SyntaxProblemKind::TooDeep, at: at..at + 1 }] };
+    }
     if !layout.problems.is_empty() {
         return Parsed { file: File::default(), problems: layout.problems };
-    }
-    if let Some(at) = too_deep(text) {
-        return Parsed { file: File::default(), problems: vec![SyntaxProblem { kind: SyntaxProblemKind::TooDeep, at: at..at + 1 }] };
     }
     match Grammar::parse(Rule::file, &layout.text) {
         Ok(mut pairs) => {
@@ -129,22 +124,8 @@ fn parse_by_item(file: FileId, layout: &layout::Layout) -> Parsed {
 }
 
 fn is_blank(text: &str) -> bool {
-    text.lines().all(|line| line.trim().is_empty() || (line.trim().starts_with("//") && !line.trim().starts_with("///")) || line.trim() == ",")
-}
-
-fn too_deep(text: &str) -> Option<usize> {
-    let mut depth = 0usize;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return Some(at);
-        }
-    }
-    None
+    text.lines()
+        .all(|line| line.trim().is_empty() || (line.trim().starts_with("//") && !line.trim().starts_with("///")) || line.trim() == ",")
 }
 
 fn problem_of(error: &pest::error::Error<Rule>, text: &str, offset: usize) -> SyntaxProblem {
@@ -154,7 +135,9 @@ fn problem_of(error: &pest::error::Error<Rule>, text: &str, offset: usize) -> Sy
     let rest = text.get(start..).unwrap_or_default();
     let found = token_at(rest);
     let mut expected: Vec<String> = match &error.variant {
-        pest::error::ErrorVariant::ParsingError { positives, .. } => positives.iter().filter_map(|rule| build::describe(*rule)).map(str::to_owned).collect(),
+        pest::error::ErrorVariant::ParsingError { positives, .. } => {
+            positives.iter().filter_map(|rule| build::describe(*rule)).map(str::to_owned).collect()
+        }
         pest::error::ErrorVariant::CustomError { message } => vec![message.clone()],
     };
     expected.sort();

@@ -15,9 +15,15 @@ fn check_round_trip(text: &str) {
 #[test]
 fn printing_parses_back() {
     check_round_trip("use std.dense.{linear, mlp}\nuse std.interaction.fm\nuse \"a b.rec\" as mine\nconst W = -4e-1\n");
-    check_round_trip("features {\n label click: binary\n number I[1..=13] = I |> fill(0)\n   // why\n   |> log1p\n key u = column(\"user\")\n}");
-    check_round_trip("/// Doc.\nblock f(x: f32[.., D], n: int = 3, a: block = relu) -> [f32[D * 2]; n] {\n var y = x\n for i in 0..n { y = y * 2 - (1 - 2) }\n if n > 1 and not (n == 2) { y } else if n == 0 { x } else { y + x @ x }\n}");
-    check_round_trip("model m {\n table t { keys: [a, b], dim: 4 }\n @name(\"old\") let h = [linear(t[a], 3) for i in 0..2]\n layer l = mlp(_, [\n 3, // three\n 4])\n expose h\n predict y = logit(h[0] |> linear(1))\n}");
+    check_round_trip(
+        "features {\n label click: binary\n number I[1..=13] = I |> fill(0)\n   // why\n   |> log1p\n key u = column(\"user\")\n}",
+    );
+    check_round_trip(
+        "/// Doc.\nblock f(x: f32[.., D], n: int = 3, a: block = relu) -> [f32[D * 2]; n] {\n var y = x\n for i in 0..n { y = y * 2 - (1 - 2) }\n if n > 1 and not (n == 2) { y } else if n == 0 { x } else { y + x @ x }\n}",
+    );
+    check_round_trip(
+        "model m {\n table t { keys: [a, b], dim: 4 }\n @name(\"old\") let h = [linear(t[a], 3) for i in 0..2]\n layer l = mlp(_, [\n 3, // three\n 4])\n expose h\n predict y = logit(h[0] |> linear(1))\n}",
+    );
 }
 
 #[test]

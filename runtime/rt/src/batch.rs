@@ -72,8 +72,11 @@ pub(crate) struct Assembler<'p> {
 
 impl<'p> Assembler<'p> {
     pub(crate) fn new(layout: Layout<'p>, plan: &'p Plan) -> Self {
-        let grouped = |table: usize| plan.inputs.iter().any(|input| matches!(input.source, InputSource::Rows { table: own, .. } if own as usize == table));
-        let slots = layout.row_counts.iter().enumerate().map(|(table, &rows)| if grouped(table) { vec![0; rows as usize] } else { Vec::new() });
+        let grouped = |table: usize| {
+            plan.inputs.iter().any(|input| matches!(input.source, InputSource::Rows { table: own, .. } if own as usize == table))
+        };
+        let slots =
+            layout.row_counts.iter().enumerate().map(|(table, &rows)| if grouped(table) { vec![0; rows as usize] } else { Vec::new() });
         Assembler { slots: slots.collect(), layout, plan }
     }
 
@@ -109,12 +112,15 @@ impl<'p> Assembler<'p> {
                 }
                 InputSource::BagIds { column } => self.bag(window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
-                InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => Vec::new(),
+                InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => {
+                    Vec::new()
+                }
                 InputSource::BiasCorrection { .. } | InputSource::BatchRows | InputSource::Rows { .. } => Vec::new(),
             };
             batch.inputs.push(values);
         }
-        batch.labels = layout.labels.iter().map(|&column| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect()).collect();
+        batch.labels =
+            layout.labels.iter().map(|&column| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect()).collect();
         let key = |row: u32, column: u32| u64::from(record(row)[word(column)]) | u64::from(record(row)[word(column) + 1]) << 32;
         batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| key(row, column)).collect()).collect();
         batch.groups = (0..layout.tables.len()).map(|table| self.group(table, window, rows)).collect();

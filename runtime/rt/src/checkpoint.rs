@@ -69,6 +69,9 @@ struct Parameter {
     shape: Vec<usize>,
 }
 
+/// Words of a dictionary and their counts.
+type Words = (Vec<Box<[u8]>>, Vec<u64>);
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Current {
     format: u32,
@@ -148,11 +151,19 @@ impl Folder {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Failure::input(format!("{}: there is no checkpoint here ({CURRENT} is missing)\nhelp: give the folder that `train --out` wrote", self.path.display())));
+                return Err(Failure::input(format!(
+                    "{}: there is no checkpoint here ({CURRENT} is missing)\nhelp: give the folder that `train --out` wrote",
+                    self.path.display()
+                )));
             }
             Err(error) => return Err(Failure::io("read", &path, &error)),
         };
-        let current: Current = serde_json::from_slice(&bytes).map_err(|error| Failure::input(format!("{}: is damaged: {error}\nhelp: it names the best and the last generation; restore it from a copy", path.display())))?;
+        let current: Current = serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::input(format!(
+                "{}: is damaged: {error}\nhelp: it names the best and the last generation; restore it from a copy",
+                path.display()
+            ))
+        })?;
         check_format(&path.display().to_string(), current.format)?;
         Ok(current)
     }
@@ -164,7 +175,10 @@ impl Folder {
             return Ok(());
         }
         if self.holds_state() {
-            return Err(Failure::usage(format!("{}: holds a checkpoint already\nhelp: give a new folder to --out, or the one that is resumed", self.path.display())));
+            return Err(Failure::usage(format!(
+                "{}: holds a checkpoint already\nhelp: give a new folder to --out, or the one that is resumed",
+                self.path.display()
+            )));
         }
         let current = Folder { path: from.to_owned() }.current()?;
         for name in [&current.best, &current.last] {
@@ -244,7 +258,9 @@ impl Folder {
 
 fn check_format(place: &str, format: u32) -> Result<(), Failure> {
     if format > FORMAT {
-        return Err(Failure::input(format!("{place}: is of format {format}, and this program reads up to {FORMAT}\nhelp: build the model with the newer recc")));
+        return Err(Failure::input(format!(
+            "{place}: is of format {format}, and this program reads up to {FORMAT}\nhelp: build the model with the newer recc"
+        )));
     }
     Ok(())
 }
@@ -255,8 +271,13 @@ fn generation_files(model: &Model<'_>, progress: &Progress) -> Result<BTreeMap<S
     files.insert(WEIGHTS.to_owned(), tensors(model, false)?);
     files.insert(OPTIMIZER.to_owned(), tensors(model, true)?);
     files.insert(VOCAB.to_owned(), vocab_file(&program.columns, &model.fitted)?);
-    let moments = program.columns.iter().zip(&model.fitted.moments).filter(|(column, _)| matches!(column.kind, recc_abi::ColumnKind::Number { moments: true, .. }));
-    let transforms: BTreeMap<&str, Transform> = moments.map(|(column, &(mean, deviation))| (column.name.as_str(), Transform { mean, deviation })).collect();
+    let moments = program
+        .columns
+        .iter()
+        .zip(&model.fitted.moments)
+        .filter(|(column, _)| matches!(column.kind, recc_abi::ColumnKind::Number { moments: true, .. }));
+    let transforms: BTreeMap<&str, Transform> =
+        moments.map(|(column, &(mean, deviation))| (column.name.as_str(), Transform { mean, deviation })).collect();
     files.insert(TRANSFORMS.to_owned(), json(&transforms)?);
     files.insert(PROGRESS.to_owned(), json(progress)?);
     let mut parameters = Vec::new();
@@ -267,7 +288,14 @@ fn generation_files(model: &Model<'_>, progress: &Progress) -> Result<BTreeMap<S
     }
     parameters.sort_by(|a, b| a.path.cmp(&b.path));
     let sums = files.iter().map(|(name, bytes)| (name.clone(), hex(bytes))).collect();
-    let file = ModelFile { format: FORMAT, name: program.name.clone(), hash: program.hash.clone(), resolved: program.resolved.clone(), parameters, files: sums };
+    let file = ModelFile {
+        format: FORMAT,
+        name: program.name.clone(),
+        hash: program.hash.clone(),
+        resolved: program.resolved.clone(),
+        parameters,
+        files: sums,
+    };
     files.insert(MODEL.to_owned(), json(&file)?);
     Ok(files)
 }
@@ -288,13 +316,17 @@ fn tensors(model: &Model<'_>, optimizer: bool) -> Result<Vec<u8>, Failure> {
             }
         }
     }
-    let views: Result<Vec<(String, TensorView<'_>)>, _> = parts.iter().map(|(path, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (path.clone(), view))).collect();
+    let views: Result<Vec<(String, TensorView<'_>)>, _> = parts
+        .iter()
+        .map(|(path, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (path.clone(), view)))
+        .collect();
     let views = views.map_err(|error| Failure::internal("checkpoint", error))?;
     safetensors::serialize(views, None).map_err(|error| Failure::internal("checkpoint", error))
 }
 
 fn vocab_file(columns: &[Column], fitted: &Fitted) -> Result<Vec<u8>, Failure> {
-    let (mut features, mut tokens, mut ids, mut counts): (Vec<&str>, Vec<&[u8]>, Vec<u64>, Vec<u64>) = Default::default();
+    let (mut features, mut tokens): (Vec<&str>, Vec<&[u8]>) = Default::default();
+    let (mut ids, mut counts): (Vec<u64>, Vec<u64>) = Default::default();
     for (column, vocab) in columns.iter().zip(&fitted.vocabs) {
         for (at, (token, count)) in vocab.tokens.iter().zip(&vocab.counts).enumerate() {
             features.push(&column.name);
@@ -321,7 +353,8 @@ fn vocab_file(columns: &[Column], fitted: &Fitted) -> Result<Vec<u8>, Failure> {
 impl Generation {
     /// The files as bytes, for baking into an executable.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
-        recc_abi::encode(&self.files.iter().filter(|(name, _)| name.as_str() != OPTIMIZER).collect::<Vec<_>>()).map_err(|error| Failure::internal("bake", error))
+        recc_abi::encode(&self.files.iter().filter(|(name, _)| name.as_str() != OPTIMIZER).collect::<Vec<_>>())
+            .map_err(|error| Failure::internal("bake", error))
     }
 
     /// The files an executable holds.
@@ -331,7 +364,10 @@ impl Generation {
     }
 
     fn file(&self, name: &str) -> Result<&[u8], Failure> {
-        self.files.get(name).map(Vec::as_slice).ok_or_else(|| Failure::input(format!("{}: {name} is missing\nhelp: give the folder that `train --out` wrote", self.place)))
+        self.files
+            .get(name)
+            .map(Vec::as_slice)
+            .ok_or_else(|| Failure::input(format!("{}: {name} is missing\nhelp: give the folder that `train --out` wrote", self.place)))
     }
 
     fn damaged(&self, name: &str, what: &dyn std::fmt::Display) -> Failure {
@@ -370,24 +406,33 @@ impl Generation {
     /// What was learned from data.
     pub(crate) fn fitted(&self, program: &Program) -> Result<Fitted, Failure> {
         let bytes = bytes::Bytes::copy_from_slice(self.file(VOCAB)?);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build()).map_err(|error| self.damaged(VOCAB, &error))?;
-        let mut parts: BTreeMap<String, (Vec<Box<[u8]>>, Vec<u64>)> = BTreeMap::new();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .and_then(|builder| builder.build())
+            .map_err(|error| self.damaged(VOCAB, &error))?;
+        let mut parts: BTreeMap<String, Words> = BTreeMap::new();
         for batch in reader {
             let batch = batch.map_err(|error| self.damaged(VOCAB, &error))?;
-            let (features, tokens, counts) = (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>(), batch.column(3).as_primitive::<UInt64Type>());
+            let (features, tokens, counts) =
+                (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>(), batch.column(3).as_primitive::<UInt64Type>());
             for at in 0..batch.num_rows() {
                 let (own_tokens, own_counts) = parts.entry(features.value(at).to_owned()).or_default();
                 own_tokens.push(tokens.value(at).into());
                 own_counts.push(counts.value(at));
             }
         }
-        let transforms: BTreeMap<String, Transform> = serde_json::from_slice(self.file(TRANSFORMS)?).map_err(|error| self.damaged(TRANSFORMS, &error))?;
+        let transforms: BTreeMap<String, Transform> =
+            serde_json::from_slice(self.file(TRANSFORMS)?).map_err(|error| self.damaged(TRANSFORMS, &error))?;
         let vocabs = program.columns.iter().map(|column| match column.kind.encoder() {
-            Some(Encoder::Vocab { .. }) => parts.remove(&column.name).map(|(tokens, counts)| Vocab::from_tokens(tokens, counts)).unwrap_or_default(),
+            Some(Encoder::Vocab { .. }) => {
+                parts.remove(&column.name).map(|(tokens, counts)| Vocab::from_tokens(tokens, counts)).unwrap_or_default()
+            }
             _ => Vocab::default(),
         });
         let vocabs = vocabs.collect();
-        let moments = program.columns.iter().map(|column| transforms.get(&column.name).map_or((0.0, 1.0), |transform| (transform.mean, transform.deviation)));
+        let moments = program
+            .columns
+            .iter()
+            .map(|column| transforms.get(&column.name).map_or((0.0, 1.0), |transform| (transform.mean, transform.deviation)));
         Ok(Fitted::restored(vocabs, moments.collect()))
     }
 

@@ -13,7 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// A compiled recommendation model: trains, evaluates and scores.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, after_help = "Examples:\n  model train --train train.csv.gz --valid valid.csv.gz --out ck\n  model eval --weights ck --data test.csv.gz --json\n  model predict --weights ck --data new.csv -o scores.csv")]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  model train --train train.csv.gz --valid valid.csv.gz --out ck\n  model eval --weights ck --data test.csv.gz --json\n  model predict --weights ck --data new.csv -o scores.csv"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -190,7 +194,8 @@ pub fn finish(result: Result<(), Failure>) -> u8 {
 /// Code built for a higher level than this processor's would stop at an unknown instruction.
 fn check_processor(program: &Program) -> Result<(), Failure> {
     let own = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags: Vec<&str> = own.lines().find_map(|line| line.strip_prefix("flags")).map(|line| line.split_whitespace().collect()).unwrap_or_default();
+    let flags: Vec<&str> =
+        own.lines().find_map(|line| line.strip_prefix("flags")).map(|line| line.split_whitespace().collect()).unwrap_or_default();
     if flags.is_empty() {
         return Ok(());
     }
@@ -202,7 +207,10 @@ fn check_processor(program: &Program) -> Result<(), Failure> {
         other => flags.contains(&other),
     };
     match program.build.features.iter().find(|feature| !has(feature)) {
-        Some(feature) => Err(Failure::input(format!("this executable was built for {}, and this processor has no {feature}\nhelp: build it with `--cpu x86-64-v2`", program.build.cpu))),
+        Some(feature) => Err(Failure::input(format!(
+            "this executable was built for {}, and this processor has no {feature}\nhelp: build it with `--cpu x86-64-v2`",
+            program.build.cpu
+        ))),
         None => Ok(()),
     }
 }
@@ -249,7 +257,8 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
     let generation = generation(weights, args.weights.as_deref())?;
     let report = train::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
     if args.json {
-        let result = json!({"spec": loaded.program.name, "rows": report.rows, "loss": report.loss, "metrics": report.metrics_json(loaded.program)});
+        let result =
+            json!({"spec": loaded.program.name, "rows": report.rows, "loss": report.loss, "metrics": report.metrics_json(loaded.program)});
         return print(&format!("{result}\n"));
     }
     let mut text = format!("{} rows, loss {:.5}\n", report.rows, report.loss);
@@ -267,17 +276,26 @@ fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArg
         Some(path) if parquet => crate::output::write_parquet(path, &names, &predictions),
         Some(path) => {
             let file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;
-            crate::output::write_csv(std::io::BufWriter::new(file), &names, &predictions).map_err(|error| Failure::io("write", path, &error))
+            crate::output::write_csv(std::io::BufWriter::new(file), &names, &predictions)
+                .map_err(|error| Failure::io("write", path, &error))
         }
         None => match crate::output::write_csv(std::io::stdout().lock(), &names, &predictions) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write the result: {error}"))),
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::input(format!("cannot write the result: {error}")))
+            }
             _ => Ok(()),
         },
     }
 }
 
 fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
-    let options = BenchOptions { train: args.phase == Phase::Train, batch: args.batch as usize, threads: args.threads as usize, steps: args.steps, vocab: args.vocab };
+    let options = BenchOptions {
+        train: args.phase == Phase::Train,
+        batch: args.batch as usize,
+        threads: args.threads as usize,
+        steps: args.steps,
+        vocab: args.vocab,
+    };
     let result = bench::bench(loaded, &options)?;
     if args.json {
         return print(&format!("{result}\n"));
@@ -296,24 +314,34 @@ fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
 }
 
 fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
-    let parameters: Vec<(String, String)> = program.variables.iter().filter(|variable| variable.role != Role::Optimizer).map(|variable| {
-        let rows = if variable.table.is_some() { "rows, " } else { "" };
-        let shape: Vec<String> = variable.shape.iter().map(ToString::to_string).collect();
-        (variable.path.clone(), format!("[{rows}{}]", shape.join(", ")))
-    }).collect();
-    let features: Vec<(String, String)> = program.columns.iter().map(|column| {
-        let kind = match &column.kind {
-            ColumnKind::Label { binary: true } => "label, binary".to_owned(),
-            ColumnKind::Label { binary: false } => "label, number".to_owned(),
-            ColumnKind::Number { .. } => "number".to_owned(),
-            ColumnKind::Id { encoder } => format!("id, {encoder:?}"),
-            ColumnKind::Ids { encoder, .. } => format!("ids, {encoder:?}"),
-            ColumnKind::Key => "key".to_owned(),
-        };
-        (column.name.clone(), kind)
-    }).collect();
+    let parameters: Vec<(String, String)> = program
+        .variables
+        .iter()
+        .filter(|variable| variable.role != Role::Optimizer)
+        .map(|variable| {
+            let rows = if variable.table.is_some() { "rows, " } else { "" };
+            let shape: Vec<String> = variable.shape.iter().map(ToString::to_string).collect();
+            (variable.path.clone(), format!("[{rows}{}]", shape.join(", ")))
+        })
+        .collect();
+    let features: Vec<(String, String)> = program
+        .columns
+        .iter()
+        .map(|column| {
+            let kind = match &column.kind {
+                ColumnKind::Label { binary: true } => "label, binary".to_owned(),
+                ColumnKind::Label { binary: false } => "label, number".to_owned(),
+                ColumnKind::Number { .. } => "number".to_owned(),
+                ColumnKind::Id { encoder } => format!("id, {encoder:?}"),
+                ColumnKind::Ids { encoder, .. } => format!("ids, {encoder:?}"),
+                ColumnKind::Key => "key".to_owned(),
+            };
+            (column.name.clone(), kind)
+        })
+        .collect();
     if as_json {
-        let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
+        let pairs =
+            |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
         let result = json!({
             "spec": program.name, "hash": program.hash, "source": program.source, "resolved": program.resolved,
             "features": pairs(&features), "parameters": pairs(&parameters),
@@ -322,7 +350,15 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
         });
         return print(&format!("{result}\n"));
     }
-    let mut text = format!("{}\n  hash     {}\n  built    by recc {} for {} ({})\n  weights  {}\n\n", program.name, program.hash, program.build.version, program.build.target, program.build.cpu, if baked { "built in" } else { "none" });
+    let mut text = format!(
+        "{}\n  hash     {}\n  built    by recc {} for {} ({})\n  weights  {}\n\n",
+        program.name,
+        program.hash,
+        program.build.version,
+        program.build.target,
+        program.build.cpu,
+        if baked { "built in" } else { "none" }
+    );
     let table = |title: &str, pairs: &[(String, String)], text: &mut String| {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         text.push_str(&format!("{title}\n"));
@@ -331,7 +367,8 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
     };
     table("features", &features, &mut text);
     table("parameters", &parameters, &mut text);
-    let kernels: Vec<(String, String)> = program.kernels.iter().map(|kernel| (kernel.name.clone(), format!("{} bytes", kernel.len))).collect();
+    let kernels: Vec<(String, String)> =
+        program.kernels.iter().map(|kernel| (kernel.name.clone(), format!("{} bytes", kernel.len))).collect();
     table("kernels", &kernels, &mut text);
     text.push_str("spec\n");
     program.source.lines().for_each(|line| text.push_str(&format!("  {line}\n")));

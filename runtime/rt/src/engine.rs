@@ -223,7 +223,9 @@ impl<'p> Engine<'p> {
                 InputSource::BatchRows => (batch.rows as f32).to_bits(),
                 InputSource::RateScale => (numbers.scale as f32).to_bits(),
                 InputSource::BiasCorrection { beta } => ((1.0 / (1.0 - beta.powf(numbers.step as f64))) as f32).to_bits(),
-                InputSource::RandomKey { site } => crate::random::key(crate::random::mix64(numbers.seed) ^ u64::from(numbers.epoch), site) as u32,
+                InputSource::RandomKey { site } => {
+                    crate::random::key(crate::random::mix64(numbers.seed) ^ u64::from(numbers.epoch), site) as u32
+                }
                 _ => continue,
             };
             if let Some(memory) = &mut self.memory[input.buffer.0 as usize] {
@@ -250,7 +252,13 @@ impl<'p> Engine<'p> {
     }
 
     /// Runs launches; `between` is asked before the first that changes variables, and may stop the step.
-    pub(crate) fn run(&mut self, batch: &Batch, variables: &[Memory], numbers: &StepNumbers, between: &mut dyn FnMut(&Self) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub(crate) fn run(
+        &mut self,
+        batch: &Batch,
+        variables: &[Memory],
+        numbers: &StepNumbers,
+        between: &mut dyn FnMut(&Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         self.reserve(batch);
         self.write_numbers(batch, numbers);
         let pointers = self.pointers(batch, variables);

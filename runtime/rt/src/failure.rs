@@ -22,7 +22,12 @@ impl Failure {
     }
     /// This program is at fault.
     pub fn internal(phase: &str, message: impl fmt::Display) -> Self {
-        Failure { status: 70, message: format!("internal error in {phase}: {message}\nhelp: this is a bug of recc; please report it with the spec and this message") }
+        Failure {
+            status: 70,
+            message: format!(
+                "internal error in {phase}: {message}\nhelp: this is a bug of recc; please report it with the spec and this message"
+            ),
+        }
     }
     /// A file could not be read or written.
     pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {

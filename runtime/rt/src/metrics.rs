@@ -56,7 +56,9 @@ impl Scores {
 
     fn metric(&self, kind: MetricKind, keys: &[u64]) -> f64 {
         match kind {
-            MetricKind::Auc => auc(&mut self.links.iter().copied().zip(self.labels.iter().copied()).collect::<Vec<_>>()).unwrap_or(f64::NAN),
+            MetricKind::Auc => {
+                auc(&mut self.links.iter().copied().zip(self.labels.iter().copied()).collect::<Vec<_>>()).unwrap_or(f64::NAN)
+            }
             MetricKind::Gauc { .. } => self.gauc(keys),
             MetricKind::Logloss => self.logloss(),
             MetricKind::Ne => self.ne(),
@@ -103,7 +105,12 @@ pub(crate) type Figures = Vec<(String, f64)>;
 /// All metrics of a prediction; those of probabilities are left out for values.
 pub(crate) fn measure(scores: &Scores, prediction: &Prediction, metrics: &[Metric], keys: &[(u32, Vec<u64>)]) -> Result<Figures, Failure> {
     if let Some(at) = scores.links.iter().position(|z| !z.is_finite()) {
-        return Err(Failure::input(format!("row {}: the prediction `{}` is {}\nhelp: a number of that row is far outside the range of the training data", at + 1, prediction.name, scores.links[at])));
+        return Err(Failure::input(format!(
+            "row {}: the prediction `{}` is {}\nhelp: a number of that row is far outside the range of the training data",
+            at + 1,
+            prediction.name,
+            scores.links[at]
+        )));
     }
     let mut figures = Vec::new();
     for metric in metrics {

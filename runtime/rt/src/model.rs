@@ -44,7 +44,11 @@ impl<'p> Model<'p> {
                 total += member_rows(program, &fitted, table, member)?;
             }
             if total > i32::MAX as u64 {
-                return Err(Failure::input(format!("table `{}` has {total} rows; at most {} are possible\nhelp: hash to fewer buckets", table.path, i32::MAX)));
+                return Err(Failure::input(format!(
+                    "table `{}` has {total} rows; at most {} are possible\nhelp: hash to fewer buckets",
+                    table.path,
+                    i32::MAX
+                )));
             }
             bases.push(own);
             row_counts.push(total);
@@ -56,7 +60,13 @@ impl<'p> Model<'p> {
         let values = program
             .variables
             .iter()
-            .map(|variable| if slots || variable.role != recc_abi::Role::Optimizer { Memory::zeroed(elements(variable) as usize * 4) } else { Memory::zeroed(0) })
+            .map(|variable| {
+                if slots || variable.role != recc_abi::Role::Optimizer {
+                    Memory::zeroed(elements(variable) as usize * 4)
+                } else {
+                    Memory::zeroed(0)
+                }
+            })
             .collect();
         let mut words = Vec::new();
         let mut width = 0;
@@ -68,7 +78,8 @@ impl<'p> Model<'p> {
                 ColumnKind::Ids { .. } => 3,
             };
         }
-        let mut keys: Vec<u32> = program.metrics.iter().filter_map(|metric| if let MetricKind::Gauc { key } = metric.kind { Some(key) } else { None }).collect();
+        let mut keys: Vec<u32> =
+            program.metrics.iter().filter_map(|metric| if let MetricKind::Gauc { key } = metric.kind { Some(key) } else { None }).collect();
         keys.sort_unstable();
         keys.dedup();
         let labels = program.predictions.iter().map(|prediction| prediction.label).collect();
@@ -77,7 +88,13 @@ impl<'p> Model<'p> {
 
     /// Columns that are bags, by the first word of their part of a record.
     pub(crate) fn bag_words(program: &Program, layout: &[usize]) -> Vec<usize> {
-        program.columns.iter().zip(layout).filter(|(column, _)| matches!(column.kind, ColumnKind::Ids { .. })).map(|(_, &word)| word).collect()
+        program
+            .columns
+            .iter()
+            .zip(layout)
+            .filter(|(column, _)| matches!(column.kind, ColumnKind::Ids { .. }))
+            .map(|(_, &word)| word)
+            .collect()
     }
 
     /// How batches are made; `fitted` is the model's, or its settled form.
@@ -144,7 +161,9 @@ impl<'p> Model<'p> {
                     engine.write_global(&source, &bases);
                 }
                 InputSource::Moments { columns } => {
-                    let moments = |pick: fn(&(f64, f64)) -> f64| columns.iter().map(move |&column| (pick(&self.fitted.moments[column as usize]) as f32).to_bits());
+                    let moments = |pick: fn(&(f64, f64)) -> f64| {
+                        columns.iter().map(move |&column| (pick(&self.fitted.moments[column as usize]) as f32).to_bits())
+                    };
                     let values: Vec<u32> = moments(|moment| moment.0).chain(moments(|moment| moment.1)).collect();
                     engine.write_global(&source, &values);
                 }

@@ -19,6 +19,9 @@ const WINDOW: usize = 256 << 20;
 /// Rows read together from a spool that is larger.
 const PIECE: usize = 64;
 
+/// What is done with some of a window's rows, in their order.
+pub(crate) type Visit<'v> = dyn FnMut(&Window, &[u32]) -> Result<(), Failure> + 'v;
+
 /// Transformed rows.
 pub(crate) struct Spool {
     records: File,
@@ -61,12 +64,33 @@ fn read_words(file: &File, path: &Path, start: u64, count: usize, out: &mut Vec<
 
 impl Spool {
     /// Reads and transforms all rows. `progress` hears of rows read.
-    pub(crate) fn write(folder: &Path, name: &str, data: &mut Rows, transformer: &mut Transformer<'_>, bag_words: Vec<usize>, progress: &mut dyn FnMut(u64)) -> Result<Spool, Failure> {
-        let paths = [folder.join(format!(".spool-{name}-{}.records", std::process::id())), folder.join(format!(".spool-{name}-{}.bags", std::process::id()))];
-        let create = |path: &Path| File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(|error| Failure::io("create", path, &error));
-        let mut spool = Spool { records: create(&paths[0])?, bags: create(&paths[1])?, paths, rows: 0, width: transformer.width, bag_words };
-        let mut records = BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(|error| Failure::io("write", &spool.paths[0], &error))?);
-        let mut bags = BufWriter::with_capacity(1 << 20, spool.bags.try_clone().map_err(|error| Failure::io("write", &spool.paths[1], &error))?);
+    pub(crate) fn write(
+        folder: &Path,
+        name: &str,
+        data: &mut Rows,
+        transformer: &mut Transformer<'_>,
+        bag_words: Vec<usize>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Spool, Failure> {
+        let paths = [
+            folder.join(format!(".spool-{name}-{}.records", std::process::id())),
+            folder.join(format!(".spool-{name}-{}.bags", std::process::id())),
+        ];
+        let create = |path: &Path| {
+            File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path)
+                .map_err(|error| Failure::io("create", path, &error))
+        };
+        let mut spool =
+            Spool { records: create(&paths[0])?, bags: create(&paths[1])?, paths, rows: 0, width: transformer.width, bag_words };
+        let mut records =
+            BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(|error| Failure::io("write", &spool.paths[0], &error))?);
+        let mut bags =
+            BufWriter::with_capacity(1 << 20, spool.bags.try_clone().map_err(|error| Failure::io("write", &spool.paths[1], &error))?);
         let (mut row, mut record, mut entries) = (ByteRecord::new(), Vec::new(), Vec::new());
         let mut written = 0u64;
         while data.read(&mut row)? {
@@ -83,7 +107,7 @@ impl Spool {
             records.write_all(&bytes_of(&record)).map_err(|error| Failure::io("write", &spool.paths[0], &error))?;
             bags.write_all(&bytes_of(&entries)).map_err(|error| Failure::io("write", &spool.paths[1], &error))?;
             spool.rows += 1;
-            if spool.rows % 65_536 == 0 {
+            if spool.rows.is_multiple_of(65_536) {
                 progress(spool.rows as u64);
             }
         }
@@ -123,12 +147,13 @@ impl Spool {
     }
 
     /// Visits every row once, in the order of the epoch, by windows of permuted rows; `visit` gets a window and the order of its rows.
-    pub(crate) fn epoch(&self, seed: u64, epoch: u32, shuffle: bool, batch: usize, visit: &mut dyn FnMut(&Window, &[u32], bool) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub(crate) fn epoch(&self, seed: u64, epoch: u32, shuffle: bool, batch: usize, visit: &mut Visit<'_>) -> Result<(), Failure> {
         let rows_at_once = (WINDOW / (self.width.max(1) * 4)).max(PIECE);
         let pieces = self.rows.div_ceil(PIECE);
         let order_key = key(seed, "order");
         let whole = self.rows <= rows_at_once;
-        let order: Vec<u32> = if shuffle && !whole { permutation(order_key ^ u64::from(epoch), pieces) } else { (0..pieces as u32).collect() };
+        let order: Vec<u32> =
+            if shuffle && !whole { permutation(order_key ^ u64::from(epoch), pieces) } else { (0..pieces as u32).collect() };
         let mut window = Window::default();
         // Full batches only, until the end: what is left over is read again with the next window.
         let per_window = (rows_at_once / PIECE).max(1);
@@ -148,7 +173,7 @@ impl Spool {
                 (0..rows as u32).collect()
             };
             let now = if last { rows } else { rows / batch * batch };
-            visit(&window, &visit_order[..now], last)?;
+            visit(&window, &visit_order[..now])?;
             for &at in &visit_order[now..] {
                 self.carry(&window, at as usize, &mut carried);
             }

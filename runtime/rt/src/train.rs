@@ -2,8 +2,8 @@
 
 use crate::batch::Assembler;
 use crate::checkpoint::{Folder, Generation, Progress, Which};
-use crate::data::planted::{Part, PlantedRows};
 use crate::data::Rows;
+use crate::data::planted::{Part, PlantedRows};
 use crate::engine::{Code, Engine, StepNumbers};
 use crate::failure::Failure;
 use crate::metrics::{Figures, Scores, measure};
@@ -48,7 +48,10 @@ impl<'p> Loaded<'p> {
 }
 
 pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool, Failure> {
-    rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build().map_err(|error| Failure::input(format!("cannot start {threads} threads: {error}")))
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()
+        .map_err(|error| Failure::input(format!("cannot start {threads} threads: {error}")))
 }
 
 /// Where rows come from: named files, those of the spec, or drawn ones.
@@ -90,9 +93,13 @@ pub(crate) fn score(loaded: Loaded<'_>, model: &Model<'_>, spool: &Spool, pool: 
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
     let count = program.predictions.len();
-    let mut scored = Scored { scores: vec![Scores::default(); count], keys: model.keys.iter().map(|&key| (key, Vec::new())).collect(), predictions: vec![Vec::new(); count] };
+    let mut scored = Scored {
+        scores: vec![Scores::default(); count],
+        keys: model.keys.iter().map(|&key| (key, Vec::new())).collect(),
+        predictions: vec![Vec::new(); count],
+    };
     let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
-    spool.epoch(0, 0, false, 4096, &mut |window, order, _| {
+    spool.epoch(0, 0, false, 4096, &mut |window, order| {
         for rows in order.chunks(4096) {
             let batch = assembler.assemble(window, rows);
             engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
@@ -170,7 +177,12 @@ struct Run<'r, 'p> {
 }
 
 /// Trains, and evaluates the best state on the test rows. Gives the JSON of `--json`.
-pub(crate) fn train<'p>(loaded: Loaded<'p>, options: &TrainOptions, pool: &'p rayon::ThreadPool, say: &mut dyn FnMut(&str)) -> Result<Value, Failure> {
+pub(crate) fn train<'p>(
+    loaded: Loaded<'p>,
+    options: &TrainOptions,
+    pool: &'p rayon::ThreadPool,
+    say: &mut dyn FnMut(&str),
+) -> Result<Value, Failure> {
     let started = Instant::now();
     let mut run = Run::prepare(loaded, options, say)?;
     let mut engine = loaded.engine(true, pool)?;
@@ -188,7 +200,10 @@ impl<'r, 'p> Run<'r, 'p> {
         let folder = Folder::create(&options.out)?;
         if options.resume.is_none() && folder.holds_state() {
             let message = format!("{}: holds a checkpoint already", options.out.display());
-            return Err(Failure::usage(format!("{message}\nhelp: go on with `--resume {}`, or give another folder to --out", options.out.display())));
+            return Err(Failure::usage(format!(
+                "{message}\nhelp: go on with `--resume {}`, or give another folder to --out",
+                options.out.display()
+            )));
         }
         let resumed = match &options.resume {
             Some(path) => {
@@ -200,7 +215,9 @@ impl<'r, 'p> Run<'r, 'p> {
             None => None,
         };
         let Some(mut rows) = open_rows(program, &options.train, Part::Train, options.limit)? else {
-            return Err(Failure::usage("there is no training data\nhelp: name files with --train, or in the spec: `data { train: \"…\" }`"));
+            return Err(Failure::usage(
+                "there is no training data\nhelp: name files with --train, or in the spec: `data { train: \"…\" }`",
+            ));
         };
         let meter = Meter::rows("reading", options.quiet);
         let mut transformer = match &resumed {
@@ -227,11 +244,22 @@ impl<'r, 'p> Run<'r, 'p> {
             Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), "valid", true)?),
             None => None,
         };
-        say(&format!("{} rows, {} parameters{}", spool.rows, model.parameter_count(), valid.as_ref().map(|valid| format!(", {} rows to validate", valid.rows)).unwrap_or_default()));
+        say(&format!(
+            "{} rows, {} parameters{}",
+            spool.rows,
+            model.parameter_count(),
+            valid.as_ref().map(|valid| format!(", {} rows to validate", valid.rows)).unwrap_or_default()
+        ));
         Ok(Run { loaded, options, folder, model, spool, valid, progress, epochs: Vec::new() })
     }
 
-    fn epoch(&mut self, engine: &mut Engine<'p>, pool: &'p rayon::ThreadPool, epochs: u32, say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+    fn epoch(
+        &mut self,
+        engine: &mut Engine<'p>,
+        pool: &'p rayon::ThreadPool,
+        epochs: u32,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<(), Failure> {
         let started = Instant::now();
         let program = self.loaded.program;
         self.progress.epoch += 1;
@@ -276,7 +304,7 @@ impl<'r, 'p> Run<'r, 'p> {
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let loader = scope.spawn(move || {
-                spool.epoch(seed, epoch, program.train.shuffle, batch_rows, &mut |window: &Window, order, _| {
+                spool.epoch(seed, epoch, program.train.shuffle, batch_rows, &mut |window: &Window, order| {
                     for rows in order.chunks(batch_rows) {
                         if sender.send(assembler.assemble(window, rows)).is_err() {
                             // The other side stopped, and says why.
@@ -381,17 +409,25 @@ fn not_finite(model: &Model<'_>, epoch: u32, batch: usize) -> Failure {
         Some((path, at)) => format!("the first parameter that is not finite is `{path}` (element {at}), which the batch before made so"),
         None => "all parameters are finite: a row of this batch, or the step before, makes values overflow".to_owned(),
     };
-    Failure::input(format!("epoch {epoch}, batch {batch}: the loss is not a finite number; {text}\nhelp: lower the learning rate, clip the gradient (`clip: norm(10)`), or scale raw numbers (`log1p`, `standardize`). The last checkpoint is whole"))
+    Failure::input(format!(
+        "epoch {epoch}, batch {batch}: the loss is not a finite number; {text}\nhelp: lower the learning rate, clip the gradient (`clip: norm(10)`), or scale raw numbers (`log1p`, `standardize`). The last checkpoint is whole"
+    ))
 }
 
 fn resume(generation: &Generation, model: &mut Model<'_>, options: &TrainOptions, rows: usize) -> Result<Progress, Failure> {
     generation.load(model, true)?;
     let progress = generation.progress()?;
     if progress.rows != rows as u64 {
-        return Err(Failure::input(format!("the training data has {rows} rows, and the checkpoint was made from {}\nhelp: resume with the same files", progress.rows)));
+        return Err(Failure::input(format!(
+            "the training data has {rows} rows, and the checkpoint was made from {}\nhelp: resume with the same files",
+            progress.rows
+        )));
     }
     if options.seed.is_some_and(|seed| seed != progress.seed) {
-        return Err(Failure::usage(format!("the checkpoint was made with seed {}\nhelp: leave --seed out to go on with it", progress.seed)));
+        return Err(Failure::usage(format!(
+            "the checkpoint was made with seed {}\nhelp: leave --seed out to go on with it",
+            progress.seed
+        )));
     }
     Ok(progress)
 }
@@ -406,14 +442,18 @@ pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnM
 
 /// The metrics the planted probabilities themselves reach on the drawn test rows.
 fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) -> Result<Option<Figures>, Failure> {
-    let Some(planted) = program.data.synthetic.as_ref().filter(|_| options.test.is_empty() && program.data.test.is_empty()) else { return Ok(None) };
+    let Some(planted) = program.data.synthetic.as_ref().filter(|_| options.test.is_empty() && program.data.test.is_empty()) else {
+        return Ok(None);
+    };
     let reader = PlantedRows::new(&program.columns, planted, Part::Test);
     let truth = reader.truth();
     let mut rows = Rows::drawn(Box::new(reader), options.limit);
     let mut row = csv::ByteRecord::new();
     while rows.read(&mut row)? {}
     let logits: Vec<f32> = truth.lock().map(|truth| truth.iter().map(|&logit| logit as f32).collect()).unwrap_or_default();
-    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(prediction, _)| prediction.logit) else { return Ok(None) };
+    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(prediction, _)| prediction.logit) else {
+        return Ok(None);
+    };
     let ideal = Scores { links: logits, labels: scores.labels.clone() };
     let figures = measure(&ideal, prediction, &program.metrics, &scored.keys)?;
     Ok(Some(figures.into_iter().filter(|(name, _)| name == "auc" || name == "logloss").collect()))
@@ -429,7 +469,13 @@ pub(crate) fn load_model<'p>(program: &'p Program, generation: &Generation) -> R
 }
 
 /// Evaluates a state on files.
-pub(crate) fn evaluate(loaded: Loaded<'_>, generation: &Generation, data: &[String], limit: Option<u64>, pool: &rayon::ThreadPool) -> Result<Report, Failure> {
+pub(crate) fn evaluate(
+    loaded: Loaded<'_>,
+    generation: &Generation,
+    data: &[String],
+    limit: Option<u64>,
+    pool: &rayon::ThreadPool,
+) -> Result<Report, Failure> {
     let model = load_model(loaded.program, generation)?;
     let spec = &loaded.program.data;
     let mut rows = Rows::open(data, spec, limit)?;
@@ -441,7 +487,13 @@ pub(crate) fn evaluate(loaded: Loaded<'_>, generation: &Generation, data: &[Stri
 }
 
 /// Predictions of a state for files: one list per prediction.
-pub(crate) fn predict(loaded: Loaded<'_>, generation: &Generation, data: &[String], limit: Option<u64>, pool: &rayon::ThreadPool) -> Result<Vec<Vec<f32>>, Failure> {
+pub(crate) fn predict(
+    loaded: Loaded<'_>,
+    generation: &Generation,
+    data: &[String],
+    limit: Option<u64>,
+    pool: &rayon::ThreadPool,
+) -> Result<Vec<Vec<f32>>, Failure> {
     let model = load_model(loaded.program, generation)?;
     let mut rows = Rows::open(data, &loaded.program.data, limit)?;
     let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), "predict", false)?;

@@ -178,12 +178,31 @@ impl<'p> Transformer<'p> {
             width += words(&column.kind);
         }
         let learning = fitted.is_none();
-        let fitted = fitted.unwrap_or_else(|| Fitted { vocabs: vec![Arc::default(); columns.len()], moments: vec![(0.0, 1.0); columns.len()], rows: Vec::new() });
-        Ok(Transformer { columns, cells, layout, width, learning, fitted, moments: vec![Moments::default(); columns.len()], token: Vec::new() })
+        let fitted = fitted.unwrap_or_else(|| Fitted {
+            vocabs: vec![Arc::default(); columns.len()],
+            moments: vec![(0.0, 1.0); columns.len()],
+            rows: Vec::new(),
+        });
+        Ok(Transformer {
+            columns,
+            cells,
+            layout,
+            width,
+            learning,
+            fitted,
+            moments: vec![Moments::default(); columns.len()],
+            token: Vec::new(),
+        })
     }
 
     /// One row as a record; entries of bags go to `bags`.
-    pub(crate) fn record(&mut self, row: &ByteRecord, place: &dyn Fn() -> String, record: &mut Vec<u32>, bags: &mut Vec<u32>) -> Result<(), Failure> {
+    pub(crate) fn record(
+        &mut self,
+        row: &ByteRecord,
+        place: &dyn Fn() -> String,
+        record: &mut Vec<u32>,
+        bags: &mut Vec<u32>,
+    ) -> Result<(), Failure> {
         for at in 0..self.columns.len() {
             let column = &self.columns[at];
             let cell = match self.cells[at] {
@@ -200,7 +219,9 @@ impl<'p> Transformer<'p> {
                 ColumnKind::Number { fill, moments } => {
                     let value = match (cell.trim_ascii(), fill) {
                         (b"", Some(fill)) => *fill,
-                        (b"", None) => return Err(problem(place, column, cell, "is empty\nhelp: say what stands for it: `|> fill(0)` in the spec")),
+                        (b"", None) => {
+                            return Err(problem(place, column, cell, "is empty\nhelp: say what stands for it: `|> fill(0)` in the spec"));
+                        }
                         (text, _) => number(text).map_err(|text| problem(place, column, cell, &text))?,
                     };
                     if self.learning && *moments {
@@ -334,7 +355,9 @@ fn number(text: &[u8]) -> Result<f32, String> {
     let value: Option<f64> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     match value {
         Some(value) if value.is_finite() && (value as f32).is_finite() => Ok(value as f32),
-        Some(value) if value.is_finite() => Err("is too large for a 32-bit float\nhelp: scale the column, or take its logarithm before".to_owned()),
+        Some(value) if value.is_finite() => {
+            Err("is too large for a 32-bit float\nhelp: scale the column, or take its logarithm before".to_owned())
+        }
         Some(_) => Err("is not a finite number\nhelp: leave the cell empty and use `fill`, or remove the row".to_owned()),
         None => Err("is not a number\nhelp: correct the cell, or read the column as `id`".to_owned()),
     }

@@ -26,9 +26,27 @@ const UNARY: &[(&str, ScalarOp)] = &[
 /// Elementwise functions of several instructions or values.
 const OTHER_ELEMENTWISE: &[&str] = &["square", "relu", "silu", "max", "min"];
 
+/// Most numbers a value may have for each example.
+const MOST_ELEMENTS: u64 = 1 << 24;
+/// Most axes.
+const MOST_AXES: usize = 8;
+
 /// Everything else that is called.
 const SHAPED: &[&str] = &[
-    "identity", "select", "sum", "mean", "concat", "stack", "flatten", "in_training", "random", "batch_mean", "normal", "uniform", "constant", "dot",
+    "identity",
+    "select",
+    "sum",
+    "mean",
+    "concat",
+    "stack",
+    "flatten",
+    "in_training",
+    "random",
+    "batch_mean",
+    "normal",
+    "uniform",
+    "constant",
+    "dot",
 ];
 
 /// Initializers without arguments.
@@ -134,7 +152,10 @@ impl Checker<'_> {
             return Value::Poison;
         };
         if name != "constant" && number < 0.0 {
-            self.report(Problem::error("E0602", x.span, format!("the `{what}` of `{name}` is not negative")).help("it is the width of the distribution"));
+            self.report(
+                Problem::error("E0602", x.span, format!("the `{what}` of `{name}` is not negative"))
+                    .help("it is the width of the distribution"),
+            );
             return Value::Poison;
         }
         Value::Init(Initializer::Fixed(match name {
@@ -240,7 +261,11 @@ impl Checker<'_> {
         let (Some(c), Some(a), Some(b)) = (self.tensor_of_any(&condition), self.tensor(&a), self.tensor(&b)) else { return Value::Poison };
         if self.graph[c.node].ty.dtype != DType::Bool {
             let text = describe_type(&self.graph, c.node);
-            self.report(Problem::error("E0201", condition.span, "`select` chooses by a truth value").here(format!("this is {text}")).help("compare first, such as `x > 0`"));
+            self.report(
+                Problem::error("E0201", condition.span, "`select` chooses by a truth value")
+                    .here(format!("this is {text}"))
+                    .help("compare first, such as `x > 0`"),
+            );
             return Value::Poison;
         }
         match self.joined(&[c, a, b], span) {
@@ -271,7 +296,18 @@ impl Checker<'_> {
             self.report(Problem::error("E0209", span, format!("`{name}` joins nothing")).help("give it the values to join"));
             return Value::Poison;
         }
-        let space = if tensors.iter().any(|(tensor, _)| self.graph[tensor.node].ty.space == Space::Example) { Space::Example } else { Space::Global };
+        let space = if tensors.iter().any(|(tensor, _)| self.graph[tensor.node].ty.space == Space::Example) {
+            Space::Example
+        } else {
+            Space::Global
+        };
+        let elements: u64 = tensors.iter().map(|(tensor, _)| self.graph[tensor.node].ty.len().unwrap_or(0)).sum();
+        let rank = tensors.iter().map(|(tensor, _)| self.graph[tensor.node].ty.dims.len()).max().unwrap_or(0);
+        if elements > MOST_ELEMENTS || rank >= MOST_AXES {
+            let text = format!("this value would have more than {MOST_ELEMENTS} elements for each example, or more than {MOST_AXES} axes");
+            self.report(Problem::error("E0222", span, text).help("a loop makes it far larger than meant"));
+            return Value::Poison;
+        }
         if name == "stack" { self.stack(&tensors, space) } else { self.concat(&tensors, space) }
     }
 
@@ -303,7 +339,9 @@ impl Checker<'_> {
             let dims = self.graph[tensor.node].ty.dims.clone();
             if dims != first {
                 let (here, there) = (describe_type(&self.graph, tensor.node), describe_type(&self.graph, tensors[0].0.node));
-                let problem = Problem::error("E0202", *span, "`stack` joins values of one shape").here(format!("this is {here}")).and(tensors[0].1, format!("this is {there}"));
+                let problem = Problem::error("E0202", *span, "`stack` joins values of one shape")
+                    .here(format!("this is {here}"))
+                    .and(tensors[0].1, format!("this is {there}"));
                 self.report(problem.help("use `concat` to put values of different sizes one after another"));
                 return Value::Poison;
             }
@@ -340,7 +378,10 @@ impl Checker<'_> {
             return Value::Poison;
         }
         let dims = self.graph[tensor.node].ty.dims.clone();
-        let site = self.path.map(|path| self.paths.early_text(path)).unwrap_or_default();
+        let path = self.path.map(|path| self.paths.early_text(path)).unwrap_or_default();
+        let count = self.sites.entry(path.clone()).or_insert(0);
+        *count += 1;
+        let site = if *count == 1 { path } else { format!("{path}#{count}") };
         let node = self.graph.add(Op::Random(Random { site, dims }), &[]);
         Value::Tensor(Tensor { node, axes: tensor.axes })
     }
@@ -356,7 +397,10 @@ impl Checker<'_> {
         }
         let ty = self.graph[tensor.node].ty.clone();
         let Some((_, leading)) = ty.dims.split_last() else {
-            self.report(Problem::error("E0214", span, "`batch_mean` takes a value with an axis").help("it keeps the last axis and averages all others"));
+            self.report(
+                Problem::error("E0214", span, "`batch_mean` takes a value with an axis")
+                    .help("it keeps the last axis and averages all others"),
+            );
             return Value::Poison;
         };
         let mut node = self.graph.broadcast(tensor.node, Space::Example, &ty.dims);
@@ -379,7 +423,10 @@ impl Checker<'_> {
         let ty = self.graph[tensor.node].ty.clone();
         let Some(&Dim::Fixed(len)) = ty.dims.first() else {
             let text = describe_type(&self.graph, tensor.node);
-            self.report(Problem::error("E0208", index.span, format!("{text} has no first axis to take a part of")).help("only values with a fixed first axis are indexed"));
+            self.report(
+                Problem::error("E0208", index.span, format!("{text} has no first axis to take a part of"))
+                    .help("only values with a fixed first axis are indexed"),
+            );
             return Value::Poison;
         };
         let (start, end, keep) = match index.value {
@@ -390,7 +437,11 @@ impl Checker<'_> {
             },
         };
         if start < 0 || end > len as i64 || start >= end {
-            self.report(Problem::error("E0208", index.span, format!("the first axis has the elements 0 to {}", len - 1)).here("this lies outside").help("counting starts at 0"));
+            self.report(
+                Problem::error("E0208", index.span, format!("the first axis has the elements 0 to {}", len - 1))
+                    .here("this lies outside")
+                    .help("counting starts at 0"),
+            );
             return Value::Poison;
         }
         let slice = Slice { axis: 0, start: start as u64, len: (end - start) as u64 };
@@ -407,7 +458,11 @@ impl Checker<'_> {
     pub(super) fn wrong_index(&mut self, index: &Located) -> Value {
         if !matches!(index.value, Value::Poison) {
             let text = index.value.describe(&self.graph);
-            self.report(Problem::error("E0208", index.span, "an index is a whole number or a range").here(format!("this is {text}")).help("such as `x[0]` or `x[2..4]`"));
+            self.report(
+                Problem::error("E0208", index.span, "an index is a whole number or a range")
+                    .here(format!("this is {text}"))
+                    .help("such as `x[0]` or `x[2..4]`"),
+            );
         }
         Value::Poison
     }
@@ -416,7 +471,8 @@ impl Checker<'_> {
     pub(super) fn joined(&mut self, tensors: &[Tensor], span: Span) -> Option<(Vec<NodeId>, Vec<eval::Axis>)> {
         let types: Vec<_> = tensors.iter().map(|tensor| self.graph[tensor.node].ty.clone()).collect();
         let space = if types.iter().any(|ty| ty.space == Space::Example) { Space::Example } else { Space::Global };
-        let widest = (0..tensors.len()).max_by_key(|&at| (types[at].dims.len(), types[at].len().unwrap_or(u64::MAX), tensors.len() - at))?;
+        let widest =
+            (0..tensors.len()).max_by_key(|&at| (types[at].dims.len(), types[at].len().unwrap_or(u64::MAX), tensors.len() - at))?;
         let dims = types[widest].dims.clone();
         let mut nodes = Vec::new();
         for (tensor, ty) in tensors.iter().zip(&types) {
@@ -426,7 +482,9 @@ impl Checker<'_> {
             } else if !dims.ends_with(&ty.dims) {
                 let (a, b) = (describe_type(&self.graph, tensors[widest].node), describe_type(&self.graph, tensor.node));
                 let problem = Problem::error("E0202", span, format!("{a} does not join with {b}"));
-                self.report(problem.help("shapes are equal, or one is a single number, or the smaller one has the last axes of the larger"));
+                self.report(
+                    problem.help("shapes are equal, or one is a single number, or the smaller one has the last axes of the larger"),
+                );
                 return None;
             }
             let ty = self.graph[node].ty.clone();

@@ -96,7 +96,9 @@ impl Checker<'_> {
         }
         self.fuel -= 1;
         if self.fuel == 0 {
-            self.report(Problem::error("E0222", span, "the spec expands to more than 200000 steps").help("a loop is far longer than meant"));
+            self.report(
+                Problem::error("E0222", span, "the spec expands to more than 200000 steps").help("a loop is far longer than meant"),
+            );
             return false;
         }
         true
@@ -122,7 +124,7 @@ impl Checker<'_> {
         if let Some(root) = root {
             self.warn_ambiguous(root, body);
         }
-        if self.predictions.is_empty() && self.problems.is_empty() {
+        if self.predictions.is_empty() && !self.has_errors() {
             self.report(Problem::error("E0104", body.span, "the model predicts nothing").help("end it with `predict label = logit(…)`"));
         }
     }
@@ -132,8 +134,12 @@ impl Checker<'_> {
             if let Some(name) = statement_name(statement) {
                 let path = self.paths.binding(root, pinned_name(statement).unwrap_or(name));
                 if let Some((block, first, second)) = self.paths.ambiguous_calls(path) {
-                    let problem = Problem::warning("W0005", second, format!("two calls of `{block}` under one binding")).and(first, "the other one");
-                    self.report(problem.help("bind each with `let`: their parameters are then named for what they are, and reordering renames none"));
+                    let problem =
+                        Problem::warning("W0005", second, format!("two calls of `{block}` under one binding")).and(first, "the other one");
+                    self.report(
+                        problem
+                            .help("bind each with `let`: their parameters are then named for what they are, and reordering renames none"),
+                    );
                 }
             }
         }
@@ -201,7 +207,7 @@ impl Checker<'_> {
             StatementKind::Predict(name, value) => self.predict(name, value, in_model),
             StatementKind::Table(table) => {
                 if !in_model {
-                    let problem = Problem::error("E0220", table.name.span, "a table belongs to a model or to the top of the spec");
+                    let problem = Problem::error("E0220", table.name.span, "a table stands at the top of a model or of the spec");
                     self.report(problem.help("declare it there and give the block what is looked up"));
                 }
             }
@@ -216,13 +222,19 @@ impl Checker<'_> {
         match found {
             Some(binding) if binding.mutable => binding.value = value,
             Some(binding) => {
-                let problem = Problem::error("E0219", name.span, format!("`{}` cannot change", name.text)).and(binding.span, "bound with `let` here");
+                let problem =
+                    Problem::error("E0219", name.span, format!("`{}` cannot change", name.text)).and(binding.span, "bound with `let` here");
                 self.report(problem.help("bind it with `var`"));
             }
             None => {
-                let known: Vec<String> = self.scopes.iter().flatten().filter(|binding| binding.mutable).map(|binding| binding.name.clone()).collect();
+                let known: Vec<String> =
+                    self.scopes.iter().flatten().filter(|binding| binding.mutable).map(|binding| binding.name.clone()).collect();
                 let problem = Problem::error("E0101", name.span, format!("there is no `{}` to assign to", name.text));
-                let help = if known.is_empty() { format!("bind it first: `var {} = …`", name.text) } else { suggest(&name.text, known.iter().map(String::as_str)) };
+                let help = if known.is_empty() {
+                    format!("bind it first: `var {} = …`", name.text)
+                } else {
+                    suggest(&name.text, known.iter().map(String::as_str))
+                };
                 self.report(problem.help(help));
             }
         }
@@ -237,7 +249,11 @@ impl Checker<'_> {
                     Some(number) => Some(super::value::Initializer::Fixed(recc_abi::Init::Constant(number))),
                     None => {
                         let text = other.describe(&self.graph);
-                        self.report(Problem::error("E0201", init.span, "this is no initializer").here(format!("this is {text}")).help("such as `zeros`, `xavier`, `normal(0.01)`"));
+                        self.report(
+                            Problem::error("E0201", init.span, "this is no initializer")
+                                .here(format!("this is {text}"))
+                                .help("such as `zeros`, `xavier`, `normal(0.01)`"),
+                        );
                         None
                     }
                 },
@@ -249,6 +265,22 @@ impl Checker<'_> {
         let (Some(init), Some((shape, axes)), Some(parent)) = (init, shape, self.path) else {
             return self.bind(name, Value::Poison, false, false);
         };
+        let table = self.tables.iter().find(|table| in_model && table.name == name.text).map(|table| table.span);
+        if let Some(table) = table {
+            let problem =
+                Problem::error("E0102", name.span, format!("`{}` names a table and a parameter", name.text)).and(table, "the table");
+            return self.report(problem.help("give one of them another name"));
+        }
+        if in_model && self.declared.contains(&parent) {
+            self.report(
+                Problem::error("E0102", name.span, "two parameters have one path")
+                    .help("`@name` gives a path that another parameter has; choose another"),
+            );
+            return self.bind(name, Value::Poison, false, false);
+        }
+        if in_model {
+            self.declared.push(parent);
+        }
         // A model's own parameter is a binding; a block's belongs to the call.
         let path = if in_model { parent } else { self.paths.enter(parent, &name.text, None) };
         let id = match self.paths.variable(path) {
@@ -272,7 +304,10 @@ impl Checker<'_> {
             return None;
         };
         if name.text != "f32" {
-            self.report(Problem::error("E0214", name.span, format!("a parameter is `f32`, not `{}`", name.text)).help("such as `param w: f32[I, out]`"));
+            self.report(
+                Problem::error("E0214", name.span, format!("a parameter is `f32`, not `{}`", name.text))
+                    .help("such as `param w: f32[I, out]`"),
+            );
             return None;
         }
         let mut shape = Vec::new();
@@ -288,14 +323,21 @@ impl Checker<'_> {
                 _ if matches!(value, Value::Poison) => return None,
                 _ => {
                     let text = value.describe(&self.graph);
-                    self.report(Problem::error("E0214", size.span, "a size is a whole number from 1").here(format!("this is {text}")).help("dimension variables are bound by the block's arguments"));
+                    self.report(
+                        Problem::error("E0214", size.span, "a size is a whole number from 1")
+                            .here(format!("this is {text}"))
+                            .help("dimension variables are bound by the block's arguments"),
+                    );
                     return None;
                 }
             }
             axes.push(if let Value::Axis(_, axis) = value { axis } else { self.fresh_axis() });
         }
-        if shape.iter().product::<u64>() > 1 << 31 {
-            self.report(Problem::error("E0214", ty.span, "a parameter of more than 2^31 numbers").help("rows that are looked up belong in a `table`"));
+        if shape.iter().try_fold(1u64, |product, n| product.checked_mul(*n)).is_none_or(|product| product > 1 << 31) {
+            self.report(
+                Problem::error("E0214", ty.span, "a parameter of more than 2^31 numbers")
+                    .help("rows that are looked up belong in a `table`"),
+            );
             return None;
         }
         Some((shape, axes))
@@ -306,14 +348,21 @@ impl Checker<'_> {
         let found = self.scopes.iter().rev().find_map(|scope| scope.iter().find(|binding| binding.name == name.text)).cloned();
         let state = match found.map(|binding| binding.value) {
             Some(Value::Tensor(tensor)) => match &self.graph[tensor.node].op {
-                Op::Variable(variable) => self.variables.get(variable.id.0 as usize).filter(|(_, own)| own.role == Role::State).map(|_| (variable.id, tensor.node)),
+                Op::Variable(variable) => self
+                    .variables
+                    .get(variable.id.0 as usize)
+                    .filter(|(_, own)| own.role == Role::State)
+                    .map(|_| (variable.id, tensor.node)),
                 _ => None,
             },
             Some(Value::Poison) => return,
             _ => None,
         };
         let Some((variable, old)) = state else {
-            self.report(Problem::error("E0220", name.span, format!("`{}` is no state", name.text)).help("declare it: `state average: f32[D] = zeros`"));
+            self.report(
+                Problem::error("E0220", name.span, format!("`{}` is no state", name.text))
+                    .help("declare it: `state average: f32[D] = zeros`"),
+            );
             return;
         };
         let Some(new) = self.tensor(&Located { value: new, span: value.span }) else { return };
@@ -339,7 +388,10 @@ impl Checker<'_> {
         }
         let layer = Layer { call: Rc::new(value.clone()), path, module: self.module, scope: Rc::new(scope) };
         if !has_hole(value) {
-            self.report(Problem::error("E0213", value.span, "a layer is a call with a place for its input").help("such as `layer tower = mlp(_, [64, 32])`"));
+            self.report(
+                Problem::error("E0213", value.span, "a layer is a call with a place for its input")
+                    .help("such as `layer tower = mlp(_, [64, 32])`"),
+            );
             return self.bind(name, Value::Poison, false, false);
         }
         self.bind(name, Value::Layer(Rc::new(layer)), false, true);
@@ -377,12 +429,13 @@ impl Checker<'_> {
 
     fn items_of(&mut self, over: &Expr) -> Option<Vec<Value>> {
         match self.eval(over) {
-            Value::Range(start, end) if end - start <= 100_000 => Some((start..end).map(Value::Int).collect()),
+            Value::Range(start, end) if end.saturating_sub(start) <= 100_000 => Some((start..end).map(Value::Int).collect()),
             Value::List(items) => Some(items),
             Value::Poison => None,
             other => {
                 let text = other.describe(&self.graph);
-                let problem = Problem::error("E0212", over.span, "a loop runs over a range or a list that is known at compile time").here(format!("this is {text}"));
+                let problem = Problem::error("E0212", over.span, "a loop runs over a range or a list that is known at compile time")
+                    .here(format!("this is {text}"));
                 self.report(problem.help("such as `for l in 0..layers`"));
                 None
             }
@@ -391,7 +444,9 @@ impl Checker<'_> {
 
     fn predict(&mut self, name: &Name, value: &Expr, in_model: bool) {
         if !in_model {
-            return self.report(Problem::error("E0220", name.span, "`predict` belongs to a model").help("give the value back and predict there"));
+            return self.report(
+                Problem::error("E0220", name.span, "`predict` stands at the top of a model").help("give the value back and predict there"),
+            );
         }
         let ExprKind::Call { callee, args } = &value.kind else { return self.no_link(value.span, "") };
         let ExprKind::Name(link) = &callee.kind else { return self.no_link(callee.span, "") };
@@ -409,13 +464,19 @@ impl Checker<'_> {
         let z = self.tensor(&Located { value: z, span: argument.value.span });
         let label = self.features.iter().position(|feature| feature.name == name.text && matches!(feature.kind, Kind::Label { .. }));
         let Some(label) = label else {
-            let names: Vec<String> = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Label { .. })).map(|feature| feature.name.clone()).collect();
+            let names: Vec<String> = self
+                .features
+                .iter()
+                .filter(|feature| matches!(feature.kind, Kind::Label { .. }))
+                .map(|feature| feature.name.clone())
+                .collect();
             let help = suggest(&name.text, names.iter().map(String::as_str));
             return self.report(Problem::error("E0504", name.span, format!("there is no label `{}` to predict", name.text)).help(help));
         };
         let Some(z) = z else { return self.poison_prediction(name, label, link == "logit") };
         if let Some((_, known)) = self.predictions.iter().find(|(prediction, _)| prediction.name == name.text) {
-            let problem = Problem::error("E0507", name.span, format!("`{}` is predicted twice", name.text)).and(*known, "the first prediction");
+            let problem =
+                Problem::error("E0507", name.span, format!("`{}` is predicted twice", name.text)).and(*known, "the first prediction");
             return self.report(problem.help("a label has one prediction; use `expose` for another value"));
         }
         let dims = self.graph[z.node].ty.dims.clone();
@@ -430,13 +491,19 @@ impl Checker<'_> {
         let binary = matches!(self.features[label].kind, Kind::Label { binary: true });
         if link == "logit" && !binary {
             let problem = Problem::error("E0505", callee.span, format!("`{}` is a number, and a logit is of a binary label", name.text));
-            self.report(problem.and(self.features[label].span, "the label").help("predict it with `value(…)`, or declare the label `: binary`"));
+            self.report(
+                problem.and(self.features[label].span, "the label").help("predict it with `value(…)`, or declare the label `: binary`"),
+            );
         }
         self.finish_prediction(name, label, link == "logit", z);
     }
 
     fn no_link(&mut self, span: Span, found: &str) {
-        let help = if found.is_empty() { "such as `logit(z)` or `value(z)`".to_owned() } else { suggest(found, ["logit", "value", "ordinal", "softmax"]) };
+        let help = if found.is_empty() {
+            "such as `logit(z)` or `value(z)`".to_owned()
+        } else {
+            suggest(found, ["logit", "value", "ordinal", "softmax"])
+        };
         self.report(Problem::error("E0501", span, "a prediction says how its value is meant").help(help));
     }
 
@@ -489,7 +556,10 @@ impl Checker<'_> {
             ExprKind::Bool(value) => Value::Bool(*value),
             ExprKind::Name(name) => self.name(name, expr.span, false),
             ExprKind::Hole => {
-                self.report(Problem::error("E0213", expr.span, "`_` stands for the input of a `layer`").help("such as `layer tower = mlp(_, [64])`"));
+                self.report(
+                    Problem::error("E0213", expr.span, "`_` stands for the input of a `layer`")
+                        .help("such as `layer tower = mlp(_, [64])`"),
+                );
                 Value::Poison
             }
             ExprKind::List(items) => Value::List(items.iter().map(|item| self.eval_value(item)).collect()),
@@ -554,13 +624,18 @@ impl Checker<'_> {
     /// What a name means here. A call looks for something that can be called.
     fn name(&mut self, name: &str, span: Span, called: bool) -> Value {
         for scope in self.scopes.iter_mut().rev() {
-            if let Some(binding) = scope.iter_mut().rev().find(|binding| binding.name == name && (!called || binding.value.is_callable() || matches!(binding.value, Value::Poison))) {
+            if let Some(binding) = scope
+                .iter_mut()
+                .rev()
+                .find(|binding| binding.name == name && (!called || binding.value.is_callable() || matches!(binding.value, Value::Poison)))
+            {
                 binding.used = true;
                 return binding.value.clone();
             }
         }
-        if self.in_model && self.module == 0
-            && let Some(value) = self.model_name(name, span)
+        if self.in_model
+            && self.module == 0
+            && let Some(value) = self.model_name(name, span, called)
         {
             return value;
         }
@@ -589,7 +664,11 @@ impl Checker<'_> {
     }
 
     /// A feature or a table.
-    fn model_name(&mut self, name: &str, span: Span) -> Option<Value> {
+    fn model_name(&mut self, name: &str, span: Span, called: bool) -> Option<Value> {
+        // A feature may have the name of a function.
+        if called && (super::builtins::find(name).is_some() || self.modules[0].names.contains_key(name)) {
+            return None;
+        }
         if let Some(at) = self.tables.iter().position(|table| table.name == name) {
             return Some(Value::Table(at));
         }
@@ -603,12 +682,14 @@ impl Checker<'_> {
             Kind::Number => self.number_feature(at, span),
             Kind::Id | Kind::Ids => Value::Feature(at),
             Kind::Label { .. } => {
-                let problem = Problem::error("E0310", span, format!("the label `{name}` is no input")).and(feature.span, "declared as a label here");
+                let problem =
+                    Problem::error("E0310", span, format!("the label `{name}` is no input")).and(feature.span, "declared as a label here");
                 self.report(problem.help("a model that sees its label learns nothing else; labels belong in `predict` and `objective`"));
                 Value::Poison
             }
             Kind::Key => {
-                let problem = Problem::error("E0310", span, format!("the key `{name}` is no input")).and(feature.span, "declared as a key here");
+                let problem =
+                    Problem::error("E0310", span, format!("the key `{name}` is no input")).and(feature.span, "declared as a key here");
                 self.report(problem.help("declare a feature of kind `id` with `column(\"…\")` to learn from it"));
                 Value::Poison
             }
@@ -679,7 +760,8 @@ impl Checker<'_> {
                 match at.as_int() {
                     Some(at) if (0..items.len() as i64).contains(&at) => items[at as usize].clone(),
                     Some(_) => {
-                        let problem = Problem::error("E0208", index.span, format!("the list has {} elements", items.len())).here("this lies outside");
+                        let problem =
+                            Problem::error("E0208", index.span, format!("the list has {} elements", items.len())).here("this lies outside");
                         self.report(problem.help("counting starts at 0"));
                         Value::Poison
                     }
@@ -722,7 +804,11 @@ impl Checker<'_> {
 
     fn no_truth(&mut self, located: &Located) -> Value {
         let text = located.value.describe(&self.graph);
-        self.report(Problem::error("E0201", located.span, "`and`, `or` and `not` take truth values").here(format!("this is {text}")).help("compare first, such as `x > 0`"));
+        self.report(
+            Problem::error("E0201", located.span, "`and`, `or` and `not` take truth values")
+                .here(format!("this is {text}"))
+                .help("compare first, such as `x > 0`"),
+        );
         Value::Poison
     }
 
@@ -780,6 +866,12 @@ impl Checker<'_> {
             };
         }
         if let (Value::List(x), Value::List(y), BinaryOp::Add) = (&a.value, &b.value, op) {
+            if x.len() + y.len() > 10_000 {
+                self.report(
+                    Problem::error("E0222", span, "this list has more than 10000 elements").help("a loop makes it far longer than meant"),
+                );
+                return Some(Value::Poison);
+            }
             return Some(Value::List(x.iter().chain(y).cloned().collect()));
         }
         let (x, y) = (a.value.as_float()?, b.value.as_float()?);
@@ -792,7 +884,7 @@ impl Checker<'_> {
             (BinaryOp::Add, Some((x, y))) => Some(x.checked_add(y)),
             (BinaryOp::Sub, Some((x, y))) => Some(x.checked_sub(y)),
             (BinaryOp::Mul, Some((x, y))) => Some(x.checked_mul(y)),
-            (BinaryOp::Div, Some((x, y))) if x % y == 0 => Some(x.checked_div(y)),
+            (BinaryOp::Div, Some((x, y))) if x.checked_rem(y) == Some(0) => Some(x.checked_div(y)),
             _ => None,
         };
         match whole {
@@ -845,7 +937,9 @@ impl Checker<'_> {
             }
         };
         if left.dims.last() != Some(&inner) {
-            let problem = Problem::error("E0204", span, format!("the inner sizes of {here} @ {there} differ")).and(a.span, format!("this is {here}")).and(b.span, format!("this is {there}"));
+            let problem = Problem::error("E0204", span, format!("the inner sizes of {here} @ {there} differ"))
+                .and(a.span, format!("this is {here}"))
+                .and(b.span, format!("this is {there}"));
             self.report(problem.help("the last axis of the left side is the first of the right side"));
             return Value::Poison;
         }
@@ -898,7 +992,11 @@ impl Checker<'_> {
             }
             other => {
                 let text = other.describe(&self.graph);
-                self.report(Problem::error("E0201", located.span, "a tensor is needed here").here(format!("this is {text}")).help("give a value computed from features or parameters, or a number"));
+                self.report(
+                    Problem::error("E0201", located.span, "a tensor is needed here")
+                        .here(format!("this is {text}"))
+                        .help("give a value computed from features or parameters, or a number"),
+                );
                 None
             }
         }
@@ -966,9 +1064,12 @@ impl Checker<'_> {
             let axis = argument.name.as_ref().is_some_and(|name| name.text == "axis") && matches!(target, Value::Builtin(_));
             let value = if axis { Value::Nothing } else { self.eval_value(&argument.value) };
             if let Some(name) = &argument.name
-                && let Some((Some(first), ..)) = values.iter().find(|(other, ..): &&(Option<Name>, Located, Expr)| other.as_ref().is_some_and(|other| other.text == name.text))
+                && let Some((Some(first), ..)) = values
+                    .iter()
+                    .find(|(other, ..): &&(Option<Name>, Located, Expr)| other.as_ref().is_some_and(|other| other.text == name.text))
             {
-                let problem = Problem::error("E0218", name.span, format!("`{}` is given twice", name.text)).and(first.span, "given here first");
+                let problem =
+                    Problem::error("E0218", name.span, format!("`{}` is given twice", name.text)).and(first.span, "given here first");
                 self.report(problem.help("keep one of them"));
                 continue;
             }
@@ -983,7 +1084,9 @@ impl Checker<'_> {
             Value::Poison => Value::Poison,
             other => {
                 let text = other.describe(&self.graph);
-                self.report(Problem::error("E0213", callee.span, format!("{text} cannot be called")).help("blocks, functions and layers can"));
+                self.report(
+                    Problem::error("E0213", callee.span, format!("{text} cannot be called")).help("blocks, functions and layers can"),
+                );
                 Value::Poison
             }
         }
@@ -998,7 +1101,8 @@ impl Checker<'_> {
         self.path = Some(layer.path);
         self.paths.rewind(layer.path);
         let hole = "_".to_owned();
-        let mut scope: Vec<Binding> = layer.scope.iter().map(|(name, value)| plain_binding(name.clone(), value.clone(), input.span)).collect();
+        let mut scope: Vec<Binding> =
+            layer.scope.iter().map(|(name, value)| plain_binding(name.clone(), value.clone(), input.span)).collect();
         scope.push(plain_binding(hole, input.value, input.span));
         self.scopes = vec![scope];
         let call = fill_hole(&layer.call);
@@ -1013,7 +1117,13 @@ impl Checker<'_> {
         let block = target.block.clone();
         let name = &block.name.text;
         let key = format!("{}.{name}", target.module);
-        if self.calls.contains(&key) || self.calls.len() >= MAX_CALLS {
+        if self.calls.len() >= MAX_CALLS {
+            self.report(
+                Problem::error("E0222", callee, format!("blocks call blocks more than {MAX_CALLS} deep")).help("join some of them"),
+            );
+            return Value::Poison;
+        }
+        if self.calls.contains(&key) {
             let problem = Problem::error("E0106", callee, format!("the block `{name}` calls itself")).and(block.name.span, "declared here");
             self.report(problem.help("blocks are expanded where they are called; use a `for` loop"));
             return Value::Poison;
@@ -1024,8 +1134,9 @@ impl Checker<'_> {
         let Some(arguments) = self.match_arguments(&block, args) else { return Value::Poison };
         let known_problems = self.problems.len();
         let scopes = std::mem::take(&mut self.scopes);
-        let (module, path) = (self.module, self.path);
+        let (module, path, in_model) = (self.module, self.path, self.in_model);
         self.module = target.module;
+        self.in_model = false;
         self.path = path.map(|parent| self.paths.enter(parent, name, Some(callee)));
         self.calls.push(key);
         self.scopes.push(Vec::new());
@@ -1035,13 +1146,17 @@ impl Checker<'_> {
         if bound {
             value = self.body(&block.body);
             if let Value::Nothing = value {
-                self.report(Problem::error("E0221", block.name.span, format!("the block `{name}` gives no value")).help("its value is that of its last line"));
+                self.report(
+                    Problem::error("E0221", block.name.span, format!("the block `{name}` gives no value"))
+                        .help("its value is that of its last line"),
+                );
                 value = Value::Poison;
             }
             let located = Located { value, span: callee };
             value = self.check_result(&block, located);
         }
         self.calls.pop();
+        self.in_model = in_model;
         self.scopes = scopes;
         self.module = module;
         self.path = path;
@@ -1075,15 +1190,21 @@ impl Checker<'_> {
                 Some(slot) if slots[slot].is_none() => slots[slot] = Some(value),
                 Some(_) => {
                     let text = given.as_ref().map_or("it", |given| given.text.as_str());
-                    self.report(Problem::error("E0218", value.span, format!("`{name}` is given `{text}` twice")).help("an argument without a name took its place; name the others"));
+                    self.report(
+                        Problem::error("E0218", value.span, format!("`{name}` is given `{text}` twice"))
+                            .help("an argument without a name took its place; name the others"),
+                    );
                     sound = false;
                 }
                 None => {
                     sound = false;
                     let known: Vec<&str> = block.parameters.iter().map(|parameter| parameter.name.text.as_str()).collect();
                     let problem = match &given {
-                        Some(given) => Problem::error("E0210", given.span, format!("`{name}` has no argument `{}`", given.text)).help(suggest(&given.text, known)),
-                        None => Problem::error("E0209", value.span, format!("`{name}` takes {} arguments", known.len())).here("one too many").help(format!("they are {}", known.join(", "))),
+                        Some(given) => Problem::error("E0210", given.span, format!("`{name}` has no argument `{}`", given.text))
+                            .help(suggest(&given.text, known)),
+                        None => Problem::error("E0209", value.span, format!("`{name}` takes {} arguments", known.len()))
+                            .here("one too many")
+                            .help(format!("they are {}", known.join(", "))),
                     };
                     self.report(problem.and(block.name.span, "the block"));
                 }
@@ -1091,7 +1212,8 @@ impl Checker<'_> {
         }
         for (parameter, slot) in block.parameters.iter().zip(&slots) {
             if slot.is_none() && parameter.default.is_none() && sound {
-                let problem = Problem::error("E0211", args.span, format!("`{name}` misses its argument `{}`", parameter.name.text)).and(parameter.name.span, "needed here");
+                let problem = Problem::error("E0211", args.span, format!("`{name}` misses its argument `{}`", parameter.name.text))
+                    .and(parameter.name.span, "needed here");
                 self.report(problem.help(format!("give it: `{}: …`", parameter.name.text)));
                 sound = false;
             }
@@ -1107,7 +1229,8 @@ impl Checker<'_> {
                 (None, Some(default)) => Located { value: self.eval(default), span: callee },
                 (None, None) => continue,
             };
-            let value = self.fit(&parameter.ty, located, &format!("`{}` of `{}`", parameter.name.text, block.name.text), parameter.name.span);
+            let value =
+                self.fit(&parameter.ty, located, &format!("`{}` of `{}`", parameter.name.text, block.name.text), parameter.name.span);
             sound &= !matches!(value, Value::Poison);
             self.bind(&parameter.name, value, false, false);
         }
@@ -1137,15 +1260,21 @@ impl Checker<'_> {
 
     fn mismatch(&mut self, wanted: &str, located: &Located, what: &str, declared: Span) -> Value {
         let text = located.value.describe(&self.graph);
-        let problem = Problem::error("E0201", located.span, format!("{what} is {wanted}")).here(format!("this is {text}")).and(declared, "declared here");
+        let problem = Problem::error("E0201", located.span, format!("{what} is {wanted}"))
+            .here(format!("this is {text}"))
+            .and(declared, "declared here");
         self.report(problem.help(format!("give {wanted}")));
         Value::Poison
     }
 
     fn fit_constant(&mut self, ty: &str, name: &Name, located: Located, what: &str, declared: Span) -> Value {
         let fits = match ty {
-            "int" => return located.value.as_int().map(Value::Int).unwrap_or_else(|| self.mismatch("a whole number", &located, what, declared)),
-            "float" => return located.value.as_float().map(Value::Float).unwrap_or_else(|| self.mismatch("a number", &located, what, declared)),
+            "int" => {
+                return located.value.as_int().map(Value::Int).unwrap_or_else(|| self.mismatch("a whole number", &located, what, declared));
+            }
+            "float" => {
+                return located.value.as_float().map(Value::Float).unwrap_or_else(|| self.mismatch("a number", &located, what, declared));
+            }
             "bool" => matches!(located.value, Value::Bool(_)),
             "block" => located.value.is_callable(),
             "init" => {
@@ -1159,7 +1288,10 @@ impl Checker<'_> {
                 return Value::Poison;
             }
             other => {
-                self.report(Problem::error("E0101", name.span, format!("there is no type `{other}`")).help(suggest(other, ["f32", "int", "float", "bool", "block", "init"])));
+                self.report(
+                    Problem::error("E0101", name.span, format!("there is no type `{other}`"))
+                        .help(suggest(other, ["f32", "int", "float", "bool", "block", "init"])),
+                );
                 return Value::Poison;
             }
         };
@@ -1183,7 +1315,11 @@ impl Checker<'_> {
         {
             return self.mismatch(&format!("a list of {wanted}"), &located, what, declared);
         }
-        let fitted: Vec<Value> = items.clone().into_iter().map(|value| self.fit(element, Located { value, span: located.span }, &format!("an element of {what}"), declared)).collect();
+        let fitted: Vec<Value> = items
+            .clone()
+            .into_iter()
+            .map(|value| self.fit(element, Located { value, span: located.span }, &format!("an element of {what}"), declared))
+            .collect();
         if fitted.iter().any(|value| matches!(value, Value::Poison)) { Value::Poison } else { Value::List(fitted) }
     }
 
@@ -1199,7 +1335,13 @@ impl Checker<'_> {
         let fits = if rest.is_some() { own.len() >= named } else { own.len() == named };
         if !fits || rest.is_some_and(|at| at != 0) {
             let axes = if named == 1 { "one axis".to_owned() } else { format!("{named} axes") };
-            let wanted = if rest.is_some() { format!("a tensor of at least {axes}") } else if named == 0 { "one number".to_owned() } else { format!("a tensor of {axes}") };
+            let wanted = if rest.is_some() {
+                format!("a tensor of at least {axes}")
+            } else if named == 0 {
+                "one number".to_owned()
+            } else {
+                format!("a tensor of {axes}")
+            };
             return self.mismatch(&wanted, &located, what, declared);
         }
         let shift = own.len() - named;
@@ -1248,12 +1390,24 @@ impl Checker<'_> {
     /// An axis whose size is known already.
     fn fit_size(&mut self, expr: &Expr, tensor: &mut Tensor, at: usize, located: &Located, what: &str, declared: Span) -> bool {
         let value = self.eval(expr);
-        let Some(wanted) = value.as_int() else { return false };
+        let Some(wanted) = value.as_int() else {
+            if !matches!(value, Value::Poison) {
+                let text = value.describe(&self.graph);
+                self.report(
+                    Problem::error("E0214", expr.span, "a size is a whole number")
+                        .here(format!("this is {text}"))
+                        .help("write a number or a dimension variable"),
+                );
+            }
+            return false;
+        };
         let own = self.graph[tensor.node].ty.dims[at];
         if own != Dim::Fixed(wanted as u64) {
             let text = describe_type(&self.graph, tensor.node);
             let size = recc_syntax::print_expr(expr);
-            let problem = Problem::error("E0206", located.span, format!("axis {at} of {what} is `{size}`, which is {wanted} here")).here(format!("this is {text}")).and(declared, "declared here");
+            let problem = Problem::error("E0206", located.span, format!("axis {at} of {what} is `{size}`, which is {wanted} here"))
+                .here(format!("this is {text}"))
+                .and(declared, "declared here");
             self.report(problem.help("sizes of one name are equal"));
             return false;
         }
@@ -1271,9 +1425,16 @@ fn plain_binding(name: String, value: Value, span: Span) -> Binding {
 /// The binding a statement of a model makes, which names its parameters.
 fn statement_name(statement: &Statement) -> Option<&str> {
     match &statement.kind {
-        StatementKind::Let(name, _) | StatementKind::Var(name, _) | StatementKind::Assign(name, _) | StatementKind::Predict(name, _) => Some(&name.text),
+        StatementKind::Let(name, _) | StatementKind::Var(name, _) | StatementKind::Assign(name, _) | StatementKind::Predict(name, _) => {
+            Some(&name.text)
+        }
         StatementKind::Param(name, ..) | StatementKind::State(name, ..) | StatementKind::Expose(name, Some(_)) => Some(&name.text),
-        StatementKind::Update(..) | StatementKind::Layer(..) | StatementKind::Expose(_, None) | StatementKind::Table(_) | StatementKind::For(..) | StatementKind::Expr(_) => None,
+        StatementKind::Update(..)
+        | StatementKind::Layer(..)
+        | StatementKind::Expose(_, None)
+        | StatementKind::Table(_)
+        | StatementKind::For(..)
+        | StatementKind::Expr(_) => None,
     }
 }
 
@@ -1288,6 +1449,9 @@ fn has_hole(expr: &Expr) -> bool {
         ExprKind::Call { args, .. } => args.iter().any(|argument| has_hole(&argument.value)),
         ExprKind::Pipe { value, into } => has_hole(value) || has_hole(into),
         ExprKind::Binary(_, a, b) => has_hole(a) || has_hole(b),
+        ExprKind::Unary(_, value) => has_hole(value),
+        ExprKind::Index { base, indices } => has_hole(base) || indices.iter().any(has_hole),
+        ExprKind::List(items) => items.iter().any(has_hole),
         _ => false,
     }
 }
@@ -1302,6 +1466,11 @@ fn fill_hole(expr: &Expr) -> Expr {
         },
         ExprKind::Pipe { value, into } => ExprKind::Pipe { value: Box::new(fill_hole(value)), into: Box::new(fill_hole(into)) },
         ExprKind::Binary(op, a, b) => ExprKind::Binary(*op, Box::new(fill_hole(a)), Box::new(fill_hole(b))),
+        ExprKind::Unary(op, value) => ExprKind::Unary(*op, Box::new(fill_hole(value))),
+        ExprKind::Index { base, indices } => {
+            ExprKind::Index { base: Box::new(fill_hole(base)), indices: indices.iter().map(fill_hole).collect() }
+        }
+        ExprKind::List(items) => ExprKind::List(items.iter().map(fill_hole).collect()),
         other => other.clone(),
     };
     Expr { kind, span: expr.span }

@@ -61,16 +61,27 @@ impl Checker<'_> {
         for feature in features {
             self.check_feature(feature);
         }
-        if !self.features.iter().any(|feature| matches!(feature.kind, Kind::Label { .. })) && !features.is_empty() && self.problems.is_empty() {
-            let span = features[0].span;
-            self.report(Problem::error("E0311", span, "no feature is a label").here("features begin here").help("add one, such as `label click: binary`"));
+    }
+
+    /// Once all features are known.
+    pub(super) fn need_a_label(&mut self, file: &ast::File) {
+        let first =
+            file.items.iter().find_map(|item| if let ast::ItemKind::Features(features) = &item.kind { features.first() } else { None });
+        let labelled = self.features.iter().any(|feature| matches!(feature.kind, Kind::Label { .. }));
+        if let (Some(first), false, false) = (first, labelled, self.has_errors()) {
+            self.report(
+                Problem::error("E0311", first.span, "no feature is a label")
+                    .here("features begin here")
+                    .help("add one, such as `label click: binary`"),
+            );
         }
     }
 
     fn check_feature(&mut self, feature: &ast::Feature) {
-        let Some(kind) = self.feature_kind(feature) else { return };
+        let Some(kind) = self.feature_kind(feature) else { return self.poison_feature(feature) };
         if let Some(known) = self.features.iter().find(|known| known.name == feature.name.text) {
-            let problem = Problem::error("E0102", feature.name.span, format!("the feature `{}` is declared twice", feature.name.text)).and(known.span, "declared here first");
+            let problem = Problem::error("E0102", feature.name.span, format!("the feature `{}` is declared twice", feature.name.text))
+                .and(known.span, "declared here first");
             return self.report(problem.help("give one of them another name"));
         }
         let pipeline = self.pipeline(feature);
@@ -78,6 +89,20 @@ impl Checker<'_> {
             Some(group) => self.group_of(&feature.name, group),
             None => vec![feature.name.text.clone()],
         };
+        if feature.group.is_some() && matches!(kind, Kind::Label { .. } | Kind::Key) {
+            self.report(
+                Problem::error("E0306", feature.span, format!("a {} is no group", feature.kind.text))
+                    .help("declare each on a line of its own"),
+            );
+            return self.poison_feature(feature);
+        }
+        if let (Source::Cross(_), false) = (&pipeline.source, kind == Kind::Id && feature.group.is_none()) {
+            self.report(
+                Problem::error("E0303", feature.span, "only a single feature of kind `id` is made by `cross`")
+                    .help("declare it as `id name = cross(a, b) |> hash(…)`"),
+            );
+            return self.poison_feature(feature);
+        }
         let (column_kind, steps) = self.column_kind(kind, feature, pipeline.steps);
         let mut columns = Vec::new();
         for member in members {
@@ -85,7 +110,8 @@ impl Checker<'_> {
                 Source::Own | Source::Wrong => Token::Column(member.clone()),
                 Source::Column(name) => {
                     if feature.group.is_some() {
-                        let problem = Problem::error("E0306", feature.span, "a group cannot read one column").here(format!("every member would be `{name}`"));
+                        let problem = Problem::error("E0306", feature.span, "a group cannot read one column")
+                            .here(format!("every member would be `{name}`"));
                         return self.report(problem.help("let the members' own columns be read: leave `column(…)` out"));
                     }
                     Token::Column(name.clone())
@@ -95,6 +121,11 @@ impl Checker<'_> {
                     None => Token::Column(member.clone()),
                 },
             };
+            if self.columns.iter().any(|known| known.name == member) {
+                let problem = Problem::error("E0102", feature.span, format!("the feature `{member}` is declared twice"));
+                self.report(problem.help("members of groups are features too; give one of them another name"));
+                continue;
+            }
             columns.push(self.columns.len() as u32);
             self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token });
         }
@@ -110,6 +141,27 @@ impl Checker<'_> {
         });
     }
 
+    /// A feature with a mistake is known by its name, so that its uses are not reported too.
+    fn poison_feature(&mut self, feature: &ast::Feature) {
+        let kind = if feature.kind.text.starts_with("lab") { Kind::Label { binary: true } } else { Kind::Number };
+        let columns = vec![self.columns.len() as u32];
+        self.columns.push(Column {
+            name: feature.name.text.clone(),
+            kind: ColumnKind::Key,
+            token: Token::Column(feature.name.text.clone()),
+        });
+        self.features.push(Feature {
+            name: feature.name.text.clone(),
+            span: feature.name.span,
+            kind,
+            columns,
+            group: false,
+            steps: Vec::new(),
+            used: true,
+            sound: false,
+        });
+    }
+
     fn feature_kind(&mut self, feature: &ast::Feature) -> Option<Kind> {
         let kind = match feature.kind.text.as_str() {
             "label" => match feature.ty.as_ref().map(|ty| ty.text.as_str()) {
@@ -117,7 +169,10 @@ impl Checker<'_> {
                 Some("number") => Kind::Label { binary: false },
                 _ => {
                     let span = feature.ty.as_ref().map_or(feature.name.span, |ty| ty.span);
-                    self.report(Problem::error("E0309", span, format!("the label `{}` needs a type", feature.name.text)).help("write `: binary` (0 or 1) or `: number` behind its name"));
+                    self.report(
+                        Problem::error("E0309", span, format!("the label `{}` needs a type", feature.name.text))
+                            .help("write `: binary` (0 or 1) or `: number` behind its name"),
+                    );
                     return None;
                 }
             },
@@ -136,19 +191,24 @@ impl Checker<'_> {
             }
         };
         if let (Some(ty), false) = (&feature.ty, matches!(kind, Kind::Label { .. })) {
-            self.report(Problem::error("E0309", ty.span, format!("a feature of kind `{}` takes no type", feature.kind.text)).help("leave it out; only labels have one here"));
+            self.report(
+                Problem::error("E0309", ty.span, format!("a feature of kind `{}` takes no type", feature.kind.text))
+                    .help("leave it out; only labels have one here"),
+            );
         }
         Some(kind)
     }
 
     /// The members of a group: numbered, or columns by their names.
     fn group_of(&mut self, name: &Name, group: &ast::Group) -> Vec<String> {
-        let names: Option<Vec<String>> = group.members.iter().map(|member| if let ExprKind::Name(name) = &member.kind { Some(name.clone()) } else { None }).collect();
+        let names: Option<Vec<String>> =
+            group.members.iter().map(|member| if let ExprKind::Name(name) = &member.kind { Some(name.clone()) } else { None }).collect();
         match (names, group.members.as_slice()) {
             (Some(names), _) => names,
             (None, [range]) => self.group_members(name, range),
             (None, _) => {
-                let problem = Problem::error("E0306", group.span, format!("the members of the group `{}` are neither a range nor names", name.text));
+                let problem =
+                    Problem::error("E0306", group.span, format!("the members of the group `{}` are neither a range nor names", name.text));
                 self.report(problem.help("write `[1..=13]`, or the columns' names: `[user, item]`"));
                 Vec::new()
             }
@@ -157,10 +217,13 @@ impl Checker<'_> {
 
     fn group_members(&mut self, name: &Name, group: &Expr) -> Vec<String> {
         match self.constant(group) {
-            Value::Range(start, end) if start < end && end - start <= 10_000 => (start..end).map(|n| format!("{}{n}", name.text)).collect(),
+            Value::Range(start, end) if start < end && end.saturating_sub(start) <= 10_000 => {
+                (start..end).map(|n| format!("{}{n}", name.text)).collect()
+            }
             Value::Poison => Vec::new(),
             _ => {
-                let problem = Problem::error("E0306", group.span, format!("the members of the group `{}` are no range of numbers", name.text));
+                let problem =
+                    Problem::error("E0306", group.span, format!("the members of the group `{}` are no range of numbers", name.text));
                 self.report(problem.help("write the first and the last, such as `[1..=13]`"));
                 Vec::new()
             }
@@ -171,19 +234,15 @@ impl Checker<'_> {
         let mut steps = Vec::new();
         let Some(value) = &feature.value else { return Pipeline { source: Source::Own, steps } };
         let mut at = value;
-        loop {
-            match &at.kind {
-                ExprKind::Pipe { value, into } => {
-                    match step(into) {
-                        Some(step) => steps.push(step),
-                        None => {
-                            self.report(Problem::error("E0302", into.span, "this is no transform").help("a transform is a name or a call: `log1p`, `hash(1_000_003)`"));
-                        }
-                    }
-                    at = value;
+        while let ExprKind::Pipe { value, into } = &at.kind {
+            match step(into) {
+                Some(step) => steps.push(step),
+                None => {
+                    let problem = Problem::error("E0302", into.span, "this is no transform");
+                    self.report(problem.help("a transform is a name or a call: `log1p`, `hash(1_000_003)`"));
                 }
-                _ => break,
             }
+            at = value;
         }
         steps.reverse();
         let source = self.source(feature, at);
@@ -215,7 +274,10 @@ impl Checker<'_> {
     }
 
     fn wrong_source(&mut self, span: Span, text: &str) -> Source {
-        self.report(Problem::error("E0312", span, text).help("begin with the feature's own name, `column(\"name\")`, or `cross(a, b)` of two id features"));
+        self.report(
+            Problem::error("E0312", span, text)
+                .help("begin with the feature's own name, `column(\"name\")`, or `cross(a, b)` of two id features"),
+        );
         Source::Wrong
     }
 
@@ -228,7 +290,10 @@ impl Checker<'_> {
                     columns.push(feature.columns[0]);
                 }
                 Some(_) => {
-                    self.report(Problem::error("E0303", *span, format!("`{name}` cannot be crossed")).help("cross features of kind `id` that are no groups"));
+                    self.report(
+                        Problem::error("E0303", *span, format!("`{name}` cannot be crossed"))
+                            .help("cross features of kind `id` that are no groups"),
+                    );
                     return None;
                 }
                 None => {
@@ -246,7 +311,10 @@ impl Checker<'_> {
         match kind {
             Kind::Label { binary } => {
                 if let (Some(step), true) = (steps.first(), binary) {
-                    self.report(Problem::error("E0303", step.span, "a binary label has no transforms").help("make the file hold 0 and 1, or declare it `: number`"));
+                    self.report(
+                        Problem::error("E0303", step.span, "a binary label has no transforms")
+                            .help("make the file hold 0 and 1, or declare it `: number`"),
+                    );
                     return (None, Vec::new());
                 }
                 self.check_number_steps(&steps);
@@ -255,7 +323,10 @@ impl Checker<'_> {
             Kind::Number => self.number_kind(steps),
             Kind::Key => {
                 if let Some(step) = steps.first() {
-                    self.report(Problem::error("E0303", step.span, "a key has no transforms").help("a key only groups rows; its text is used as it is"));
+                    self.report(
+                        Problem::error("E0303", step.span, "a key has no transforms")
+                            .help("a key only groups rows; its text is used as it is"),
+                    );
                 }
                 (Some(ColumnKind::Key), Vec::new())
             }
@@ -281,12 +352,21 @@ impl Checker<'_> {
         for step in steps {
             let name = step.name.text.as_str();
             if name == "fill" {
-                self.report(Problem::error("E0304", step.span, "`fill` comes first").help("an empty cell has no value that the steps before it could take: put `fill` right behind the column"));
+                self.report(
+                    Problem::error("E0304", step.span, "`fill` comes first")
+                        .help("an empty cell has no value that the steps before it could take: put `fill` right behind the column"),
+                );
             } else if ID_STEPS.contains(&name) {
-                self.report(Problem::error("E0303", step.span, format!("`{name}` makes ids, and this is a number")).help("declare the feature as `id`, or leave the step out"));
+                self.report(
+                    Problem::error("E0303", step.span, format!("`{name}` makes ids, and this is a number"))
+                        .help("declare the feature as `id`, or leave the step out"),
+                );
             } else if name != "standardize" && !super::builtins::is_elementwise(name) {
                 let known = super::builtins::elementwise_names().chain(["fill", "standardize"]);
-                self.report(Problem::error("E0302", step.name.span, format!("there is no transform `{name}`")).help(suggest(name, known.collect::<Vec<_>>())));
+                self.report(
+                    Problem::error("E0302", step.name.span, format!("there is no transform `{name}`"))
+                        .help(suggest(name, known.collect::<Vec<_>>())),
+                );
             }
         }
     }
@@ -300,16 +380,23 @@ impl Checker<'_> {
             match step.name.text.as_str() {
                 "hash" | "vocab" | "vocab_of" | "bucket" => match self.encoder(step) {
                     Some(_) if encoder.is_some() => {
-                        self.report(Problem::error("E0303", step.span, "the ids are already numbered").help("use one of `vocab`, `hash` and `bucket`"));
+                        self.report(
+                            Problem::error("E0303", step.span, "the ids are already numbered")
+                                .help("use one of `vocab`, `hash` and `bucket`"),
+                        );
                         sound = false;
                     }
                     Some(found) => encoder = Some((found, step.span)),
                     None => sound = false,
                 },
                 "split" if kind == Kind::Ids && encoder.is_none() => match self.text_argument(step) {
-                    Some(text) if !text.is_empty() => separator = Some(text),
+                    Value::Text(text) if !text.is_empty() => separator = Some(text),
+                    Value::Poison => sound = false,
                     _ => {
-                        self.report(Problem::error("E0305", step.span, "`split` takes what stands between the values, as text").help("such as `split(\"|\")`"));
+                        self.report(
+                            Problem::error("E0305", step.span, "`split` takes what stands between the values, as text")
+                                .help("such as `split(\"|\")`"),
+                        );
                         sound = false;
                     }
                 },
@@ -319,7 +406,9 @@ impl Checker<'_> {
                 },
                 "split" | "take" => {
                     let problem = Problem::error("E0303", step.span, format!("`{}` does not fit here", step.name.text));
-                    self.report(problem.help("`split` and `take` belong to features of kind `ids`; `split` stands before the values are numbered"));
+                    self.report(
+                        problem.help("`split` and `take` belong to features of kind `ids`; `split` stands before the values are numbered"),
+                    );
                     sound = false;
                 }
                 "weighted" => {
@@ -327,7 +416,10 @@ impl Checker<'_> {
                     sound = false;
                 }
                 other => {
-                    self.report(Problem::error("E0302", step.name.span, format!("there is no transform `{other}` of ids")).help(suggest(other, ID_STEPS)));
+                    self.report(
+                        Problem::error("E0302", step.name.span, format!("there is no transform `{other}` of ids"))
+                            .help(suggest(other, ID_STEPS)),
+                    );
                     sound = false;
                 }
             }
@@ -347,7 +439,10 @@ impl Checker<'_> {
             _ => match separator {
                 Some(separator) => Some(ColumnKind::Ids { separator, encoder, take }),
                 None => {
-                    self.report(Problem::error("E0308", feature.span, format!("the bag `{}` is never split", feature.name.text)).help("begin with `split(\"|\")` or what stands between its values"));
+                    self.report(
+                        Problem::error("E0308", feature.span, format!("the bag `{}` is never split", feature.name.text))
+                            .help("begin with `split(\"|\")` or what stands between its values"),
+                    );
                     None
                 }
             },
@@ -361,9 +456,13 @@ impl Checker<'_> {
             "vocab_of" => self.vocab_of(step),
             _ => {
                 let mut min_count = 1;
+                self.given_once(&step.args, "vocab", usize::MAX)?;
                 for argument in &step.args {
                     if argument.name.as_ref().is_none_or(|name| name.text != "min_count") {
-                        self.report(Problem::error("E0305", argument.value.span, "`vocab` takes `min_count: n` only").help("such as `vocab(min_count: 10)`"));
+                        self.report(
+                            Problem::error("E0305", argument.value.span, "`vocab` takes `min_count: n` only")
+                                .help("such as `vocab(min_count: 10)`"),
+                        );
                         return None;
                     }
                     min_count = self.count(&argument.value, "min_count", 1, i64::from(u32::MAX))? as u32;
@@ -385,7 +484,10 @@ impl Checker<'_> {
         match bounds {
             Some(bounds) if !bounds.is_empty() && bounds.windows(2).all(|pair| pair[0] < pair[1]) => Some(Encoder::Bucket { bounds }),
             _ => {
-                self.report(Problem::error("E0305", step.span, "`bucket` takes ascending bounds").help("such as `bucket([6, 12, 18])`: below 6, 6 to 12, 12 to 18, 18 and above"));
+                self.report(
+                    Problem::error("E0305", step.span, "`bucket` takes ascending bounds")
+                        .help("such as `bucket([6, 12, 18])`: below 6, 6 to 12, 12 to 18, 18 and above"),
+                );
                 None
             }
         }
@@ -400,15 +502,27 @@ impl Checker<'_> {
             self.report(Problem::error("E0305", step.span, "`vocab_of` takes the name of a feature").help("such as `vocab_of(item)`"));
             return None;
         };
-        let found = self.features.iter().find(|feature| feature.name == name && !feature.group && matches!(feature.kind, Kind::Id | Kind::Ids));
+        let found =
+            self.features.iter().find(|feature| feature.name == name && !feature.group && matches!(feature.kind, Kind::Id | Kind::Ids));
         match found {
-            Some(feature) if matches!(self.columns[feature.columns[0] as usize].kind.encoder(), Some(Encoder::Vocab { .. })) => Some(Encoder::VocabOf(feature.columns[0])),
+            Some(feature) if matches!(self.columns[feature.columns[0] as usize].kind.encoder(), Some(Encoder::Vocab { .. })) => {
+                Some(Encoder::VocabOf(feature.columns[0]))
+            }
+            Some(feature) if !feature.sound => None,
             Some(_) => {
-                self.report(Problem::error("E0305", span, format!("`{name}` has no vocabulary")).help("`vocab_of` shares the dictionary of a feature that ends in `vocab`"));
+                self.report(
+                    Problem::error("E0305", span, format!("`{name}` has no vocabulary"))
+                        .help("`vocab_of` shares the dictionary of a feature that ends in `vocab`"),
+                );
                 None
             }
             None => {
-                let names: Vec<String> = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids)).map(|feature| feature.name.clone()).collect();
+                let names: Vec<String> = self
+                    .features
+                    .iter()
+                    .filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids))
+                    .map(|feature| feature.name.clone())
+                    .collect();
                 let help = suggest(&name, names.iter().map(String::as_str));
                 self.report(Problem::error("E0101", span, format!("there is no id feature `{name}` above")).help(help));
                 None
@@ -416,23 +530,24 @@ impl Checker<'_> {
         }
     }
 
-    fn text_argument(&mut self, step: &Step) -> Option<String> {
+    fn text_argument(&mut self, step: &Step) -> Value {
         match step.args.as_slice() {
-            [argument] => match self.constant(&argument.value) {
-                Value::Text(text) => Some(text),
-                _ => None,
-            },
-            _ => None,
+            [argument] => self.constant(&argument.value),
+            _ => Value::Nothing,
         }
     }
 
     fn number_argument(&mut self, step: &Step) -> Option<f64> {
-        let value = match step.args.as_slice() {
-            [argument] => self.constant(&argument.value).as_float(),
-            _ => None,
+        let found = match step.args.as_slice() {
+            [argument] => self.constant(&argument.value),
+            _ => Value::Nothing,
         };
-        if value.is_none() {
-            self.report(Problem::error("E0305", step.span, format!("`{}` takes one number", step.name.text)).help(format!("such as `{}(0)`", step.name.text)));
+        let value = found.as_float().filter(|value| value.is_finite());
+        if value.is_none() && !matches!(found, Value::Poison) {
+            self.report(
+                Problem::error("E0305", step.span, format!("`{}` takes one number", step.name.text))
+                    .help(format!("such as `{}(0)`", step.name.text)),
+            );
         }
         value
     }
@@ -441,7 +556,10 @@ impl Checker<'_> {
         match step.args.as_slice() {
             [argument] => self.count(&argument.value, &step.name.text, least, most),
             _ => {
-                self.report(Problem::error("E0305", step.span, format!("`{}` takes one whole number", step.name.text)).help(format!("such as `{}(100)`", step.name.text)));
+                self.report(
+                    Problem::error("E0305", step.span, format!("`{}` takes one whole number", step.name.text))
+                        .help(format!("such as `{}(100)`", step.name.text)),
+                );
                 None
             }
         }
@@ -454,7 +572,10 @@ impl Checker<'_> {
             _ if matches!(found, Value::Poison) => None,
             _ => {
                 let text = found.describe(&self.graph);
-                self.report(Problem::error("E0305", value.span, format!("`{what}` takes a whole number from {least} to {most}, not {text}")).help("write the number out, or use a `const`"));
+                self.report(
+                    Problem::error("E0305", value.span, format!("`{what}` takes a whole number from {least} to {most}, not {text}"))
+                        .help("write the number out, or use a `const`"),
+                );
                 None
             }
         }
@@ -499,7 +620,9 @@ impl Checker<'_> {
 
     fn data_columns(&mut self, value: &Expr) -> Option<Vec<String>> {
         let ExprKind::List(items) = &value.kind else {
-            self.report(Problem::error("E0702", value.span, "`columns` is a list of names").help("such as `[click, I[1..=13], C[1..=26]]`"));
+            self.report(
+                Problem::error("E0702", value.span, "`columns` is a list of names").help("such as `[click, I[1..=13], C[1..=26]]`"),
+            );
             return None;
         };
         let mut names = Vec::new();
@@ -507,16 +630,24 @@ impl Checker<'_> {
             match &item.kind {
                 ExprKind::Name(name) | ExprKind::Text(name) => names.push(name.clone()),
                 ExprKind::Index { base, indices } => match (&base.kind, indices.as_slice()) {
-                    (ExprKind::Name(name), [group]) => names.extend(self.group_members(&Name { text: name.clone(), span: base.span }, group)),
-                    _ => self.report(Problem::error("E0702", item.span, "this is no column").help("write a name, or a group such as `I[1..=13]`")),
+                    (ExprKind::Name(name), [group]) => {
+                        names.extend(self.group_members(&Name { text: name.clone(), span: base.span }, group))
+                    }
+                    _ => self.report(
+                        Problem::error("E0702", item.span, "this is no column").help("write a name, or a group such as `I[1..=13]`"),
+                    ),
                 },
-                _ => self.report(Problem::error("E0702", item.span, "this is no column").help("write a name, or a group such as `I[1..=13]`")),
+                _ => self
+                    .report(Problem::error("E0702", item.span, "this is no column").help("write a name, or a group such as `I[1..=13]`")),
             }
         }
         let mut sorted = names.clone();
         sorted.sort();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            self.report(Problem::error("E0102", value.span, format!("the column `{}` is named twice", pair[0])).help("each column of the file has one name"));
+            self.report(
+                Problem::error("E0102", value.span, format!("the column `{}` is named twice", pair[0]))
+                    .help("each column of the file has one name"),
+            );
         }
         Some(names)
     }
@@ -529,7 +660,10 @@ impl Checker<'_> {
             }
             Value::Poison => Vec::new(),
             _ => {
-                self.report(Problem::error("E0702", value.span, "this is no path").help("write a text such as \"data/train.csv.gz\", or a list of them"));
+                self.report(
+                    Problem::error("E0702", value.span, "this is no path")
+                        .help("write a text such as \"data/train.csv.gz\", or a list of them"),
+                );
                 Vec::new()
             }
         }
@@ -541,7 +675,9 @@ impl Checker<'_> {
             return None;
         };
         if !matches!(&callee.kind, ExprKind::Name(name) if name == "planted") {
-            self.report(Problem::error("E0703", callee.span, "there is no such synthetic data").help("write `planted(rows: 200_000, seed: 1)`"));
+            self.report(
+                Problem::error("E0703", callee.span, "there is no such synthetic data").help("write `planted(rows: 200_000, seed: 1)`"),
+            );
             return None;
         }
         let mut planted = Planted { rows: 100_000, seed: 1, vocab: 1000 };

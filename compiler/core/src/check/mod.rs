@@ -22,6 +22,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use value::{BlockRef, Value};
 
+/// Statements, calls and iterations a spec may expand to.
+const FUEL: u32 = 200_000;
+
 /// A text to check, and the library it may use.
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -84,6 +87,10 @@ struct Checker<'s> {
     calls: Vec<String>,
     /// Statements and calls left before a spec is refused as endless.
     fuel: u32,
+    /// Random places met so far under each path.
+    sites: BTreeMap<String, u32>,
+    /// Parameters of the model itself met in this walk.
+    declared: Vec<PathId>,
     /// The model's own scope sees features and tables.
     in_model: bool,
 }
@@ -92,10 +99,16 @@ struct Checker<'s> {
 pub fn check(sources: &Sources, overrides: &[Override]) -> Checked {
     let mut checker = Checker::new(sources, overrides);
     let (file, spec) = checker.run();
-    let mut problems = checker.problems;
+    let failed = checker.has_errors();
+    let mut problems: Vec<Problem> = Vec::new();
+    for problem in checker.problems {
+        // What a mistake leaves unused is not worth a word; the second walk finds most problems again.
+        let noise = failed && problem.severity == Severity::Warning;
+        if !noise && !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
     problems.sort_by_key(|problem| problem.labels.first().map(|label| (label.span.file, label.span.start)));
-    problems.dedup();
-    let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
     Checked { spec: spec.filter(|_| !failed), problems, file }
 }
 
@@ -123,9 +136,15 @@ impl<'s> Checker<'s> {
             path: None,
             model_root: None,
             calls: Vec::new(),
-            fuel: 200_000,
+            fuel: FUEL,
+            sites: BTreeMap::new(),
+            declared: Vec::new(),
             in_model: false,
         }
+    }
+
+    fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }
 
     fn report(&mut self, problem: Problem) {
@@ -139,6 +158,7 @@ impl<'s> Checker<'s> {
 
     fn run(&mut self) -> (ast::File, Option<Spec>) {
         let files: Vec<ast::File> = (0..self.sources.files.len()).map(|at| self.parse(at)).collect();
+        let readable = !self.has_errors();
         // Library modules first: the spec uses their names.
         for (at, (name, _)) in self.sources.files.iter().enumerate() {
             self.modules.push(Module { name: name.clone(), names: BTreeMap::new() });
@@ -148,7 +168,8 @@ impl<'s> Checker<'s> {
             self.uses(at, file);
         }
         let file = files.into_iter().next().unwrap_or_default();
-        let spec = self.spec(&file);
+        // An item that could not be read would be missed by all others.
+        let spec = if readable { self.spec(&file) } else { None };
         (file, spec)
     }
 
@@ -163,7 +184,8 @@ impl<'s> Checker<'s> {
 
     fn declare(&mut self, module: usize, name: &Name, value: Value) {
         if let Some((_, known)) = self.modules[module].names.get(&name.text) {
-            let problem = Problem::error("E0102", name.span, format!("`{}` is declared twice", name.text)).and(*known, "declared here first");
+            let problem =
+                Problem::error("E0102", name.span, format!("`{}` is declared twice", name.text)).and(*known, "declared here first");
             return self.report(problem.help("give one of them another name"));
         }
         self.modules[module].names.insert(name.text.clone(), (value, name.span));
@@ -222,8 +244,12 @@ impl<'s> Checker<'s> {
                 _ => {}
             }
         }
-        let models: Vec<(&Name, &ast::Body)> =
-            file.items.iter().filter_map(|item| if let ItemKind::Model { name, body } = &item.kind { Some((name, body)) } else { None }).collect();
+        self.need_a_label(file);
+        let models: Vec<(&Name, &ast::Body)> = file
+            .items
+            .iter()
+            .filter_map(|item| if let ItemKind::Model { name, body } = &item.kind { Some((name, body)) } else { None })
+            .collect();
         let end = self.end_of_spec();
         if let Some((second, _)) = models.get(1) {
             self.not_yet(second.span, "a second model in one spec");
@@ -231,20 +257,27 @@ impl<'s> Checker<'s> {
         let train_settings = self.only(file, "train", |kind| if let ItemKind::Train(settings) = kind { Some(settings) } else { None });
         let mut train = self.check_train(train_settings.first().copied());
         let Some((name, body)) = models.first() else {
-            if self.problems.is_empty() {
+            if !self.has_errors() {
                 self.report(Problem::error("E0104", end, "the spec has no model").help("add `model name { … predict label = logit(…) }`"));
             }
             return None;
         };
         if let Some(&(span, ref name)) = self.modules[0].names.get(&name.text).map(|(_, span)| (*span, name.text.clone())).as_ref() {
-            self.report(Problem::error("E0102", span, format!("`{name}` names a model and something else")).help("give one of them another name"));
+            self.report(
+                Problem::error("E0102", span, format!("`{name}` names a model and something else")).help("give one of them another name"),
+            );
+        }
+        if let Some(table) = file.items.iter().find_map(|item| {
+            if let ItemKind::Table(table) = &item.kind { Some(&table.name).filter(|own| own.text == name.text) } else { None }
+        }) {
+            let problem =
+                Problem::error("E0102", name.span, format!("`{}` names a model and a table", name.text)).and(table.span, "the table");
+            self.report(problem.help("give one of them another name"));
         }
         self.check_tables(file, name, body, &train);
         self.walk(name, body, true);
         let training = std::mem::take(&mut self.forward);
-        let warned = self.problems.len();
         self.walk(name, body, false);
-        self.problems.truncate(warned);
         let scoring = std::mem::take(&mut self.forward);
         let objective = self.only(file, "objective", |kind| if let ItemKind::Objective(settings) = kind { Some(settings) } else { None });
         let losses = self.check_objective(objective.first().copied(), end);
@@ -253,7 +286,8 @@ impl<'s> Checker<'s> {
         self.check_monitors(train_settings.first().copied(), &mut train, &metrics);
         self.warn_unused();
         let tables = self.finished_tables();
-        let variables = self.variables.iter().map(|(path, variable)| Variable { path: self.paths.text(*path), ..variable.clone() }).collect();
+        let variables =
+            self.variables.iter().map(|(path, variable)| Variable { path: self.paths.text(*path), ..variable.clone() }).collect();
         Some(Spec {
             name: name.text.clone(),
             data,
@@ -300,7 +334,10 @@ impl<'s> Checker<'s> {
             if !known.contains(&own.name) {
                 let help = suggest(&own.name, known.iter().map(String::as_str));
                 let end = self.end_of_spec();
-                self.report(Problem::error("E0111", end, format!("-D {}={}: the spec has no constant `{}`", own.name, own.value, own.name)).help(help));
+                self.report(
+                    Problem::error("E0111", end, format!("-D {}={}: the spec has no constant `{}`", own.name, own.value, own.name))
+                        .help(help),
+                );
             }
         }
     }
@@ -324,8 +361,10 @@ impl<'s> Checker<'s> {
     /// A compile-time value outside any model.
     fn constant(&mut self, expr: &Expr) -> Value {
         let was = std::mem::replace(&mut self.in_model, false);
+        let scopes = std::mem::take(&mut self.scopes);
         let value = self.eval(expr);
         self.in_model = was;
+        self.scopes = scopes;
         if let Value::Tensor(_) | Value::Feature(_) | Value::Table(_) = value {
             self.report(Problem::error("E0212", expr.span, "this is not known at compile time").help("use numbers and constants here"));
             return Value::Poison;
@@ -341,7 +380,8 @@ impl<'s> Checker<'s> {
                 self.report(problem.help(suggest(&key.text, known.iter().copied())));
             }
             if let Some(first) = settings.entries[..at].iter().find(|other| other.key.text == key.text) {
-                let problem = Problem::error("E0108", key.span, format!("`{}` is set twice", key.text)).and(first.key.span, "set here first");
+                let problem =
+                    Problem::error("E0108", key.span, format!("`{}` is set twice", key.text)).and(first.key.span, "set here first");
                 self.report(problem.help("keep one of them"));
             }
         }
@@ -350,6 +390,9 @@ impl<'s> Checker<'s> {
     /// Walks the model's body once.
     fn walk(&mut self, name: &Name, body: &ast::Body, training: bool) {
         self.training = training;
+        self.fuel = FUEL;
+        self.sites.clear();
+        self.declared.clear();
         self.graph = Graph::default();
         self.predictions.clear();
         self.scopes = Vec::new();
@@ -376,12 +419,18 @@ impl<'s> Checker<'s> {
         for feature in &self.features {
             let input = !matches!(feature.kind, features::Kind::Label { .. } | features::Kind::Key);
             if !feature.used && input && feature.sound {
-                found.push(Problem::warning("W0001", feature.span, format!("the feature `{}` is not used", feature.name)).help("look it up in the model, or remove it"));
+                found.push(
+                    Problem::warning("W0001", feature.span, format!("the feature `{}` is not used", feature.name))
+                        .help("look it up in the model, or remove it"),
+                );
             }
         }
         for table in &self.tables {
             if !table.used {
-                found.push(Problem::warning("W0002", table.span, format!("the table `{}` is not used", table.name)).help("look something up in it, or remove it"));
+                found.push(
+                    Problem::warning("W0002", table.span, format!("the table `{}` is not used", table.name))
+                        .help("look something up in it, or remove it"),
+                );
             }
         }
         self.problems.extend(found);

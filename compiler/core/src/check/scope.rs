@@ -102,7 +102,8 @@ impl Paths {
     fn render(&self, id: PathId, complete: bool) -> String {
         let node = &self.nodes[id.0];
         let Some(parent) = node.parent else { return node.name.clone() };
-        let same: Vec<PathId> = self.nodes[parent.0].children.iter().copied().filter(|child| self.nodes[child.0].name == node.name).collect();
+        let same: Vec<PathId> =
+            self.nodes[parent.0].children.iter().copied().filter(|child| self.nodes[child.0].name == node.name).collect();
         let index = same.iter().position(|child| *child == id).unwrap_or(0);
         let head = self.render(parent, complete);
         if complete && same.len() > 1 || index > 0 { format!("{head}.{}[{index}]", node.name) } else { format!("{head}.{}", node.name) }

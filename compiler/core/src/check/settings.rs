@@ -43,6 +43,32 @@ fn adam() -> OptimizerSpec {
 }
 
 impl Checker<'_> {
+    /// No argument is given twice, and no more than some without a name.
+    pub(super) fn given_once(&mut self, args: &[Argument], owner: &str, unnamed: usize) -> Option<()> {
+        let mut plain = 0;
+        for (at, argument) in args.iter().enumerate() {
+            let Some(name) = &argument.name else {
+                plain += 1;
+                if plain > unnamed {
+                    self.report(
+                        Problem::error("E0209", argument.value.span, format!("`{owner}` takes no such argument"))
+                            .here("one too many")
+                            .help("name the argument, or remove it"),
+                    );
+                    return None;
+                }
+                continue;
+            };
+            if let Some(first) = args[..at].iter().filter_map(|other| other.name.as_ref()).find(|other| other.text == name.text) {
+                let problem =
+                    Problem::error("E0218", name.span, format!("`{}` is given twice", name.text)).and(first.span, "given here first");
+                self.report(problem.help("keep one of them"));
+                return None;
+            }
+        }
+        Some(())
+    }
+
     pub(super) fn check_train(&mut self, settings: Option<&ast::Settings>) -> Train {
         let best = Monitor { metric: None, prediction: 0, higher: false };
         let mut train = Train {
@@ -58,7 +84,11 @@ impl Checker<'_> {
             best,
         };
         let Some(settings) = settings else { return train };
-        self.known_settings(settings, "train", &["batch", "epochs", "dense", "tables", "clip", "rate", "stop", "seed", "shuffle", "precision"]);
+        self.known_settings(
+            settings,
+            "train",
+            &["batch", "epochs", "dense", "tables", "clip", "rate", "stop", "seed", "shuffle", "precision"],
+        );
         for setting in &settings.entries {
             let value = &setting.value;
             match setting.key.text.as_str() {
@@ -68,7 +98,9 @@ impl Checker<'_> {
                 "shuffle" => match self.constant(value) {
                     Value::Bool(shuffle) => train.shuffle = shuffle,
                     Value::Poison => {}
-                    _ => self.report(Problem::error("E0201", value.span, "`shuffle` is `true` or `false`").help("`false` keeps the order of the files")),
+                    _ => self.report(
+                        Problem::error("E0201", value.span, "`shuffle` is `true` or `false`").help("`false` keeps the order of the files"),
+                    ),
                 },
                 "dense" => {
                     if let Some((optimizer, _)) = self.optimizer(value, false) {
@@ -81,10 +113,8 @@ impl Checker<'_> {
                     }
                 }
                 "clip" => train.clip = self.clip(value),
-                "precision" => {
-                    if !matches!(&value.kind, ExprKind::Name(name) if name == "f32") {
-                        self.not_yet(value.span, "training in reduced precision");
-                    }
+                "precision" if !matches!(&value.kind, ExprKind::Name(name) if name == "f32") => {
+                    self.not_yet(value.span, "training in reduced precision");
                 }
                 _ => {}
             }
@@ -99,7 +129,11 @@ impl Checker<'_> {
             _ if matches!(found, Value::Poison) => None,
             _ => {
                 let text = found.describe(&self.graph);
-                self.report(Problem::error("E0602", value.span, format!("`{what}` is a whole number from {least} to {most}")).here(format!("this is {text}")).help("write the number out, or use a `const`"));
+                self.report(
+                    Problem::error("E0602", value.span, format!("`{what}` is a whole number from {least} to {most}"))
+                        .here(format!("this is {text}"))
+                        .help("write the number out, or use a `const`"),
+                );
                 None
             }
         }
@@ -112,7 +146,11 @@ impl Checker<'_> {
             _ if matches!(found, Value::Poison) => None,
             _ => {
                 let text = found.describe(&self.graph);
-                self.report(Problem::error("E0602", value.span, format!("`{what}` is a number from {least} to {most}")).here(format!("this is {text}")).help("see `recc explain E0602`"));
+                self.report(
+                    Problem::error("E0602", value.span, format!("`{what}` is a number from {least} to {most}"))
+                        .here(format!("this is {text}"))
+                        .help("see `recc explain E0602`"),
+                );
                 None
             }
         }
@@ -144,9 +182,13 @@ impl Checker<'_> {
             return None;
         };
         if *kind == OptimizerKind::RowwiseAdagrad && !table {
-            self.report(Problem::error("E0606", span, "`rowwise_adagrad` is for tables").help("it keeps one number a row; use `adagrad` for dense parameters"));
+            self.report(
+                Problem::error("E0606", span, "`rowwise_adagrad` is for tables")
+                    .help("it keeps one number a row; use `adagrad` for dense parameters"),
+            );
             return None;
         }
+        self.given_once(args, name, 1)?;
         let mut spec = OptimizerSpec { kind: *kind, ..adam() };
         match kind {
             OptimizerKind::Sgd => spec.rate = 0.1,
@@ -170,7 +212,10 @@ impl Checker<'_> {
                     ExprKind::Name(name) if name == "all" => all_rows = true,
                     ExprKind::Name(name) if name == "touched" => all_rows = false,
                     _ => {
-                        self.report(Problem::error("E0601", value.span, "`rows` is `all` or `touched`").help("`touched` updates the rows a batch looks up, `all` visits the whole table each step"));
+                        self.report(
+                            Problem::error("E0601", value.span, "`rows` is `all` or `touched`")
+                                .help("`touched` updates the rows a batch looks up, `all` visits the whole table each step"),
+                        );
                         return None;
                     }
                 },
@@ -207,7 +252,7 @@ impl Checker<'_> {
                 continue;
             }
             let Some(at) = names.iter().position(|name| *name == key) else {
-                if !names.is_empty() {
+                if !names.is_empty() && !self.has_errors() {
                     let problem = Problem::error("E0503", setting.key.span, format!("nothing predicts `{key}`"));
                     self.report(problem.help(suggest(key, names.iter().copied())));
                 }
@@ -223,9 +268,11 @@ impl Checker<'_> {
         }
         for (at, (prediction, span)) in predictions.iter().enumerate() {
             let named = settings.entries.iter().any(|setting| setting.key.text == prediction.name);
-            if !named && !losses.iter().any(|loss| loss.prediction == at) {
+            let misspelt = settings.entries.iter().any(|setting| !names.contains(&setting.key.text.as_str()));
+            if !named && !misspelt && !losses.iter().any(|loss| loss.prediction == at) {
                 let loss = if prediction.logit { "bce" } else { "mse" };
-                let problem = Problem::error("E0502", *span, format!("the prediction `{}` has no loss", prediction.name)).and(settings.span, "the objective");
+                let problem = Problem::error("E0502", *span, format!("the prediction `{}` has no loss", prediction.name))
+                    .and(settings.span, "the objective");
                 self.report(problem.help(format!("add `{}: {loss}`", prediction.name)));
             }
         }
@@ -246,16 +293,23 @@ impl Checker<'_> {
                 return None;
             }
             other => {
-                self.report(Problem::error("E0508", span, format!("there is no loss `{other}`")).help(suggest(other, ["bce", "mse", "mae", "huber", "focal", "bpr", "cross_entropy"])));
+                self.report(
+                    Problem::error("E0508", span, format!("there is no loss `{other}`"))
+                        .help(suggest(other, ["bce", "mse", "mae", "huber", "focal", "bpr", "cross_entropy"])),
+                );
                 return None;
             }
         };
         if (kind == LossKind::Bce) != prediction.logit {
             let (link, fits) = if prediction.logit { ("logit", "bce") } else { ("value", "mse") };
-            self.report(Problem::error("E0506", span, format!("`{name}` is no loss of a {link}")).help(format!("use `{fits}`, or predict with another link")));
+            self.report(
+                Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))
+                    .help(format!("use `{fits}`, or predict with another link")),
+            );
             return None;
         }
         let mut weight = 1.0;
+        self.given_once(args, name, 0)?;
         for argument in args {
             match argument.name.as_ref().map(|name| name.text.as_str()) {
                 Some("weight") => weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
@@ -264,7 +318,10 @@ impl Checker<'_> {
                     return None;
                 }
                 other => {
-                    self.report(Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument")).help(suggest(other.unwrap_or(""), ["weight", "where"])));
+                    self.report(
+                        Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument"))
+                            .help(suggest(other.unwrap_or(""), ["weight", "where"])),
+                    );
                     return None;
                 }
             }
@@ -275,7 +332,9 @@ impl Checker<'_> {
     pub(super) fn check_metrics(&mut self, settings: Option<&ast::Settings>) -> Vec<Metric> {
         let logit = self.predictions.iter().any(|(prediction, _)| prediction.logit);
         let default = if logit { ["auc", "logloss"].as_slice() } else { &["rmse"] };
-        let plain = |name: &&str| METRICS.iter().find(|(known, _)| known == name).map(|(name, kind)| Metric { name: (*name).to_owned(), kind: *kind });
+        let plain = |name: &&str| {
+            METRICS.iter().find(|(known, _)| known == name).map(|(name, kind)| Metric { name: (*name).to_owned(), kind: *kind })
+        };
         let Some(settings) = settings else { return default.iter().filter_map(plain).collect() };
         self.known_settings(settings, "metrics", &["report", "per"]);
         let mut metrics: Vec<Metric> = Vec::new();
@@ -289,7 +348,10 @@ impl Checker<'_> {
                     for item in items {
                         match self.metric(item) {
                             Some(metric) if metrics.iter().any(|known| known.name == metric.name) => {
-                                self.report(Problem::error("E0108", item.span, format!("`{}` is reported twice", metric.name)).help("keep one of them"));
+                                self.report(
+                                    Problem::error("E0108", item.span, format!("`{}` is reported twice", metric.name))
+                                        .help("keep one of them"),
+                                );
                             }
                             Some(metric) => metrics.push(metric),
                             None => {}
@@ -319,14 +381,19 @@ impl Checker<'_> {
         };
         let logit = self.predictions.iter().any(|(prediction, _)| prediction.logit);
         if *kind != MetricKind::Rmse && !logit && !self.predictions.is_empty() {
-            self.report(Problem::error("E0604", span, format!("`{name}` is of a probability, and nothing is predicted as one")).help("report `rmse`"));
+            self.report(
+                Problem::error("E0604", span, format!("`{name}` is of a probability, and nothing is predicted as one"))
+                    .help("report `rmse`"),
+            );
             return None;
         }
         if let MetricKind::Gauc { .. } = kind {
             return self.gauc(value, span, args);
         }
         if let Some(argument) = args.first() {
-            self.report(Problem::error("E0209", argument.value.span, format!("`{name}` takes no argument here")).help(format!("write `{name}`")));
+            self.report(
+                Problem::error("E0209", argument.value.span, format!("`{name}` takes no argument here")).help(format!("write `{name}`")),
+            );
             return None;
         }
         Some(Metric { name: name.to_owned(), kind: *kind })
@@ -338,7 +405,10 @@ impl Checker<'_> {
             _ => None,
         };
         let Some((key, key_span)) = named else {
-            self.report(Problem::error("E0604", span, "`gauc` groups by a key").help("such as `gauc(by: user_id)`, with `key user_id = column(\"user\")` among the features"));
+            self.report(
+                Problem::error("E0604", span, "`gauc` groups by a key")
+                    .help("such as `gauc(by: user_id)`, with `key user_id = column(\"user\")` among the features"),
+            );
             return None;
         };
         match self.features.iter_mut().find(|feature| feature.name == *key) {
@@ -347,11 +417,15 @@ impl Checker<'_> {
                 Some(Metric { name: recc_syntax::print_expr(value), kind: MetricKind::Gauc { key: feature.columns[0] } })
             }
             Some(_) => {
-                self.report(Problem::error("E0604", key_span, format!("`{key}` is no key")).help(format!("declare `key {key}_key = column(\"{key}\")` and group by it")));
+                self.report(
+                    Problem::error("E0604", key_span, format!("`{key}` is no key"))
+                        .help(format!("declare `key {key}_key = column(\"{key}\")` and group by it")),
+                );
                 None
             }
             None => {
-                let names: Vec<String> = self.features.iter().filter(|feature| feature.kind == Kind::Key).map(|feature| feature.name.clone()).collect();
+                let names: Vec<String> =
+                    self.features.iter().filter(|feature| feature.kind == Kind::Key).map(|feature| feature.name.clone()).collect();
                 let help = suggest(key, names.iter().map(String::as_str));
                 self.report(Problem::error("E0101", key_span, format!("there is no key `{key}`")).help(help));
                 None
@@ -385,12 +459,16 @@ impl Checker<'_> {
                 return None;
             }
             _ => {
-                self.report(Problem::error("E0605", value.span, "this is no schedule of the learning rate").help("such as `rate: plateau(on: auc(click), factor: 0.1)`"));
+                self.report(
+                    Problem::error("E0605", value.span, "this is no schedule of the learning rate")
+                        .help("such as `rate: plateau(on: auc(click), factor: 0.1)`"),
+                );
                 return None;
             }
         };
         let mut plateau = Plateau { on: Monitor { metric: None, prediction: 0, higher: false }, factor: 0.1, patience: 0, least: 1e-3 };
         let mut named = false;
+        self.given_once(args, "plateau", 0)?;
         for argument in args {
             match argument.name.as_ref().map(|name| name.text.as_str()) {
                 Some("on") => {
@@ -401,13 +479,18 @@ impl Checker<'_> {
                 Some("patience") => plateau.patience = self.whole(&argument.value, "patience", 0, 1_000_000)? as u32,
                 Some("least") => plateau.least = self.number_in(&argument.value, "least", 0.0, 1.0)?,
                 other => {
-                    self.report(Problem::error("E0210", argument.value.span, "`plateau` has no such argument").help(suggest(other.unwrap_or(""), ["on", "factor", "patience", "least"])));
+                    self.report(
+                        Problem::error("E0210", argument.value.span, "`plateau` has no such argument")
+                            .help(suggest(other.unwrap_or(""), ["on", "factor", "patience", "least"])),
+                    );
                     return None;
                 }
             }
         }
         if !named {
-            self.report(Problem::error("E0211", value.span, "`plateau` does not say what it watches").help("such as `plateau(on: auc(click))`"));
+            self.report(
+                Problem::error("E0211", value.span, "`plateau` does not say what it watches").help("such as `plateau(on: auc(click))`"),
+            );
             return None;
         }
         Some(plateau)
@@ -417,12 +500,16 @@ impl Checker<'_> {
         let mut patience = None;
         let mut on = None;
         if let Some(("patience", _, args)) = as_call(value) {
+            self.given_once(args, "patience", 1)?;
             for argument in args {
                 match argument.name.as_ref().map(|name| name.text.as_str()) {
                     None => patience = Some(self.whole(&argument.value, "patience", 1, 1_000_000)? as u32),
                     Some("on") => on = Some(self.monitor(&argument.value, metrics)?),
                     Some(other) => {
-                        self.report(Problem::error("E0210", argument.value.span, format!("`patience` has no argument `{other}`")).help(suggest(other, ["on"])));
+                        self.report(
+                            Problem::error("E0210", argument.value.span, format!("`patience` has no argument `{other}`"))
+                                .help(suggest(other, ["on"])),
+                        );
                         return None;
                     }
                 }
@@ -431,7 +518,10 @@ impl Checker<'_> {
         match (patience, on) {
             (Some(patience), Some(on)) => Some(Stopping { on, patience }),
             _ => {
-                self.report(Problem::error("E0605", value.span, "`stop` says how many epochs to wait, and for what").help("such as `stop: patience(2, on: auc(click))`"));
+                self.report(
+                    Problem::error("E0605", value.span, "`stop` says how many epochs to wait, and for what")
+                        .help("such as `stop: patience(2, on: auc(click))`"),
+                );
                 None
             }
         }
@@ -439,7 +529,10 @@ impl Checker<'_> {
 
     /// `auc(click)`: a metric of a prediction, or `loss(click)`.
     fn monitor(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Monitor> {
-        let (name, span, args) = as_call(value)?;
+        let Some((name, span, args)) = as_call(value) else {
+            self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
+            return None;
+        };
         let prediction = match args {
             [Argument { name: None, value: Expr { kind: ExprKind::Name(prediction), span } }] => Some((prediction.as_str(), *span)),
             [] => self.predictions.first().map(|(prediction, span)| (prediction.name.clone(), *span)).as_ref().map(|_| ("", span)),

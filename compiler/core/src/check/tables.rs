@@ -51,11 +51,14 @@ impl Checker<'_> {
     fn check_table(&mut self, table: &ast::Table, path: PathId, train: &Train) {
         let name = &table.name;
         if let Some(known) = self.tables.iter().find(|known| known.name == name.text) {
-            let problem = Problem::error("E0102", name.span, format!("the table `{}` is declared twice", name.text)).and(known.span, "declared here first");
+            let problem = Problem::error("E0102", name.span, format!("the table `{}` is declared twice", name.text))
+                .and(known.span, "declared here first");
             return self.report(problem.help("give one of them another name"));
         }
         if let Some(feature) = self.features.iter().find(|feature| feature.name == name.text) {
-            let problem = Problem::error("E0102", name.span, format!("`{}` names a table and a feature", name.text)).and(feature.span, "the feature");
+            let problem =
+                Problem::error("E0102", name.span, format!("`{}` names a table and a feature", name.text)).and(feature.span, "the feature");
+            self.poison_table(name, path);
             return self.report(problem.help("give one of them another name"));
         }
         self.known_settings(&table.settings, "table", &["keys", "dim", "init", "rows", "optimizer", "l2", "shared", "storage"]);
@@ -71,14 +74,22 @@ impl Checker<'_> {
             Some(Value::Bool(shared)) => shared,
             None | Some(Value::Poison) => false,
             Some(_) => {
-                self.report(Problem::error("E0201", name.span, "`shared` is `true` or `false`").help("with `true` the members of a group share one table"));
+                self.report(
+                    Problem::error("E0201", name.span, "`shared` is `true` or `false`")
+                        .help("with `true` the members of a group share one table"),
+                );
                 false
             }
         };
-        let width = match self.constant(&dim.value).as_int() {
+        let found = self.constant(&dim.value);
+        let width = match found.as_int() {
+            _ if matches!(found, Value::Poison) => return self.poison_table(name, path),
             Some(width) if (1..=65_536).contains(&width) => width as u64,
             _ => {
-                self.report(Problem::error("E0402", dim.value.span, "a table's `dim` is a whole number from 1 to 65536").help("it is the width of one row"));
+                self.report(
+                    Problem::error("E0402", dim.value.span, "a table's `dim` is a whole number from 1 to 65536")
+                        .help("it is the width of one row"),
+                );
                 return self.poison_table(name, path);
             }
         };
@@ -96,10 +107,8 @@ impl Checker<'_> {
                         update = own;
                     }
                 }
-                "storage" => {
-                    if !matches!(&setting.value.kind, ExprKind::Name(name) if name == "f32") {
-                        self.not_yet(setting.value.span, "reduced storage of tables");
-                    }
+                "storage" if !matches!(&setting.value.kind, ExprKind::Name(name) if name == "f32") => {
+                    self.not_yet(setting.value.span, "reduced storage of tables");
                 }
                 _ => {}
             }
@@ -108,7 +117,18 @@ impl Checker<'_> {
         let init = init.resolve(&[width]);
         let table_index = Some(self.tables.len() as u32);
         self.variables.push((path, Variable { path: String::new(), shape: vec![width], table: table_index, init, role: Role::Parameter }));
-        self.tables.push(Declared { name: name.text.clone(), span: name.span, path, columns, split, dim: width, rows, variable, update, used: false });
+        self.tables.push(Declared {
+            name: name.text.clone(),
+            span: name.span,
+            path,
+            columns,
+            split,
+            dim: width,
+            rows,
+            variable,
+            update,
+            used: false,
+        });
     }
 
     /// A table with a mistake is known by its name, so that its uses are not reported too.
@@ -117,10 +137,15 @@ impl Checker<'_> {
     }
 
     fn table_rows(&mut self, value: &Expr) -> Option<u64> {
-        match self.constant(value).as_int() {
+        let found = self.constant(value);
+        match found.as_int() {
+            _ if matches!(found, Value::Poison) => None,
             Some(rows) if rows >= 1 && rows < i64::from(i32::MAX) => Some(rows as u64),
             _ => {
-                self.report(Problem::error("E0602", value.span, "`rows` is a whole number from 1").help("it counts the rows beside row 0, which is for unseen values"));
+                self.report(
+                    Problem::error("E0602", value.span, "`rows` is a whole number from 1")
+                        .help("it counts the rows beside row 0, which is for unseen values"),
+                );
                 None
             }
         }
@@ -136,7 +161,10 @@ impl Checker<'_> {
         let mut sound = true;
         for item in &items {
             let ExprKind::Name(name) = &item.kind else {
-                self.report(Problem::error("E0401", item.span, "a key is the name of a feature").help("such as `keys: item` or `keys: [item, history]`"));
+                self.report(
+                    Problem::error("E0401", item.span, "a key is the name of a feature")
+                        .help("such as `keys: item` or `keys: [item, history]`"),
+                );
                 return None;
             };
             match self.features.iter().position(|feature| feature.name == *name) {
@@ -152,7 +180,12 @@ impl Checker<'_> {
                     columns.extend(feature.columns);
                 }
                 None => {
-                    let names: Vec<String> = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids)).map(|feature| feature.name.clone()).collect();
+                    let names: Vec<String> = self
+                        .features
+                        .iter()
+                        .filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids))
+                        .map(|feature| feature.name.clone())
+                        .collect();
                     let help = suggest(name, names.iter().map(String::as_str));
                     self.report(Problem::error("E0101", item.span, format!("there is no feature `{name}`")).help(help));
                     return None;
@@ -164,7 +197,9 @@ impl Checker<'_> {
         }
         if !split && !self.one_numbering(&columns) {
             let problem = Problem::error("E0404", keys.span, "the keys are numbered in different ways");
-            self.report(problem.help("keys of one table share a dictionary: give the later ones `vocab_of(first)`, or hash all to the same size"));
+            self.report(
+                problem.help("keys of one table share a dictionary: give the later ones `vocab_of(first)`, or hash all to the same size"),
+            );
             return None;
         }
         Some((columns, split))
@@ -179,7 +214,8 @@ impl Checker<'_> {
         let first = columns[0];
         columns.iter().all(|&column| {
             let (a, b) = (self.columns[first as usize].kind.encoder(), self.columns[column as usize].kind.encoder());
-            root(first) == root(column) || matches!((a, b), (Some(Encoder::Hash { buckets: x }), Some(Encoder::Hash { buckets: y })) if x == y)
+            root(first) == root(column)
+                || matches!((a, b), (Some(Encoder::Hash { buckets: x }), Some(Encoder::Hash { buckets: y })) if x == y)
         })
     }
 
@@ -195,13 +231,18 @@ impl Checker<'_> {
             Value::Poison => return Value::Poison,
             other => {
                 let text = other.describe(&self.graph);
-                self.report(Problem::error("E0216", key.span, "a table is looked up by a feature of ids").here(format!("this is {text}")).help("write the name of one of its keys"));
+                self.report(
+                    Problem::error("E0216", key.span, "a table is looked up by a feature of ids")
+                        .here(format!("this is {text}"))
+                        .help("write the name of one of its keys"),
+                );
                 return Value::Poison;
             }
         };
         let declared = self.tables[table].clone();
         if !columns.iter().all(|column| declared.columns.contains(column)) {
-            let problem = Problem::error("E0403", key.span, format!("this is no key of the table `{}`", declared.name)).and(declared.span, "its keys are set here");
+            let problem = Problem::error("E0403", key.span, format!("this is no key of the table `{}`", declared.name))
+                .and(declared.span, "its keys are set here");
             self.report(problem.help("add the feature to the table's `keys`"));
             return Value::Poison;
         }
@@ -246,7 +287,11 @@ impl Checker<'_> {
                 Some(number) => Some(Initializer::Fixed(Init::Constant(number))),
                 None => {
                     let text = other.describe(&self.graph);
-                    self.report(Problem::error("E0201", value.span, "this is no initializer").here(format!("this is {text}")).help("such as `zeros`, `xavier`, `normal(0.01)`, `uniform(0.05)`"));
+                    self.report(
+                        Problem::error("E0201", value.span, "this is no initializer")
+                            .here(format!("this is {text}"))
+                            .help("such as `zeros`, `xavier`, `normal(0.01)`, `uniform(0.05)`"),
+                    );
                     None
                 }
             },
@@ -257,7 +302,11 @@ impl Checker<'_> {
         let finish = |table: &Declared| {
             let path = self.paths.text(table.path);
             let members = if table.split {
-                let member = |column: &u32| TableMember { path: format!("{path}.{}", self.columns[*column as usize].name), columns: vec![*column], rows: table.rows };
+                let member = |column: &u32| TableMember {
+                    path: format!("{path}.{}", self.columns[*column as usize].name),
+                    columns: vec![*column],
+                    rows: table.rows,
+                };
                 table.columns.iter().map(member).collect()
             } else {
                 vec![TableMember { path: path.clone(), columns: table.columns.clone(), rows: table.rows }]

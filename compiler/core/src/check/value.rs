@@ -100,6 +100,7 @@ impl Value {
             Value::Text(text) => format!("the text {text:?}"),
             Value::List(items) => format!("a list of {}", items.len()),
             Value::Range(start, end) => format!("the range {start}..{end}"),
+            Value::Axis(0, _) => "the length of a bag, which differs from example to example".to_owned(),
             Value::Axis(size, _) => format!("the size {size}"),
             Value::Block(block) => format!("the block `{}`", block.block.name.text),
             Value::Builtin(name) => format!("the function `{name}`"),
@@ -116,7 +117,7 @@ impl Value {
     pub(super) fn as_float(&self) -> Option<f64> {
         match self {
             Value::Int(value) => Some(*value as f64),
-            Value::Axis(size, _) => Some(*size as f64),
+            Value::Axis(size, _) if *size > 0 => Some(*size as f64),
             Value::Float(value) => Some(*value),
             _ => None,
         }
@@ -126,7 +127,7 @@ impl Value {
     pub(super) fn as_int(&self) -> Option<i64> {
         match self {
             Value::Int(value) => Some(*value),
-            Value::Axis(size, _) => Some(*size as i64),
+            Value::Axis(size, _) if *size > 0 => Some(*size as i64),
             _ => None,
         }
     }

@@ -96,6 +96,7 @@ impl TensorType {
         TensorType { dtype, ..self.clone() }
     }
     /// Elements of one item; `None` with a bag axis.
+    #[allow(clippy::len_without_is_empty, reason = "a product of sizes; whether it is zero is nobody's question")]
     pub fn len(&self) -> Option<u64> {
         self.dims.iter().map(|dim| dim.fixed()).product()
     }

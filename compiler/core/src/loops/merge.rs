@@ -61,7 +61,12 @@ fn partner(out: &[Stmt], extent: &Extent, vector: bool, body: &[Stmt]) -> Option
             // Needs nothing, so it can stand before the loop that is joined.
             Stmt::Accumulator { .. } => true,
             Stmt::Let { .. } => !own.uses.iter().any(|reg| effects.defines.contains(reg)),
-            _ => !own.depends_on(&effects) && own.stores.is_disjoint(&effects.stores) && own.loads.is_disjoint(&effects.stores) && own.stores.is_disjoint(&effects.loads),
+            _ => {
+                !own.depends_on(&effects)
+                    && own.stores.is_disjoint(&effects.stores)
+                    && own.loads.is_disjoint(&effects.stores)
+                    && own.stores.is_disjoint(&effects.loads)
+            }
         };
         if !movable {
             return None;
@@ -138,7 +143,8 @@ impl Effects {
 }
 
 fn rename_affine(index: Affine, from: LoopVar, to: LoopVar) -> Affine {
-    let terms = index.terms.into_iter().map(|(term, stride)| (if term == Term::Var(from) { Term::Var(to) } else { term }, stride)).collect();
+    let terms =
+        index.terms.into_iter().map(|(term, stride)| (if term == Term::Var(from) { Term::Var(to) } else { term }, stride)).collect();
     Affine { terms, offset: 0 }.plus(&Affine::constant(index.offset))
 }
 
@@ -152,7 +158,9 @@ fn rename(stmt: Stmt, from: LoopVar, to: LoopVar) -> Stmt {
             };
             Stmt::Let { reg, ty, instr }
         }
-        Stmt::Store { buffer, index, value, accumulate } => Stmt::Store { buffer, index: rename_affine(index, from, to), value, accumulate },
+        Stmt::Store { buffer, index, value, accumulate } => {
+            Stmt::Store { buffer, index: rename_affine(index, from, to), value, accumulate }
+        }
         Stmt::For { var, extent, vector, body } => {
             Stmt::For { var, extent, vector, body: body.into_iter().map(|stmt| rename(stmt, from, to)).collect() }
         }

@@ -68,7 +68,11 @@ impl Display for Kernel {
         writeln!(f, "kernel {} {{", self.name)?;
         for (index, buffer) in self.buffers.iter().enumerate() {
             let BufferArg { id, name, ty, item_stride, moves, len: _ } = buffer;
-            let stride = if *item_stride == 0 { String::new() } else { format!(", {item_stride} an item{}", if *moves { "" } else { " of the tile" }) };
+            let stride = if *item_stride == 0 {
+                String::new()
+            } else {
+                format!(", {item_stride} an item{}", if *moves { "" } else { " of the tile" })
+            };
             writeln!(f, "  b{index}: {ty} = buffer {} `{name}`{stride}", id.0)?;
         }
         let mut out = String::new();

@@ -24,8 +24,12 @@ impl OpDef for Concat {
         let Some(first) = inputs.first() else { return Err("`concat` of nothing".to_owned()) };
         let mut total = 0;
         for input in inputs {
-            let other_axes = |dims: &[Dim]| dims.iter().enumerate().filter(|(axis, _)| *axis != self.axis).map(|(_, dim)| *dim).collect::<Vec<_>>();
-            let fits = input.space == first.space && input.dtype == first.dtype && input.dims.len() == first.dims.len() && other_axes(&input.dims) == other_axes(&first.dims);
+            let other_axes =
+                |dims: &[Dim]| dims.iter().enumerate().filter(|(axis, _)| *axis != self.axis).map(|(_, dim)| *dim).collect::<Vec<_>>();
+            let fits = input.space == first.space
+                && input.dtype == first.dtype
+                && input.dims.len() == first.dims.len()
+                && other_axes(&input.dims) == other_axes(&first.dims);
             match input.dims.get(self.axis) {
                 Some(Dim::Fixed(n)) if fits => total += n,
                 _ => return Err(format!("{first} and {input} along axis {}", self.axis)),

@@ -22,7 +22,14 @@ impl OpDef for Contract {
         let (Some((m, left)), Some((n, right))) = (a.dims.split_last(), b.dims.split_last()) else {
             return Err(format!("outer products of {a} and {b}"));
         };
-        if left != right || a.space != Space::Example || b.space != Space::Example || a.is_ragged() || b.is_ragged() || a.dtype != DType::F32 || b.dtype != DType::F32 {
+        if left != right
+            || a.space != Space::Example
+            || b.space != Space::Example
+            || a.is_ragged()
+            || b.is_ragged()
+            || a.dtype != DType::F32
+            || b.dtype != DType::F32
+        {
             return Err(format!("outer products of {a} and {b}"));
         }
         Ok(TensorType::f32(Space::Global, &[*m, *n]))

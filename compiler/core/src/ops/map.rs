@@ -37,7 +37,8 @@ impl OpDef for Map {
             Signature::Narrow => vec![DType::F64],
         };
         let fits = inputs.iter().zip(&wanted).all(|(input, wanted)| input.dtype == *wanted);
-        let numeric = !matches!(self.op.signature(), Signature::Numbers | Signature::Compare) || matches!(first.dtype, DType::F32 | DType::F64);
+        let numeric =
+            !matches!(self.op.signature(), Signature::Numbers | Signature::Compare) || matches!(first.dtype, DType::F32 | DType::F64);
         if !fits || !numeric {
             return Err(format!("`{}` of {}", self.op.name(), inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
         }
@@ -57,7 +58,9 @@ impl OpDef for Map {
     fn reference(&self, _: &ReferenceCx<'_>, inputs: &[&Tensor]) -> Tensor {
         let items = (0..inputs[0].items.len()).map(|item| {
             let first = &inputs[0].items[item];
-            let data = (0..first.data.len()).map(|at| self.op.eval(&inputs.iter().map(|input| input.items[item].data[at]).collect::<Vec<_>>())).collect();
+            let data = (0..first.data.len())
+                .map(|at| self.op.eval(&inputs.iter().map(|input| input.items[item].data[at]).collect::<Vec<_>>()))
+                .collect();
             Item { dims: first.dims.clone(), data }
         });
         Tensor { items: items.collect() }

@@ -26,7 +26,13 @@ impl OpDef for MatMul {
             return Err(format!("{x} @ {w}"));
         };
         let (inner, outer) = if self.transposed { (w1, w0) } else { (w0, w1) };
-        if k != inner || w.space != Space::Global || x.space != Space::Example || x.is_ragged() || x.dtype != DType::F32 || w.dtype != DType::F32 {
+        if k != inner
+            || w.space != Space::Global
+            || x.space != Space::Example
+            || x.is_ragged()
+            || x.dtype != DType::F32
+            || w.dtype != DType::F32
+        {
             return Err(format!("{x} @ {w}"));
         }
         let dims: Vec<Dim> = rest.iter().copied().chain([*outer]).collect();
@@ -50,7 +56,8 @@ impl OpDef for MatMul {
             let mut out = Item::filled(&[&x.dims[..x.dims.len() - 1], &[n]].concat(), 0.0);
             for row in 0..rows {
                 for column in 0..n {
-                    let dot = (0..k).map(|i| x.data[row * k + i] * if self.transposed { w.data[column * k + i] } else { w.data[i * n + column] });
+                    let dot =
+                        (0..k).map(|i| x.data[row * k + i] * if self.transposed { w.data[column * k + i] } else { w.data[i * n + column] });
                     out.data[row * n + column] = dot.sum();
                 }
             }

@@ -17,7 +17,7 @@ pub struct Random {
 }
 
 /// Mixes 32 bits well (Wellons' `lowbias32`).
-pub fn mix(mut x: u32) -> u32 {
+fn mix(mut x: u32) -> u32 {
     x ^= x >> 16;
     x = x.wrapping_mul(0x7feb_352d);
     x ^= x >> 15;
@@ -26,7 +26,7 @@ pub fn mix(mut x: u32) -> u32 {
 }
 
 /// The number of an element: the function every back end computes.
-pub fn uniform(key: u32, row: u32, element: u32) -> f32 {
+fn uniform(key: u32, row: u32, element: u32) -> f32 {
     let row_key = mix(row.wrapping_add(key));
     let bits = mix(element.wrapping_mul(0x9e37_79b9) ^ row_key);
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
@@ -77,7 +77,8 @@ mod tests {
     fn numbers_are_uniform_along_rows_and_elements() {
         for (rows, elements) in [(1000u32, 100u32), (1, 100_000), (100_000, 1)] {
             let n = f64::from(rows * elements);
-            let values: Vec<f64> = (0..rows).flat_map(|row| (0..elements).map(move |element| f64::from(uniform(77, row, element)))).collect();
+            let values: Vec<f64> =
+                (0..rows).flat_map(|row| (0..elements).map(move |element| f64::from(uniform(77, row, element)))).collect();
             let mean = values.iter().sum::<f64>() / n;
             let square = values.iter().map(|v| v * v).sum::<f64>() / n;
             assert!((mean - 0.5).abs() < 5e-3, "{mean}");

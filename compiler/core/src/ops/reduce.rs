@@ -31,7 +31,9 @@ impl OpDef for Reduce {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let input = one(Self::NAME, inputs)?;
-        let fits = !self.axes.is_empty() && self.axes.windows(2).all(|pair| pair[0] < pair[1]) && self.axes.iter().all(|axis| *axis < input.dims.len());
+        let fits = !self.axes.is_empty()
+            && self.axes.windows(2).all(|pair| pair[0] < pair[1])
+            && self.axes.iter().all(|axis| *axis < input.dims.len());
         if !fits || !matches!(input.dtype, DType::F32 | DType::F64) {
             return Err(format!("axes {:?} of {input}", self.axes));
         }
@@ -43,7 +45,7 @@ impl OpDef for Reduce {
         let operand = cx.operands[0];
         let ty = cx.graph[operand].ty.clone();
         let axes = self.kept(ty.dims.len());
-        let mut repeat = |graph: &mut crate::graph::Graph, node| {
+        let repeat = |graph: &mut crate::graph::Graph, node| {
             graph.add(Op::Broadcast(Broadcast { space: ty.space, dims: ty.dims.clone(), axes: axes.clone() }), &[node])
         };
         if self.combine == Combine::Add {

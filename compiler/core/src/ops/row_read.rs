@@ -40,7 +40,13 @@ impl OpDef for RowRead {
     fn reference(&self, cx: &ReferenceCx<'_>, _: &[&Tensor]) -> Tensor {
         let values = cx.data.variable(self.variable);
         let width = self.width.unwrap_or(1) as usize;
-        let items = cx.data.touched(self.table).rows.iter().enumerate().map(|(item, row)| Item { dims: cx.dims(item), data: values[row * width..(row + 1) * width].to_vec() });
+        let items = cx
+            .data
+            .touched(self.table)
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(item, row)| Item { dims: cx.dims(item), data: values[row * width..(row + 1) * width].to_vec() });
         Tensor { items: items.collect() }
     }
 

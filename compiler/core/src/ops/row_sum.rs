@@ -28,7 +28,9 @@ impl OpDef for RowSum {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let gradient = one(Self::NAME, inputs)?;
         match (gradient.space, gradient.dims.as_slice()) {
-            (Space::Example, [Dim::Fixed(width)] | [_, Dim::Fixed(width)]) => Ok(TensorType::f32(Space::Row(self.table), &[Dim::Fixed(*width)])),
+            (Space::Example, [Dim::Fixed(width)] | [_, Dim::Fixed(width)]) => {
+                Ok(TensorType::f32(Space::Row(self.table), &[Dim::Fixed(*width)]))
+            }
             _ => Err(format!("row gradients of {gradient}")),
         }
     }

@@ -40,7 +40,7 @@ impl OpDef for Slice {
         let ty = cx.graph[cx.operands[0]].ty.clone();
         let total = ty.dims[self.axis].fixed().unwrap_or(0);
         let mut parts = Vec::new();
-        let mut pad = |graph: &mut crate::graph::Graph, len: u64, parts: &mut Vec<NodeId>| {
+        let pad = |graph: &mut crate::graph::Graph, len: u64, parts: &mut Vec<NodeId>| {
             if len > 0 {
                 let mut dims = ty.dims.clone();
                 dims[self.axis] = Dim::Fixed(len);

@@ -6,7 +6,7 @@ use recc_abi::{Buffer, BufferId, Element, Input, InputSource, Place, VariableId}
 
 /// Where a stored node lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Storage {
+pub(crate) struct Storage {
     /// The buffer.
     pub buffer: BufferId,
     /// Elements from item to item; 0 for a node that exists once.
@@ -15,14 +15,14 @@ pub struct Storage {
 
 impl Storage {
     /// The place of an element of an item.
-    pub fn index(&self, item: &Affine, place: &Affine) -> Affine {
+    pub(crate) fn index(&self, item: &Affine, place: &Affine) -> Affine {
         item.times(self.item_stride).plus(place)
     }
 }
 
 /// All buffers of a plan.
 #[derive(Debug, Default)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     pub(crate) all: Vec<Buffer>,
     pub(crate) inputs: Vec<Input>,
     variables: Vec<(VariableId, BufferId)>,

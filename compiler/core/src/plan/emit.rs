@@ -306,7 +306,14 @@ impl<'p> Emitter<'p> {
     }
 
     /// Reduces over axes at a position.
-    pub(crate) fn reduce(&mut self, combine: Combine, ty: Type, dims: &[Dim], at: &At, body: impl FnOnce(&mut Self, &[Affine]) -> Reg) -> Reg {
+    pub(crate) fn reduce(
+        &mut self,
+        combine: Combine,
+        ty: Type,
+        dims: &[Dim],
+        at: &At,
+        body: impl FnOnce(&mut Self, &[Affine]) -> Reg,
+    ) -> Reg {
         let mut extents = Vec::new();
         for dim in dims {
             extents.push(match dim {
@@ -321,9 +328,18 @@ impl<'p> Emitter<'p> {
     }
 
     /// Reduces over loops, in the body that knows the position.
-    pub(crate) fn reduce_over(&mut self, combine: Combine, ty: Type, extents: &[Extent], at: &At, body: impl FnOnce(&mut Self, &[Affine]) -> Reg) -> Reg {
+    pub(crate) fn reduce_over(
+        &mut self,
+        combine: Combine,
+        ty: Type,
+        extents: &[Extent],
+        at: &At,
+        body: impl FnOnce(&mut Self, &[Affine]) -> Reg,
+    ) -> Reg {
         let bound = |extent: &Extent| match extent {
-            Extent::Between(begin, end) => self.reg_depth.get(begin).copied().unwrap_or(0).max(self.reg_depth.get(end).copied().unwrap_or(0)),
+            Extent::Between(begin, end) => {
+                self.reg_depth.get(begin).copied().unwrap_or(0).max(self.reg_depth.get(end).copied().unwrap_or(0))
+            }
             Extent::Items | Extent::Fixed(_) => 0,
         };
         let depth = extents.iter().map(bound).max().unwrap_or(0).max(self.at_depth(at));

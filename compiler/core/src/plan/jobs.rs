@@ -78,7 +78,8 @@ impl<'p> Planner<'p> {
             jobs.extend(self.combine_jobs(stage, &live));
             jobs.extend(self.global_jobs(stage, &live));
             jobs.extend(self.row_jobs(stage, &needs, &groups));
-            let updates: Vec<&Vec<NodeId>> = groups.iter().filter(|group| self.is_global_group(group) && self.group_stage(group) == stage).collect();
+            let updates: Vec<&Vec<NodeId>> =
+                groups.iter().filter(|group| self.is_global_group(group) && self.group_stage(group) == stage).collect();
             let updating = groups.iter().any(|group| self.group_stage(group) == stage);
             for group in updates {
                 jobs.push(self.update_job(group));
@@ -90,7 +91,8 @@ impl<'p> Planner<'p> {
                 launches.push(Launch { jobs });
             }
         }
-        let outputs = self.program.results.iter().map(|result| Output { name: result.name.clone(), buffer: self.storage[&result.node].buffer });
+        let outputs =
+            self.program.results.iter().map(|result| Output { name: result.name.clone(), buffer: self.storage[&result.node].buffer });
         let plan = Plan {
             outputs: outputs.collect(),
             buffers: self.buffers.all,
@@ -139,10 +141,12 @@ impl<'p> Planner<'p> {
     /// Sums over items, computed weights and global results have a buffer of their own.
     fn place_sums(&mut self, live: &BTreeSet<NodeId>) {
         for &node in live {
-            let result = self.program.graph[node].ty.space == Space::Global && self.program.results.iter().any(|result| result.node == node);
+            let result =
+                self.program.graph[node].ty.space == Space::Global && self.program.results.iter().any(|result| result.node == node);
             let barrier = is_barrier(&self.program.graph[node].op);
             if barrier {
-                let lane = self.buffers.add(format!("lanes of {}", self.buffer_name(node)), Place::Lane, self.element(node), self.len(node));
+                let lane =
+                    self.buffers.add(format!("lanes of {}", self.buffer_name(node)), Place::Lane, self.element(node), self.len(node));
                 self.lanes.insert(node, lane);
             }
             if barrier || result || self.weights.contains(&node) {
@@ -155,7 +159,8 @@ impl<'p> Planner<'p> {
     fn kernel(&mut self, mut kernel: Kernel) -> u32 {
         merge_loops(&mut kernel);
         vectorise(&mut kernel);
-        let same = self.kernels.iter().filter(|known| known.name == kernel.name || known.name.starts_with(&format!("{}_", kernel.name))).count();
+        let same =
+            self.kernels.iter().filter(|known| known.name == kernel.name || known.name.starts_with(&format!("{}_", kernel.name))).count();
         if same > 0 {
             kernel.name = format!("{}_{same}", kernel.name);
         }
@@ -173,7 +178,9 @@ impl<'p> Planner<'p> {
     /// Sums whose operands are repeated over a space, in one stage.
     fn sums(&self, stage: usize, space: Space) -> Vec<NodeId> {
         let graph = &self.program.graph;
-        let wanted = |node: &NodeId| is_barrier(&graph[*node].op) && self.stages.at(*node) == stage && graph[graph.operands(*node)[0]].ty.space == space;
+        let wanted = |node: &NodeId| {
+            is_barrier(&graph[*node].op) && self.stages.at(*node) == stage && graph[graph.operands(*node)[0]].ty.space == space
+        };
         self.lanes.keys().copied().filter(wanted).collect()
     }
 
@@ -189,7 +196,8 @@ impl<'p> Planner<'p> {
         work.sort_by_key(|work| work.node());
         let scratch_end = self.place_scratch(&scratch, &work);
         self.tile_bytes = self.tile_bytes.max(scratch_end);
-        let accumulators = work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
+        let accumulators =
+            work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
         let kernels = self.examples_kernels(&work);
         for node in scratch {
             self.storage.remove(&node);
@@ -334,7 +342,8 @@ impl<'p> Planner<'p> {
             let kept = needs.kept.iter().filter(|(node, own)| **own == stage && self.program.graph[**node].ty.space == space);
             work.extend(kept.map(|(&node, _)| Work::Store(node)));
             work.sort_by_key(|work| work.node());
-            let accumulators: Vec<BufferId> = work.iter().filter(|work| matches!(work, Work::Sum(_))).map(|work| self.lanes[&work.node()]).collect();
+            let accumulators: Vec<BufferId> =
+                work.iter().filter(|work| matches!(work, Work::Sum(_))).map(|work| self.lanes[&work.node()]).collect();
             let mut kernels = Vec::new();
             if let Some(first) = work.first() {
                 let name = self.kernel_name(first.node(), "");
@@ -401,7 +410,13 @@ impl<'p> Planner<'p> {
 }
 
 /// All work that is not a matrix product, in one loop over the items.
-fn item_loop(cx: &mut Emitter<'_>, program: &Program, work: &[Work], lanes: &BTreeMap<NodeId, BufferId>, storage: &BTreeMap<NodeId, Storage>) {
+fn item_loop(
+    cx: &mut Emitter<'_>,
+    program: &Program,
+    work: &[Work],
+    lanes: &BTreeMap<NodeId, BufferId>,
+    storage: &BTreeMap<NodeId, Storage>,
+) {
     let graph = &program.graph;
     let mut totals = Vec::new();
     for piece in work {
@@ -425,7 +440,8 @@ fn item_loop(cx: &mut Emitter<'_>, program: &Program, work: &[Work], lanes: &BTr
                     let dims = graph[node].ty.dims.clone();
                     let by_item = cx.space_of(operand) == Space::Global;
                     let position = |index: &[Affine]| {
-                        let index = if by_item { std::iter::once(item.clone()).chain(index.iter().cloned()).collect() } else { index.to_vec() };
+                        let index =
+                            if by_item { std::iter::once(item.clone()).chain(index.iter().cloned()).collect() } else { index.to_vec() };
                         At { item: item.clone(), index }
                     };
                     match totals.iter().find(|(own, _)| *own == node) {
@@ -446,14 +462,25 @@ fn item_loop(cx: &mut Emitter<'_>, program: &Program, work: &[Work], lanes: &BTr
 }
 
 /// A matrix product as a statement.
-fn product(cx: &mut Emitter<'_>, program: &Program, work: Work, lanes: &BTreeMap<NodeId, BufferId>, storage: &BTreeMap<NodeId, Storage>) -> Stmt {
+fn product(
+    cx: &mut Emitter<'_>,
+    program: &Program,
+    work: Work,
+    lanes: &BTreeMap<NodeId, BufferId>,
+    storage: &BTreeMap<NodeId, Storage>,
+) -> Stmt {
     let graph = &program.graph;
     let node = work.node();
     let operands = graph.operands(node);
     let (left, right) = (operands[0], operands[1]);
     let last = |node: NodeId| graph[node].ty.dims.last().and_then(|dim| dim.fixed()).unwrap_or(1) as i64;
     let leading = |node: NodeId| graph[node].ty.len().unwrap_or(1) as i64 / last(node).max(1);
-    let mut matrix = |buffer: BufferId, item_stride: i64, row: i64, column: i64| Matrix { buffer: cx.arg_by_stride(buffer, item_stride), offset: 0, row, column };
+    let mut matrix = |buffer: BufferId, item_stride: i64, row: i64, column: i64| Matrix {
+        buffer: cx.arg_by_stride(buffer, item_stride),
+        offset: 0,
+        row,
+        column,
+    };
     let of_items = |node: NodeId| {
         let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its product", graph[node].origin));
         (place.buffer, place.item_stride)

@@ -46,7 +46,11 @@ pub fn plan(program: &Program, spec: &PlanSpec) -> Planned {
 impl std::fmt::Display for Planned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let plan = &self.plan;
-        writeln!(f, "tile {} examples, {} lanes, {} bytes of scratch a thread, updates from launch {}", plan.tile, plan.lanes, plan.tile_bytes, plan.first_update)?;
+        writeln!(
+            f,
+            "tile {} examples, {} lanes, {} bytes of scratch a thread, updates from launch {}",
+            plan.tile, plan.lanes, plan.tile_bytes, plan.first_update
+        )?;
         for (id, buffer) in plan.buffers.iter().enumerate() {
             writeln!(f, "buffer {id}: {:?} {:?} x{} `{}`", buffer.place, buffer.element, buffer.len, buffer.name)?;
         }

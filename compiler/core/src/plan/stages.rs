@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The stage of every node that is needed.
 #[derive(Debug)]
-pub struct Stages {
+pub(crate) struct Stages {
     /// When a node can first be computed; of a sum over items, when its lanes sum.
     stage: BTreeMap<NodeId, usize>,
 }
 
 /// Whether a node is known only when all items have been seen.
-pub fn is_barrier(op: &Op) -> bool {
+pub(super) fn is_barrier(op: &Op) -> bool {
     matches!(op, Op::BatchSum(_) | Op::Contract(_))
 }
 
@@ -61,7 +61,11 @@ impl Stages {
     /// changes nothing.
     fn place_effects(&mut self, program: &Program) {
         let effects: BTreeSet<NodeId> = program.effects.iter().copied().collect();
-        let last = self.stage.iter().filter(|(node, _)| !effects.contains(node) && is_barrier(&program.graph[**node].op)).map(|(_, stage)| stage + 2);
+        let last = self
+            .stage
+            .iter()
+            .filter(|(node, _)| !effects.contains(node) && is_barrier(&program.graph[**node].op))
+            .map(|(_, stage)| stage + 2);
         let results = program.results.iter().map(|result| self.ready(program, result.node, &BTreeSet::new()));
         let Some(least) = last.chain(results).max() else { return };
         for effect in effects {
@@ -72,7 +76,7 @@ impl Stages {
 }
 
 /// Effects that must be computed before any of them is stored, because one reads what another writes.
-pub fn effect_groups(program: &Program) -> Vec<Vec<NodeId>> {
+pub(super) fn effect_groups(program: &Program) -> Vec<Vec<NodeId>> {
     let graph = &program.graph;
     let mut groups: Vec<(Vec<NodeId>, BTreeSet<VariableId>)> = Vec::new();
     for &effect in &program.effects {

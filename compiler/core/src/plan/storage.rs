@@ -191,7 +191,8 @@ impl Finder<'_> {
         }
         let written = |next: NodeId| !cone.contains(&next) || matches!(graph[next].op, Op::Concat(_));
         let flat = graph[user].ty.dims.len() == 1;
-        let stored = self.asked[stage].contains_key(&user) || graph.users(user).iter().any(|next| matches!(graph[*next].op, Op::MatMul(_) | Op::Contract(_)));
+        let stored = self.asked[stage].contains_key(&user)
+            || graph.users(user).iter().any(|next| matches!(graph[*next].op, Op::MatMul(_) | Op::Contract(_)));
         !(flat && (stored || graph.users(user).into_iter().all(written)))
     }
 

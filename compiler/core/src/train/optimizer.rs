@@ -125,7 +125,15 @@ fn dense_targets(graph: &mut Graph, gradients: &Gradients, spec: &StepSpec, vari
         graph.set_origin(&format!("update {}", declared.path));
         let read = Variable { id: variable, path: declared.path.clone(), dims: declared.shape.clone() };
         let value = graph.add(Op::Variable(read), &[]);
-        targets.push(Target { variable, path: declared.path.clone(), dims: declared.shape.clone(), table: None, update: spec.dense, gradient, value });
+        targets.push(Target {
+            variable,
+            path: declared.path.clone(),
+            dims: declared.shape.clone(),
+            table: None,
+            update: spec.dense,
+            gradient,
+            value,
+        });
     }
     targets
 }
@@ -147,7 +155,15 @@ fn table_target(graph: &mut Graph, gradients: &Gradients, table: &TableSpec, tra
     let read = RowRead { table: table.id, variable: table.variable, path: table.path.clone(), width: Some(table.width) };
     let value = graph.add(Op::RowRead(read), &[]);
     let update = table.update.optimizer;
-    Some(Target { variable: table.variable, path: table.path.clone(), dims: vec![table.width], table: Some(table.id), update, gradient, value })
+    Some(Target {
+        variable: table.variable,
+        path: table.path.clone(),
+        dims: vec![table.width],
+        table: Some(table.id),
+        update,
+        gradient,
+        value,
+    })
 }
 
 /// Scales all gradients by min(1, limit / (norm + 1e-6)), as PyTorch's `clip_grad_norm_` does.

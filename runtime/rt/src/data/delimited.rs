@@ -18,7 +18,8 @@ pub(super) struct DelimitedRows {
 impl DelimitedRows {
     pub(super) fn new(path: &Path, reader: Box<dyn BufRead + Send>, delimiter: u8, spec: &DataSpec) -> Result<Self, Failure> {
         let header = spec.columns.is_none();
-        let mut reader = ReaderBuilder::new().delimiter(delimiter).quoting(delimiter == b',').has_headers(header).flexible(true).from_reader(reader);
+        let mut reader =
+            ReaderBuilder::new().delimiter(delimiter).quoting(delimiter == b',').has_headers(header).flexible(true).from_reader(reader);
         let columns = match &spec.columns {
             Some(columns) => columns.clone(),
             None => {
@@ -27,12 +28,19 @@ impl DelimitedRows {
             }
         };
         if columns.is_empty() || columns.iter().all(String::is_empty) {
-            return Err(Failure::input(format!("{}: the file is empty\nhelp: the first line names the columns; without one, name them in the spec: `data {{ columns: [...] }}`", path.display())));
+            return Err(Failure::input(format!(
+                "{}: the file is empty\nhelp: the first line names the columns; without one, name them in the spec: `data {{ columns: [...] }}`",
+                path.display()
+            )));
         }
         let mut sorted = columns.clone();
         sorted.sort();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Failure::input(format!("{}: two columns are named {:?}\nhelp: give each column of the header its own name", path.display(), pair[0])));
+            return Err(Failure::input(format!(
+                "{}: two columns are named {:?}\nhelp: give each column of the header its own name",
+                path.display(),
+                pair[0]
+            )));
         }
         Ok(DelimitedRows { path: path.to_owned(), reader, columns, row: 0, header })
     }
@@ -45,7 +53,11 @@ impl RowReader for DelimitedRows {
 
     fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
         let more = self.reader.read_byte_record(row).map_err(|error| {
-            Failure::input(format!("{}: cannot be read on after row {}: {error}\nhelp: the file is cut off or damaged; make it again", self.path.display(), self.row))
+            Failure::input(format!(
+                "{}: cannot be read on after row {}: {error}\nhelp: the file is cut off or damaged; make it again",
+                self.path.display(),
+                self.row
+            ))
         })?;
         if !more {
             return Ok(false);

@@ -27,7 +27,11 @@ impl LibsvmRows {
     }
 
     fn fail(&self, text: &str) -> Failure {
-        Failure::input(format!("{}: {text}\nhelp: a line is `label index:value index:value …`, with indices from 1 to {}", self.place(), self.columns.len() - 1))
+        Failure::input(format!(
+            "{}: {text}\nhelp: a line is `label index:value index:value …`, with indices from 1 to {}",
+            self.place(),
+            self.columns.len() - 1
+        ))
     }
 }
 
@@ -39,7 +43,10 @@ impl RowReader for LibsvmRows {
     fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
         loop {
             self.line.clear();
-            let read = self.reader.read_line(&mut self.line).map_err(|error| Failure::input(format!("{}: cannot be read on after row {}: {error}", self.path.display(), self.row)))?;
+            let read = self
+                .reader
+                .read_line(&mut self.line)
+                .map_err(|error| Failure::input(format!("{}: cannot be read on after row {}: {error}", self.path.display(), self.row)))?;
             if read == 0 {
                 return Ok(false);
             }

@@ -3,7 +3,7 @@
 mod delimited;
 mod libsvm;
 mod parquet;
-pub mod planted;
+pub(crate) mod planted;
 
 use crate::failure::Failure;
 use csv::ByteRecord;
@@ -64,7 +64,12 @@ impl Rows {
             let Some(next) = self.files.next() else { return Ok(false) };
             let reader = open_file(&next, &self.spec)?;
             if reader.columns() != self.columns {
-                let message = format!("{}: its columns are {}, those of the first file {}", next.display(), reader.columns().join(", "), self.columns.join(", "));
+                let message = format!(
+                    "{}: its columns are {}, those of the first file {}",
+                    next.display(),
+                    reader.columns().join(", "),
+                    self.columns.join(", ")
+                );
                 return Err(Failure::input(format!("{message}\nhelp: files read together have the same columns in the same order")));
             }
             self.current = Some(reader);
@@ -99,7 +104,8 @@ fn open_file(path: &Path, spec: &DataSpec) -> Result<Box<dyn RowReader>, Failure
 fn format_of(path: &Path, spec: &DataSpec) -> Result<DataFormat, Failure> {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-    let by_name = [(".csv", DataFormat::Csv), (".tsv", DataFormat::Tsv), (".libsvm", DataFormat::Libsvm), (".parquet", DataFormat::Parquet)];
+    let by_name =
+        [(".csv", DataFormat::Csv), (".tsv", DataFormat::Tsv), (".libsvm", DataFormat::Libsvm), (".parquet", DataFormat::Parquet)];
     let found = by_name.into_iter().find(|(ending, _)| plain.ends_with(ending)).map(|(_, format)| format);
     found.or(spec.format).or((name == "-").then_some(DataFormat::Csv)).ok_or_else(|| {
         Failure::input(format!("{}: the name does not say the format\nhelp: name it .csv, .tsv, .libsvm or .parquet (text also .gz or .zst), or set `data {{ format: … }}` in the spec", path.display()))

@@ -3,7 +3,9 @@
 use super::RowReader;
 use crate::failure::Failure;
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use csv::ByteRecord;
@@ -23,13 +25,23 @@ pub(super) struct ParquetRows {
 
 impl ParquetRows {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let damaged = |error: &dyn std::fmt::Display| Failure::input(format!("{}: is no whole parquet file: {error}\nhelp: the file is cut off or damaged; write it again", path.display()));
+        let damaged = |error: &dyn std::fmt::Display| {
+            Failure::input(format!(
+                "{}: is no whole parquet file: {error}\nhelp: the file is cut off or damaged; write it again",
+                path.display()
+            ))
+        };
         let file = File::open(path).map_err(|error| Failure::io("open", path, &error))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
         let columns = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
         for field in builder.schema().fields() {
             if !is_readable(field.data_type()) {
-                return Err(Failure::input(format!("{}: column {:?} is of type {}, which cannot be read\nhelp: write it as text or as a number", path.display(), field.name(), field.data_type())));
+                return Err(Failure::input(format!(
+                    "{}: column {:?} is of type {}, which cannot be read\nhelp: write it as text or as a number",
+                    path.display(),
+                    field.name(),
+                    field.data_type()
+                )));
             }
         }
         let reader = builder.with_batch_size(8192).build().map_err(|error| damaged(&error))?;
@@ -55,7 +67,11 @@ impl RowReader for ParquetRows {
                     self.at = 0;
                 }
                 Some(Err(error)) => {
-                    return Err(Failure::input(format!("{}: cannot be read on after row {}: {error}\nhelp: the file is damaged; write it again", self.path.display(), self.row)));
+                    return Err(Failure::input(format!(
+                        "{}: cannot be read on after row {}: {error}\nhelp: the file is damaged; write it again",
+                        self.path.display(),
+                        self.row
+                    )));
                 }
             }
         }

@@ -42,7 +42,11 @@ impl PlantedRows {
     pub(crate) fn new(columns: &[Column], planted: &Planted, part: Part) -> Self {
         let names = columns.iter().filter_map(|column| if let Token::Column(name) = &column.token { Some(name.clone()) } else { None });
         let mut unique: Vec<String> = Vec::new();
-        names.for_each(|name| if !unique.contains(&name) { unique.push(name) });
+        names.for_each(|name| {
+            if !unique.contains(&name) {
+                unique.push(name)
+            }
+        });
         let rows = if part == Part::Train { planted.rows } else { (planted.rows / 10).max(1) };
         let mut total = 0.0;
         let cumulative = (0..planted.vocab).map(|rank| {
