@@ -94,7 +94,7 @@ fn touch(built: &Built, data: &Data, table: usize) -> Touched {
     if spec.all_rows {
         touched.rows = (0..spec.members.len() * VOCAB).collect();
     }
-    let mut place = |touched: &mut Touched, row: usize| match touched.rows.iter().position(|known| *known == row) {
+    let place = |touched: &mut Touched, row: usize| match touched.rows.iter().position(|known| *known == row) {
         Some(place) => place,
         None => {
             touched.rows.push(row);

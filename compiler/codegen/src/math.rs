@@ -3,6 +3,8 @@
 //! Coefficients are those of the Cephes library (Moshier); errors are a few units in the last place. `exp` overflows to infinity
 //! above 88.37 and is zero below -87.33.
 
+#![allow(clippy::excessive_precision, reason = "coefficients are written as they are published")]
+
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder as _, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;

@@ -29,7 +29,8 @@ impl std::error::Error for Rendered<'_> {}
 
 impl Diagnostic for Rendered<'_> {
     fn code(&self) -> Option<Box<dyn fmt::Display + '_>> {
-        Some(Box::new(self.problem.code))
+        let word = if self.problem.severity == Severity::Error { "error" } else { "warning" };
+        Some(Box::new(format!("{word}[{}]", self.problem.code)))
     }
     fn severity(&self) -> Option<miette::Severity> {
         Some(match self.problem.severity {

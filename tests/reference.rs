@@ -1,0 +1,34 @@
+//! Every example of the language reference and of the README is a spec that checks without a problem.
+
+use recc_tests::{check, root};
+
+/// The texts between ```` ```rec ```` fences.
+fn examples(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (at, line) in text.lines().enumerate() {
+        match (&mut open, line.trim()) {
+            (None, "```rec") => open = Some((at + 2, String::new())),
+            (Some(_), "```") => found.extend(open.take()),
+            (Some((_, text)), _) => *text += &format!("{line}\n"),
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn examples_check_and_build() {
+    let mut count = 0;
+    for file in ["grammar/reference.md", "README.md"] {
+        let text = std::fs::read_to_string(root().join(file)).expect(file);
+        for (line, example) in examples(&text) {
+            let checked = check(file, &example, &[]);
+            assert!(checked.problems.is_empty(), "{file}:{line}: {:#?}", checked.problems);
+            let spec = checked.spec.expect("a spec without problems");
+            recc_core::build(&spec).unwrap_or_else(|error| panic!("{file}:{line}: {error}"));
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count}");
+}
