@@ -186,6 +186,23 @@ impl<'p> Model<'p> {
         None
     }
 
+    /// The parameter or state with the largest value, where, and the value.
+    pub(crate) fn largest(&self) -> Option<(String, usize, f32)> {
+        let mut found: Option<(String, usize, f32)> = None;
+        for at in 0..self.values.len() {
+            for part in self.saved(at) {
+                let count: usize = part.shape.iter().product();
+                let values = self.values[at].floats();
+                for (place, value) in values.iter().skip(part.start).take(count).enumerate() {
+                    if found.as_ref().is_none_or(|(.., most)| value.abs() > most.abs()) {
+                        found = Some((part.path.clone(), place, *value));
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// Numbers that are trained, tables included.
     pub(crate) fn parameter_count(&self) -> u64 {
         let trained = self.program.variables.iter().enumerate().filter(|(_, variable)| variable.role == recc_abi::Role::Parameter);

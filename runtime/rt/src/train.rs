@@ -404,10 +404,16 @@ impl<'r, 'p> Run<'r, 'p> {
 }
 
 fn not_finite(model: &Model<'_>, epoch: u32, batch: usize) -> Failure {
-    let found = model.first_not_finite();
-    let text = match found {
-        Some((path, at)) => format!("the first parameter that is not finite is `{path}` (element {at}), which the batch before made so"),
-        None => "all parameters are finite: a row of this batch, or the step before, makes values overflow".to_owned(),
+    let text = match (model.first_not_finite(), model.largest()) {
+        (Some((path, at)), _) => {
+            format!("the first parameter that is not finite is `{path}` (element {at}), which the batch before made so")
+        }
+        (None, Some((path, at, value))) => {
+            format!(
+                "all parameters are finite; the largest value is {value:e}, in `{path}` (element {at}), and a row of this batch overflows"
+            )
+        }
+        (None, None) => "the model has no parameters: a row of this batch overflows".to_owned(),
     };
     Failure::input(format!(
         "epoch {epoch}, batch {batch}: the loss is not a finite number; {text}\nhelp: lower the learning rate, clip the gradient (`clip: norm(10)`), or scale raw numbers (`log1p`, `standardize`). The last checkpoint is whole"
