@@ -85,7 +85,19 @@ impl Lanes<'_, '_> {
             let mask = self.float_of(condition);
             return self.builder.ins().bitselect(mask, a, b);
         }
-        self.builder.ins().select(condition, a, b)
+        // Not `select`: Cranelift compares single floats with a packed instruction, into which it folds a load of 16 bytes
+        // where 4 are meant.
+        let (narrow, wide) = (types::I32, types::I64);
+        let float = self.builder.func.dfg.value_type(a);
+        let int = if float == types::F64 { wide } else { narrow };
+        let mask = self.builder.ins().bmask(int, condition);
+        let flags = little_endian();
+        let a = self.builder.ins().bitcast(int, flags, a);
+        let b = self.builder.ins().bitcast(int, flags, b);
+        let difference = self.builder.ins().bxor(a, b);
+        let kept = self.builder.ins().band(difference, mask);
+        let bits = self.builder.ins().bxor(b, kept);
+        self.builder.ins().bitcast(float, flags, bits)
     }
 
     /// The larger; NaN if either is.
