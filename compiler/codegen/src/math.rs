@@ -76,6 +76,13 @@ impl Lanes<'_, '_> {
     }
 
     pub(crate) fn compare(&mut self, code: FloatCC, a: Value, b: Value) -> Value {
+        if self.vector && !self.fma {
+            // Without AVX Cranelift folds unaligned loads into `cmpps`, which faults on them. Adding -0 changes no value, and
+            // its result is no load.
+            let nothing = self.constant(-0.0);
+            let (a, b) = (self.builder.ins().fadd(a, nothing), self.builder.ins().fadd(b, nothing));
+            return self.builder.ins().fcmp(code, a, b);
+        }
         self.builder.ins().fcmp(code, a, b)
     }
 
@@ -85,19 +92,7 @@ impl Lanes<'_, '_> {
             let mask = self.float_of(condition);
             return self.builder.ins().bitselect(mask, a, b);
         }
-        // Not `select`: Cranelift compares single floats with a packed instruction, into which it folds a load of 16 bytes
-        // where 4 are meant.
-        let (narrow, wide) = (types::I32, types::I64);
-        let float = self.builder.func.dfg.value_type(a);
-        let int = if float == types::F64 { wide } else { narrow };
-        let mask = self.builder.ins().bmask(int, condition);
-        let flags = little_endian();
-        let a = self.builder.ins().bitcast(int, flags, a);
-        let b = self.builder.ins().bitcast(int, flags, b);
-        let difference = self.builder.ins().bxor(a, b);
-        let kept = self.builder.ins().band(difference, mask);
-        let bits = self.builder.ins().bxor(b, kept);
-        self.builder.ins().bitcast(float, flags, bits)
+        self.builder.ins().select(condition, a, b)
     }
 
     /// The larger; NaN if either is.
