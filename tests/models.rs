@@ -75,6 +75,21 @@ const MODELS: &[(&str, &str)] = &[
     ("cross", "table e { keys: C, dim: 2 }\n predict y = logit(cross(concat(flatten(e[C]), X), layers: 3) |> linear(1))"),
     ("cross v1", "predict y = logit(cross_v1(X, layers: 3) |> linear(1))"),
     ("shared layer", "layer tower = mlp(_, [4], activation: tanh)\n predict y = logit(sum(tower(X) * tower(2 * X)))"),
+    (
+        "parts of a parameter",
+        "param w: f32[5] = ones\n param v: f32[3] = ones\n predict y = logit(sum(w[0..2] * X[0..2]) + sum(concat(w[2..4], v) * X))",
+    ),
+    (
+        "a parameter of unit length",
+        "param w: f32[5] = ones\n param g: f32 = ones\n predict y = logit(g * sum(X * w / sqrt(sum(square(w)) + 0.1)))",
+    ),
+    ("two parameters", "param w: f32[5] = ones\n param g: f32[5] = ones\n predict y = logit(sum(X * (w * g + g)))"),
+    ("largest of a bag", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(max(e[tags], axis: tags)) + min(e[tags]))"),
+    ("chosen entries of a bag", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(sum(select(a > 0, e[tags], 0), axis: tags)))"),
+    (
+        "wide then narrow",
+        "let h = linear(X, 16) |> layer_norm\n predict y = logit(sum(tanh(h)) + (layer_norm(linear(tanh(h), 8)) |> linear(1)))",
+    ),
     ("computed weight", "param w: f32[5, 4] = xavier\n predict y = logit(sum(tanh(X @ (w * 2))))"),
     ("a value", "predict t = value(mlp(X, [6], activation: tanh) |> linear(1))"),
     ("two tasks", "let h = mlp(X, [6], activation: tanh)\n predict y = logit(linear(h, 1))\n predict t = value(linear(h, 1))"),

@@ -184,6 +184,8 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
     for words in &mut memory {
         words.extend([GUARD; GUARDS]);
     }
+    // Values of a tile share one scratch, as in the product, so that one written over another is seen.
+    let mut scratch = vec![f32::NAN.to_bits(); plan.tile_bytes as usize / 4];
     let functions = KernelFunctions { matmul };
     for launch in &plan.launches {
         for job in &launch.jobs {
@@ -191,6 +193,11 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
             let per_lane = count.div_ceil(tile).div_ceil(plan.lanes as usize) * tile;
             for lane in 0..plan.lanes as usize {
                 let mut pointers: Vec<*mut u8> = memory.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+                for (pointer, buffer) in pointers.iter_mut().zip(&plan.buffers) {
+                    if let Place::Tile { offset } = buffer.place {
+                        *pointer = scratch[offset as usize / 4..].as_mut_ptr().cast();
+                    }
+                }
                 for id in &job.accumulators {
                     let buffer = &plan.buffers[id.0 as usize];
                     let words = (buffer.len * if buffer.element == Element::F64 { 2 } else { 1 }) as usize;

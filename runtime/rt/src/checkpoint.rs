@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::transform::{Fitted, Vocab};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::UInt64Type;
-use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt64Array};
+use arrow_array::{ArrayRef, LargeBinaryArray, LargeStringArray, RecordBatch, UInt64Array};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use recc_abi::{Column, Encoder, Program, Role};
@@ -337,8 +337,8 @@ fn vocab_file(columns: &[Column], fitted: &Fitted) -> Result<Vec<u8>, Failure> {
     }
     let bug = |error: &dyn std::fmt::Display| Failure::internal("checkpoint", error);
     let arrays: [(&str, ArrayRef); 4] = [
-        ("feature", Arc::new(StringArray::from(features))),
-        ("token", Arc::new(BinaryArray::from(tokens))),
+        ("feature", Arc::new(LargeStringArray::from(features))),
+        ("token", Arc::new(LargeBinaryArray::from(tokens))),
         ("id", Arc::new(UInt64Array::from(ids))),
         ("count", Arc::new(UInt64Array::from(counts))),
     ];
@@ -413,7 +413,7 @@ impl Generation {
         for batch in reader {
             let batch = batch.map_err(|error| self.damaged(VOCAB, &error))?;
             let (features, tokens, counts) =
-                (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>(), batch.column(3).as_primitive::<UInt64Type>());
+                (batch.column(0).as_string::<i64>(), batch.column(1).as_binary::<i64>(), batch.column(3).as_primitive::<UInt64Type>());
             for at in 0..batch.num_rows() {
                 let (own_tokens, own_counts) = parts.entry(features.value(at).to_owned()).or_default();
                 own_tokens.push(tokens.value(at).into());

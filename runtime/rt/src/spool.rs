@@ -29,6 +29,8 @@ pub(crate) struct Spool {
     paths: [PathBuf; 2],
     pub(crate) rows: usize,
     pub(crate) width: usize,
+    /// Entries of all bags.
+    entries: u64,
     /// Columns that are bags, by the first word of their part.
     bag_words: Vec<usize>,
 }
@@ -85,8 +87,15 @@ impl Spool {
                 .open(path)
                 .map_err(|error| Failure::io("create", path, &error))
         };
-        let mut spool =
-            Spool { records: create(&paths[0])?, bags: create(&paths[1])?, paths, rows: 0, width: transformer.width, bag_words };
+        let mut spool = Spool {
+            records: create(&paths[0])?,
+            bags: create(&paths[1])?,
+            paths,
+            rows: 0,
+            width: transformer.width,
+            entries: 0,
+            bag_words,
+        };
         let mut records =
             BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(|error| Failure::io("write", &spool.paths[0], &error))?);
         let mut bags =
@@ -104,6 +113,7 @@ impl Spool {
                 record[at + 1] = (start >> 32) as u32;
             }
             written += entries.len() as u64;
+            spool.entries = written;
             records.write_all(&bytes_of(&record)).map_err(|error| Failure::io("write", &spool.paths[0], &error))?;
             bags.write_all(&bytes_of(&entries)).map_err(|error| Failure::io("write", &spool.paths[1], &error))?;
             spool.rows += 1;
@@ -148,7 +158,8 @@ impl Spool {
 
     /// Visits every row once, in the order of the epoch, by windows of permuted rows; `visit` gets a window and the order of its rows.
     pub(crate) fn epoch(&self, seed: u64, epoch: u32, shuffle: bool, batch: usize, visit: &mut Visit<'_>) -> Result<(), Failure> {
-        let rows_at_once = (WINDOW / (self.width.max(1) * 4)).max(PIECE);
+        let entries = (self.entries / self.rows.max(1) as u64) as usize;
+        let rows_at_once = (WINDOW / ((self.width + entries).max(1) * 4)).max(PIECE);
         let pieces = self.rows.div_ceil(PIECE);
         let order_key = key(seed, "order");
         let whole = self.rows <= rows_at_once;

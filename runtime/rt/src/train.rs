@@ -161,7 +161,7 @@ fn number(value: f64) -> Value {
 
 /// A figure gains if it passes the best by more than noise.
 fn gains(value: f64, best: Option<f64>) -> bool {
-    best.is_none_or(|best| value > best + 1e-6)
+    !value.is_nan() && best.is_none_or(|best| value > best + 1e-6)
 }
 
 /// One training run.

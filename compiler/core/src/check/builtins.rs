@@ -234,21 +234,42 @@ impl Checker<'_> {
 
     fn reduce_all(&mut self, x: &Located, combine: Combine) -> Value {
         let Some(tensor) = self.tensor(x) else { return Value::Poison };
+        let tensor = self.spread(tensor);
         let rank = self.graph[tensor.node].ty.dims.len();
         if rank == 0 {
             return Value::Tensor(tensor);
         }
-        let node = self.graph.add(Op::Reduce(Reduce { combine, axes: (0..rank).collect() }), &[tensor.node]);
+        let bag = self.graph[tensor.node].ty.dims.iter().find_map(|dim| if let Dim::Bag(column) = dim { Some(*column) } else { None });
+        let mut node = self.graph.add(Op::Reduce(Reduce { combine, axes: (0..rank).collect() }), &[tensor.node]);
+        if let (Some(column), true) = (bag, combine != Combine::Add) {
+            node = self.zero_if_empty(node, column);
+        }
         Value::Tensor(Tensor { node, axes: Vec::new() })
     }
 
     fn reduce_axis(&mut self, x: &Located, axis: &recc_syntax::ast::Expr, combine: Combine) -> Value {
         let Some(tensor) = self.tensor(x) else { return Value::Poison };
         let Some(at) = self.axis_position(&tensor, axis) else { return Value::Poison };
-        let node = self.graph.add(Op::Reduce(Reduce { combine, axes: vec![at] }), &[tensor.node]);
+        let tensor = self.spread(tensor);
+        let dim = self.graph[tensor.node].ty.dims[at];
+        let mut node = self.graph.add(Op::Reduce(Reduce { combine, axes: vec![at] }), &[tensor.node]);
+        if let (Dim::Bag(column), true) = (dim, combine != Combine::Add) {
+            node = self.zero_if_empty(node, column);
+        }
         let mut axes = tensor.axes;
         axes.remove(at);
         Value::Tensor(Tensor { node, axes })
+    }
+
+    /// The largest of no entries is 0, as their sum is.
+    fn zero_if_empty(&mut self, node: NodeId, column: u32) -> NodeId {
+        let dims = self.graph[node].ty.dims.clone();
+        let entries = self.graph.add(Op::BagLength(BagLength { column }), &[]);
+        let axes = Vec::new();
+        let entries = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[entries]);
+        let zero = self.graph.constant_like(entries, 0.0);
+        let some = self.graph.map(ScalarOp::Lt, &[zero, entries]);
+        self.graph.map(ScalarOp::Select, &[some, node, zero])
     }
 
     fn select(&mut self, mut args: Args) -> Value {
@@ -288,7 +309,10 @@ impl Checker<'_> {
         for part in &parts {
             match self.tensor(part) {
                 Some(tensor) if self.refuse_bag(&tensor, part.span) => return Value::Poison,
-                Some(tensor) => tensors.push((tensor, part.span)),
+                Some(tensor) => {
+                    let tensor = self.spread(tensor);
+                    tensors.push((tensor, part.span));
+                }
                 None => return Value::Poison,
             }
         }
@@ -360,6 +384,7 @@ impl Checker<'_> {
         if self.refuse_bag(&tensor, x.span) {
             return Value::Poison;
         }
+        let tensor = self.spread(tensor);
         let ty = self.graph[tensor.node].ty.clone();
         if ty.dims.len() == 1 {
             return Value::Tensor(tensor);
@@ -420,6 +445,7 @@ impl Checker<'_> {
 
     /// `x[0]`, `x[2..4]`: a part along the first axis.
     pub(super) fn index_tensor(&mut self, tensor: &Tensor, index: &Located) -> Value {
+        let tensor = &self.spread(tensor.clone());
         let ty = self.graph[tensor.node].ty.clone();
         let Some(&Dim::Fixed(len)) = ty.dims.first() else {
             let text = describe_type(&self.graph, tensor.node);
@@ -467,10 +493,41 @@ impl Checker<'_> {
         Value::Poison
     }
 
+    /// The parameters a value that exists once is computed from.
+    fn parameters_of(&self, node: NodeId) -> std::collections::BTreeSet<recc_abi::VariableId> {
+        let mut found = std::collections::BTreeSet::new();
+        let mut stack = vec![node];
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(node) = stack.pop() {
+            if self.graph[node].ty.space != Space::Global || matches!(self.graph[node].op, Op::BatchSum(_)) || !seen.insert(node) {
+                continue;
+            }
+            if let Op::Variable(variable) = &self.graph[node].op
+                && self.variables.get(variable.id.0 as usize).is_some_and(|(_, own)| own.role == recc_abi::Role::Parameter)
+            {
+                found.insert(variable.id);
+            }
+            stack.extend(self.graph.operands(node));
+        }
+        found
+    }
+
+    /// A value computed from a parameter, as a value of each example: what mixes the elements of parameters is differentiated
+    /// there, so that an update reads its own element only.
+    pub(super) fn spread(&mut self, tensor: Tensor) -> Tensor {
+        if self.parameters_of(tensor.node).is_empty() {
+            return tensor;
+        }
+        let dims = self.graph[tensor.node].ty.dims.clone();
+        Tensor { node: self.graph.broadcast(tensor.node, Space::Example, &dims), axes: tensor.axes }
+    }
+
     /// Values brought to one shape: scalars join with anything, a value joins a larger one whose last axes are its own.
     pub(super) fn joined(&mut self, tensors: &[Tensor], span: Span) -> Option<(Vec<NodeId>, Vec<eval::Axis>)> {
         let types: Vec<_> = tensors.iter().map(|tensor| self.graph[tensor.node].ty.clone()).collect();
-        let space = if types.iter().any(|ty| ty.space == Space::Example) { Space::Example } else { Space::Global };
+        let parameters: std::collections::BTreeSet<_> = tensors.iter().flat_map(|tensor| self.parameters_of(tensor.node)).collect();
+        let each = types.iter().any(|ty| ty.space == Space::Example) || parameters.len() > 1;
+        let space = if each { Space::Example } else { Space::Global };
         let widest =
             (0..tensors.len()).max_by_key(|&at| (types[at].dims.len(), types[at].len().unwrap_or(u64::MAX), tensors.len() - at))?;
         let dims = types[widest].dims.clone();

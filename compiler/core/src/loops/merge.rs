@@ -7,20 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Joins loops and shares values throughout a kernel.
 pub fn merge_loops(kernel: &mut Kernel) {
-    kernel.body = merge_body(std::mem::take(&mut kernel.body));
-    let mut sharing = Sharing::default();
+    // Arguments that are one buffer with different strides count as one.
+    let same: Vec<usize> = kernel.buffers.iter().map(|arg| arg.id.0 as usize).collect();
+    kernel.body = merge_body(std::mem::take(&mut kernel.body), &same);
+    let mut sharing = Sharing { same_buffer: same, ..Sharing::default() };
     sharing.body(&mut kernel.body);
 }
 
 /// Within a body: a loop moves up to an earlier loop of its extent when nothing between or inside forbids it.
-fn merge_body(body: Vec<Stmt>) -> Vec<Stmt> {
+fn merge_body(body: Vec<Stmt>, same: &[usize]) -> Vec<Stmt> {
     let mut out: Vec<Stmt> = Vec::new();
     for stmt in body {
         let Stmt::For { var, extent, vector, body } = stmt else {
             out.push(stmt);
             continue;
         };
-        match partner(&out, &extent, vector, &body) {
+        match partner(&out, &extent, vector, &body, same) {
             Some(at) => {
                 let (accumulators, rest): (Vec<Stmt>, Vec<Stmt>) =
                     out.drain(at..).partition(|stmt| matches!(stmt, Stmt::Accumulator { .. }));
@@ -36,16 +38,16 @@ fn merge_body(body: Vec<Stmt>) -> Vec<Stmt> {
     }
     for stmt in &mut out {
         if let Stmt::For { body, .. } = stmt {
-            *body = merge_body(std::mem::take(body));
+            *body = merge_body(std::mem::take(body), same);
         }
     }
     out
 }
 
-fn partner(out: &[Stmt], extent: &Extent, vector: bool, body: &[Stmt]) -> Option<usize> {
-    let own = Effects::of(body);
+fn partner(out: &[Stmt], extent: &Extent, vector: bool, body: &[Stmt], same: &[usize]) -> Option<usize> {
+    let own = Effects::of(body, same);
     for (at, stmt) in out.iter().enumerate().rev() {
-        let effects = Effects::of(std::slice::from_ref(stmt));
+        let effects = Effects::of(std::slice::from_ref(stmt), same);
         if let Stmt::For { extent: other, vector: other_vector, .. } = stmt
             && other == extent
             && *other_vector == vector
@@ -60,7 +62,7 @@ fn partner(out: &[Stmt], extent: &Extent, vector: bool, body: &[Stmt]) -> Option
         let movable = match stmt {
             // Needs nothing, so it can stand before the loop that is joined.
             Stmt::Accumulator { .. } => true,
-            Stmt::Let { .. } => !own.uses.iter().any(|reg| effects.defines.contains(reg)),
+            Stmt::Let { .. } => !own.uses.iter().any(|reg| effects.defines.contains(reg)) && own.stores.is_disjoint(&effects.loads),
             _ => {
                 !own.depends_on(&effects)
                     && own.stores.is_disjoint(&effects.stores)
@@ -86,20 +88,20 @@ struct Effects {
 }
 
 impl Effects {
-    fn of(body: &[Stmt]) -> Effects {
+    fn of(body: &[Stmt], same: &[usize]) -> Effects {
         let mut effects = Effects::default();
-        effects.add(body);
+        effects.add(body, same);
         effects
     }
 
-    fn add(&mut self, body: &[Stmt]) {
+    fn add(&mut self, body: &[Stmt], same: &[usize]) {
         for stmt in body {
             match stmt {
                 Stmt::Let { reg, instr, .. } => {
                     self.defines.insert(*reg);
                     self.uses.extend(reads(instr).0);
                     if let Instr::Load { buffer, .. } = instr {
-                        self.loads.insert(*buffer);
+                        self.loads.insert(same[*buffer]);
                     }
                 }
                 Stmt::Accumulator { reg, .. } => {
@@ -110,7 +112,7 @@ impl Effects {
                     self.uses.extend([*reg, *value]);
                 }
                 Stmt::Store { buffer, index, value, .. } => {
-                    self.stores.insert(*buffer);
+                    self.stores.insert(same[*buffer]);
                     self.uses.insert(*value);
                     self.affine(index);
                 }
@@ -118,11 +120,11 @@ impl Effects {
                     if let Extent::Between(begin, end) = extent {
                         self.uses.extend([*begin, *end]);
                     }
-                    self.add(body);
+                    self.add(body, same);
                 }
                 Stmt::MatMul(product) => {
-                    self.stores.insert(product.dst.buffer);
-                    self.loads.extend([product.a.buffer, product.b.buffer]);
+                    self.stores.insert(same[product.dst.buffer]);
+                    self.loads.extend([same[product.a.buffer], same[product.b.buffer]]);
                 }
             }
         }
@@ -180,6 +182,8 @@ struct Known {
 struct Sharing {
     known: Vec<Known>,
     depth: usize,
+    /// The plan's buffer of each argument.
+    same_buffer: Vec<usize>,
     same: BTreeMap<Reg, Reg>,
 }
 
@@ -236,7 +240,7 @@ impl Sharing {
                 Stmt::Store { buffer, index, value, .. } => {
                     *value = self.reg(*value);
                     self.affine(index);
-                    let written = *buffer;
+                    let written = self.same_buffer[*buffer];
                     self.forget(written);
                 }
                 Stmt::For { extent, body, .. } => {
@@ -244,15 +248,15 @@ impl Sharing {
                         (*begin, *end) = (self.reg(*begin), self.reg(*end));
                     }
                     // A value from a buffer that the loop writes may be stale in its second iteration.
-                    for written in Effects::of(body).stores {
+                    for written in Effects::of(body, &self.same_buffer).stores {
                         self.forget(written);
                     }
-                    let changes = Effects::of(body).changes;
+                    let changes = Effects::of(body, &self.same_buffer).changes;
                     self.known.retain(|known| !reads(&known.instr).0.iter().any(|reg| changes.contains(reg)));
                     self.body(body);
                 }
                 Stmt::MatMul(product) => {
-                    let written = product.dst.buffer;
+                    let written = self.same_buffer[product.dst.buffer];
                     self.forget(written);
                 }
             }
@@ -265,6 +269,7 @@ impl Sharing {
     }
 
     fn forget(&mut self, buffer: usize) {
-        self.known.retain(|known| !matches!(&known.instr, Instr::Load { buffer: loaded, .. } if *loaded == buffer));
+        let same = &self.same_buffer;
+        self.known.retain(|known| !matches!(&known.instr, Instr::Load { buffer: loaded, .. } if same[*loaded] == buffer));
     }
 }

@@ -59,8 +59,8 @@ impl Check {
                 self.varying.insert(*reg);
                 *ty == Type::F32
             }
-            // One partial sum a lane, added up in order when the loop ends; `f64` sums stay in one order.
-            Stmt::Accumulate { .. } => true,
+            // One partial sum a lane, added up in order when the loop ends. `f64` values do not vary: their sums stay in one order.
+            Stmt::Accumulate { value, .. } => self.varying.contains(value),
             Stmt::Store { buffer, index, .. } => self.stored.insert(*buffer) && self.steps(index, true),
             Stmt::For { extent, body, .. } => {
                 let fixed = match extent {

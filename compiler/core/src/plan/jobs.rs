@@ -212,7 +212,8 @@ impl<'p> Planner<'p> {
         let mut end = 0;
         for &node in scratch {
             let born = work.iter().position(|work| *work == Work::Store(node)).unwrap_or(0);
-            let dies = self.last_use(node, work, &stored);
+            // All work between two products is one loop over the items: what it reads is read until the loop's last item.
+            let dies = self.end_of_loop(self.last_use(node, work, &stored), work);
             let bytes = (self.len(node) * 4 * TILE).next_multiple_of(64);
             taken.retain(|(_, _, dies)| *dies >= born);
             taken.sort();
@@ -230,6 +231,22 @@ impl<'p> Planner<'p> {
             self.storage.insert(node, Storage { buffer, item_stride: len as i64 });
         }
         end
+    }
+
+    /// The last piece of work of the item loop that a piece belongs to.
+    fn end_of_loop(&self, at: usize, work: &[Work]) -> usize {
+        if work.get(at).is_none_or(|work| self.is_product(*work)) {
+            return at;
+        }
+        at + work[at..].iter().take_while(|work| !self.is_product(**work)).count() - 1
+    }
+
+    /// Whether a piece of work is a matrix product, which is a call over all items.
+    fn is_product(&self, work: Work) -> bool {
+        match work {
+            Work::Store(node) => matches!(self.program.graph[node].op, Op::MatMul(_)),
+            Work::Sum(node) => matches!(self.program.graph[node].op, Op::Contract(_)),
+        }
     }
 
     /// The last piece of work that reads a stored node, directly or through nodes computed in place.
@@ -253,15 +270,11 @@ impl<'p> Planner<'p> {
     fn examples_kernels(&mut self, work: &[Work]) -> Vec<u32> {
         let program = self.program;
         let graph = &program.graph;
-        let is_product = |work: &Work| match work {
-            Work::Store(node) => matches!(graph[*node].op, Op::MatMul(_)),
-            Work::Sum(node) => matches!(graph[*node].op, Op::Contract(_)),
-        };
         let mut kernels = Vec::new();
         let mut rest = work;
         while let Some(first) = rest.first() {
-            let products = rest.iter().take_while(|work| is_product(work)).count();
-            let loops = rest[products..].iter().take_while(|work| !is_product(work)).count();
+            let products = rest.iter().take_while(|work| self.is_product(**work)).count();
+            let loops = rest[products..].iter().take_while(|work| !self.is_product(**work)).count();
             let (now, later) = rest.split_at(products + loops);
             rest = later;
             let (now_products, now_loops) = now.split_at(products);

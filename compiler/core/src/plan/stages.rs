@@ -57,17 +57,12 @@ impl Stages {
         self.at(node) + delay
     }
 
-    /// Updates come when every other reader of the variable, and every result, is through: a step whose loss is not finite
+    /// Updates come when all else is through: no other work reads what they write, and a step whose loss is not finite
     /// changes nothing.
     fn place_effects(&mut self, program: &Program) {
         let effects: BTreeSet<NodeId> = program.effects.iter().copied().collect();
-        let last = self
-            .stage
-            .iter()
-            .filter(|(node, _)| !effects.contains(node) && is_barrier(&program.graph[**node].op))
-            .map(|(_, stage)| stage + 2);
-        let results = program.results.iter().map(|result| self.ready(program, result.node, &BTreeSet::new()));
-        let Some(least) = last.chain(results).max() else { return };
+        let end = |(node, stage): (&NodeId, &usize)| stage + if is_barrier(&program.graph[*node].op) { 2 } else { 1 };
+        let Some(least) = self.stage.iter().filter(|(node, _)| !effects.contains(node)).map(end).max() else { return };
         for effect in effects {
             let own = self.at(effect).max(least);
             self.stage.insert(effect, own);

@@ -88,7 +88,7 @@ impl Finder<'_> {
         if self.space(node) == Space::Global || matches!(graph[node].op, Op::Input(_) | Op::BagLength(_) | Op::Random(_)) {
             return;
         }
-        if graph[node].ty.is_ragged() || matches!(graph[node].op, Op::Broadcast(_)) {
+        if graph[node].ty.is_ragged() || graph[node].ty.dtype == DType::Bool || matches!(graph[node].op, Op::Broadcast(_)) {
             for operand in graph.operands(node) {
                 self.keep_for_rows(operand);
             }

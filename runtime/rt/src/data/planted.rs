@@ -96,7 +96,7 @@ impl PlantedRows {
                 let count = (uniform(own, place) * 4.0) as u64;
                 let mut parts = Vec::new();
                 for at in 0..count {
-                    let id = self.zipf(uniform(own ^ 0x5bd1, place * 8 + at));
+                    let id = self.zipf(uniform(own ^ 0x5bd1, place.wrapping_mul(8).wrapping_add(at)));
                     parts.push(format!("v{id}"));
                     score.add(own, id, 1.0 / count as f64);
                 }
