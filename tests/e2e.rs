@@ -302,6 +302,7 @@ fn scores_are_the_same_from_a_folder_and_from_inside() {
     let lines = String::from_utf8(from_folder).expect("text");
     assert_eq!(lines.lines().next(), Some("click"));
     assert_eq!(lines.lines().count(), 301);
+    contains(&fails(2, Command::new(&scorer).args(["predict", "--data"]).arg(&own.test).arg("-o").arg(&own.test)), &["data itself"]);
     // The same rows in another order, without labels, give the same scores.
     let shuffled: Vec<String> = std::fs::read_to_string(&own.test)
         .expect("rows")

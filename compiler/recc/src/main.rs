@@ -260,6 +260,10 @@ fn build(args: &BuildArgs) -> Result<u8, Failure> {
     if args.target == Target::Cuda {
         return Err(Failure::usage("--target cuda: not there yet\nhelp: build for cpu; the README lists what is missing"));
     }
+    if std::fs::canonicalize(&args.output).is_ok_and(|out| std::fs::canonicalize(&args.common.spec).is_ok_and(|spec| spec == out)) {
+        let message = format!("-o {}: this is the spec itself", args.output.display());
+        return Err(Failure::usage(format!("{message}\nhelp: give the executable another name")));
+    }
     let Some((sources, spec)) = checked(&args.common)? else { return Ok(1) };
     let model = driver::compile(&sources, &spec, args.cpu)?;
     let generation = args.weights.as_deref().map(|path| recc_rt::open_checkpoint(path, Which::Best)).transpose()?;

@@ -267,6 +267,12 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
 }
 
 fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArgs) -> Result<(), Failure> {
+    if let Some(out) = &args.output {
+        let real = std::fs::canonicalize(out).ok();
+        if let Some(data) = args.data.iter().find(|data| real.is_some() && std::fs::canonicalize(data).ok() == real) {
+            return Err(Failure::usage(format!("--output {data}: this is the data itself\nhelp: write the scores to another file")));
+        }
+    }
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
     let predictions = train::predict(loaded, &generation, &args.data, args.limit, &pool)?;

@@ -73,7 +73,14 @@ pub(crate) fn open_rows(program: &Program, named: &[String], part: Part, limit: 
 fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, name: &str, labels: bool) -> Result<Spool, Failure> {
     let mut transformer = Transformer::fitted(&model.program.columns, rows, model.fitted.settled(), labels)?;
     let bags = Model::bag_words(model.program, &transformer.layout);
-    Spool::write(folder, name, rows, &mut transformer, bags, &mut |_| {})
+    let spool = Spool::write(folder, name, rows, &mut transformer, bags, &mut |_| {})?;
+    if labels && spool.rows == 0 {
+        return Err(Failure::input(format!(
+            "{}: there are no rows to measure\nhelp: give a file with rows, or leave it out",
+            rows.place()
+        )));
+    }
+    Ok(spool)
 }
 
 /// Scores and keys of a spool's rows, in order.

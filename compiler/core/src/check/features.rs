@@ -344,6 +344,10 @@ impl Checker<'_> {
             }
         }
         let moments = steps.iter().any(|step| step.name.text == "standardize");
+        if let Some(late) = steps.iter().skip(1).find(|step| step.name.text == "standardize") {
+            self.not_yet(late.span, "`standardize` behind another transform");
+            return (None, Vec::new());
+        }
         self.check_number_steps(&steps);
         (Some(ColumnKind::Number { fill, moments }), steps)
     }
