@@ -1,8 +1,8 @@
 //! The functions that are not blocks: elementwise ones, reductions, and those that change shapes.
 
-use super::eval::Args;
-use super::value::{Initializer, Located, Tensor, Value, describe_type};
-use super::{Checker, eval};
+use super::Checker;
+use super::calls::Args;
+use super::value::{AxisId, Initializer, Located, Tensor, Value, describe_type};
 use crate::graph::{DType, Dim, NodeId, Space};
 use crate::loops::Combine;
 use crate::ops::{BagLength, BatchSum, Broadcast, Concat, Constant, Op, Random, Reduce, Reshape, Slice, Uniform, UniformKind};
@@ -92,19 +92,19 @@ impl Checker<'_> {
             "square" => {
                 let [x] = args.take(self, name, ["x"]);
                 args.done(self, name);
-                self.binary_op(ScalarOp::Mul, "*", &x, &x, span)
+                self.binary_op(ScalarOp::Mul, &x, &x, span)
             }
             "relu" => {
                 let [x] = args.take(self, name, ["x"]);
                 args.done(self, name);
                 let zero = Located { value: Value::Float(0.0), span };
-                self.binary_op(ScalarOp::Max, "max", &x, &zero, span)
+                self.binary_op(ScalarOp::Max, &x, &zero, span)
             }
             "silu" => {
                 let [x] = args.take(self, name, ["x"]);
                 args.done(self, name);
                 let gate = Located { value: self.unary(ScalarOp::Sigmoid, &x), span };
-                self.binary_op(ScalarOp::Mul, "*", &x, &gate, span)
+                self.binary_op(ScalarOp::Mul, &x, &gate, span)
             }
             "identity" => {
                 let [x] = args.take(self, name, ["x"]);
@@ -123,7 +123,7 @@ impl Checker<'_> {
             "dot" => {
                 let [a, b] = args.take(self, name, ["a", "b"]);
                 args.done(self, name);
-                let product = self.binary_op(ScalarOp::Mul, "*", &a, &b, span);
+                let product = self.binary_op(ScalarOp::Mul, &a, &b, span);
                 self.reduce_all(&Located { value: product, span }, Combine::Add)
             }
             "in_training" => {
@@ -183,7 +183,7 @@ impl Checker<'_> {
             let [a, b] = args.take(self, name, ["a", "b"]);
             args.done(self, name);
             let span = args.span;
-            return self.binary_op(op, name, &a, &b, span);
+            return self.binary_op(op, &a, &b, span);
         }
         let axis = args.take_axis();
         let [x] = args.take(self, name, ["x"]);
@@ -214,7 +214,7 @@ impl Checker<'_> {
         };
         let count = self.count_of(&reduced);
         let total = Located { value: Value::Tensor(total.clone()), span };
-        self.binary_op(ScalarOp::Div, "/", &total, &Located { value: count, span }, span)
+        self.binary_op(ScalarOp::Div, &total, &Located { value: count, span }, span)
     }
 
     /// The number of elements along axes; of an empty bag 1, so that its mean is 0.
@@ -523,7 +523,7 @@ impl Checker<'_> {
     }
 
     /// Values brought to one shape: scalars join with anything, a value joins a larger one whose last axes are its own.
-    pub(super) fn joined(&mut self, tensors: &[Tensor], span: Span) -> Option<(Vec<NodeId>, Vec<eval::Axis>)> {
+    pub(super) fn joined(&mut self, tensors: &[Tensor], span: Span) -> Option<(Vec<NodeId>, Vec<AxisId>)> {
         let types: Vec<_> = tensors.iter().map(|tensor| self.graph[tensor.node].ty.clone()).collect();
         let parameters: std::collections::BTreeSet<_> = tensors.iter().flat_map(|tensor| self.parameters_of(tensor.node)).collect();
         let each = types.iter().any(|ty| ty.space == Space::Example) || parameters.len() > 1;

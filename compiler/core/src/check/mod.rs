@@ -4,10 +4,13 @@
 //! trained and as it scores; problems are reported the first time. A value that was reported becomes a poison that stays silent.
 
 mod builtins;
+mod calls;
 mod eval;
 mod features;
+mod fit;
 mod scope;
 mod settings;
+mod statements;
 mod tables;
 mod value;
 

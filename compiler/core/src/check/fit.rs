@@ -1,0 +1,183 @@
+//! Values against declared types: dimension variables are bound, axes named.
+
+use super::Checker;
+use super::value::{Located, Tensor, Value, describe_type};
+use crate::graph::Dim;
+use crate::ops::{Op, Reshape};
+use crate::problem::{Problem, suggest};
+use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
+
+impl Checker<'_> {
+    /// A value as a declared type has it: dimension variables are bound, axes named.
+    pub(super) fn fit(&mut self, ty: &ast::Type, located: Located, what: &str, declared: Span) -> Value {
+        if matches!(located.value, Value::Poison) {
+            return Value::Poison;
+        }
+        match &ty.kind {
+            ast::TypeKind::List { element, len } => self.fit_list(element, len, located, what, declared),
+            ast::TypeKind::Named { name, dims } => match name.text.as_str() {
+                "f32" => self.fit_tensor(dims, located, what, declared),
+                other => self.fit_constant(other, name, located, what, declared),
+            },
+        }
+    }
+
+    fn mismatch(&mut self, wanted: &str, located: &Located, what: &str, declared: Span) -> Value {
+        let text = located.value.describe(&self.graph);
+        let problem = Problem::error("E0201", located.span, format!("{what} is {wanted}"))
+            .here(format!("this is {text}"))
+            .and(declared, "declared here");
+        self.report(problem.help(format!("give {wanted}")));
+        Value::Poison
+    }
+
+    fn fit_constant(&mut self, ty: &str, name: &Name, located: Located, what: &str, declared: Span) -> Value {
+        let fits = match ty {
+            "int" => {
+                return located.value.as_int().map(Value::Int).unwrap_or_else(|| self.mismatch("a whole number", &located, what, declared));
+            }
+            "float" => {
+                return located.value.as_float().map(Value::Float).unwrap_or_else(|| self.mismatch("a number", &located, what, declared));
+            }
+            "bool" => matches!(located.value, Value::Bool(_)),
+            "block" => located.value.is_callable(),
+            "init" => {
+                if let Some(number) = located.value.as_float() {
+                    return Value::Init(super::value::Initializer::Fixed(recc_abi::Init::Constant(number)));
+                }
+                matches!(located.value, Value::Init(_))
+            }
+            "id" | "time" => {
+                self.not_yet(name.span, &format!("parameters of type `{ty}`"));
+                return Value::Poison;
+            }
+            other => {
+                self.report(
+                    Problem::error("E0101", name.span, format!("there is no type `{other}`"))
+                        .help(suggest(other, ["f32", "int", "float", "bool", "block", "init"])),
+                );
+                return Value::Poison;
+            }
+        };
+        let wanted = match ty {
+            "bool" => "`true` or `false`",
+            "block" => "a block",
+            _ => "an initializer",
+        };
+        if fits { located.value } else { self.mismatch(wanted, &located, what, declared) }
+    }
+
+    fn fit_list(&mut self, element: &ast::Type, len: &Expr, located: Located, what: &str, declared: Span) -> Value {
+        let Value::List(items) = &located.value else { return self.mismatch("a list", &located, what, declared) };
+        let count = items.len() as i64;
+        if let ExprKind::Name(name) = &len.kind
+            && !self.scopes.iter().flatten().any(|binding| binding.name == *name)
+        {
+            self.bind(&Name { text: name.clone(), span: len.span }, Value::Int(count), false, false);
+        } else if let Some(wanted) = self.eval(len).as_int()
+            && wanted != count
+        {
+            return self.mismatch(&format!("a list of {wanted}"), &located, what, declared);
+        }
+        let fitted: Vec<Value> = items
+            .clone()
+            .into_iter()
+            .map(|value| self.fit(element, Located { value, span: located.span }, &format!("an element of {what}"), declared))
+            .collect();
+        if fitted.iter().any(|value| matches!(value, Value::Poison)) { Value::Poison } else { Value::List(fitted) }
+    }
+
+    fn fit_tensor(&mut self, dims: &[ast::Dim], located: Located, what: &str, declared: Span) -> Value {
+        let Some(mut tensor) = self.tensor(&located) else { return Value::Poison };
+        let own = self.graph[tensor.node].ty.dims.clone();
+        if dims.is_empty() && own == [Dim::Fixed(1)] {
+            let node = self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[tensor.node]);
+            return Value::Tensor(Tensor { node, axes: Vec::new() });
+        }
+        let rest = dims.iter().position(|dim| matches!(dim, ast::Dim::Rest(_)));
+        let named = dims.len() - usize::from(rest.is_some());
+        let fits = if rest.is_some() { own.len() >= named } else { own.len() == named };
+        if !fits || rest.is_some_and(|at| at != 0) {
+            let axes = if named == 1 { "one axis".to_owned() } else { format!("{named} axes") };
+            let wanted = if rest.is_some() {
+                format!("a tensor of at least {axes}")
+            } else if named == 0 {
+                "one number".to_owned()
+            } else {
+                format!("a tensor of {axes}")
+            };
+            return self.mismatch(&wanted, &located, what, declared);
+        }
+        let shift = own.len() - named;
+        for (at, dim) in dims.iter().filter(|dim| !matches!(dim, ast::Dim::Rest(_))).enumerate() {
+            if !self.fit_axis(dim, &mut tensor, at + shift, &located, what, declared) {
+                return Value::Poison;
+            }
+        }
+        Value::Tensor(tensor)
+    }
+
+    fn fit_axis(&mut self, dim: &ast::Dim, tensor: &mut Tensor, at: usize, located: &Located, what: &str, declared: Span) -> bool {
+        let own = self.graph[tensor.node].ty.dims[at];
+        let (name, span) = match dim {
+            ast::Dim::Rest(_) => return true,
+            ast::Dim::Bag(name) => (name.text.clone(), name.span),
+            ast::Dim::Sequence(name) => {
+                self.not_yet(name.span, "sequences");
+                return false;
+            }
+            ast::Dim::Size(expr) => match &expr.kind {
+                ExprKind::Name(name) if self.unbound(name) => (name.clone(), expr.span),
+                _ => return self.fit_size(expr, tensor, at, located, what, declared),
+            },
+        };
+        match (dim, own) {
+            (ast::Dim::Size(_), Dim::Bag(_)) => {
+                self.refuse_bag(&tensor.clone(), located.span);
+                false
+            }
+            (_, Dim::Fixed(size)) => {
+                self.bind(&Name { text: name, span }, Value::Axis(size, tensor.axes[at]), false, false);
+                true
+            }
+            (_, Dim::Bag(_)) => {
+                self.bind(&Name { text: name, span }, Value::Axis(0, tensor.axes[at]), false, false);
+                true
+            }
+        }
+    }
+
+    fn unbound(&self, name: &str) -> bool {
+        !self.scopes.iter().flatten().any(|binding| binding.name == name) && !self.modules[self.module].names.contains_key(name)
+    }
+
+    /// An axis whose size is known already.
+    fn fit_size(&mut self, expr: &Expr, tensor: &mut Tensor, at: usize, located: &Located, what: &str, declared: Span) -> bool {
+        let value = self.eval(expr);
+        let Some(wanted) = value.as_int() else {
+            if !matches!(value, Value::Poison) {
+                let text = value.describe(&self.graph);
+                self.report(
+                    Problem::error("E0214", expr.span, "a size is a whole number")
+                        .here(format!("this is {text}"))
+                        .help("write a number or a dimension variable"),
+                );
+            }
+            return false;
+        };
+        let own = self.graph[tensor.node].ty.dims[at];
+        if own != Dim::Fixed(wanted as u64) {
+            let text = describe_type(&self.graph, tensor.node);
+            let size = recc_syntax::print_expr(expr);
+            let problem = Problem::error("E0206", located.span, format!("axis {at} of {what} is `{size}`, which is {wanted} here"))
+                .here(format!("this is {text}"))
+                .and(declared, "declared here");
+            self.report(problem.help("sizes of one name are equal"));
+            return false;
+        }
+        if let Value::Axis(_, id) = value {
+            tensor.axes[at] = id;
+        }
+        true
+    }
+}
