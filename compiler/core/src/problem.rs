@@ -48,6 +48,11 @@ impl Problem {
         }
     }
 
+    /// An error that is not in the text of the spec.
+    pub fn nowhere(code: &'static str, message: impl Into<String>) -> Self {
+        Problem { code, severity: Severity::Error, message: message.into(), labels: Vec::new(), help: String::new() }
+    }
+
     /// A warning at a place.
     pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Problem { severity: Severity::Warning, ..Problem::error(code, span, message) }

@@ -24,6 +24,8 @@ pub(crate) fn sources(path: &Path) -> Result<Sources, Failure> {
     if text.len() > 16 << 20 {
         return Err(Failure::input(format!("{}: a spec of more than 16 MiB is not read", path.display())));
     }
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     let library = MODULES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     Ok(Sources { files: std::iter::once((path.display().to_string(), text)).chain(library).collect() })
 }

@@ -274,7 +274,14 @@ fn build(args: &BuildArgs) -> Result<u8, Failure> {
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let mut failed = false;
     for path in &args.specs {
-        let sources = driver::sources(path)?;
+        let sources = match driver::sources(path) {
+            Ok(sources) => sources,
+            Err(failure) => {
+                failed = true;
+                say(&format!("error: {failure}\n"));
+                continue;
+            }
+        };
         let checked = driver::check(&sources, &args.define);
         failed |= checked.problems.iter().any(|problem| problem.severity == Severity::Error);
         match args.format {

@@ -66,6 +66,11 @@ pub(crate) fn text(sources: &Sources, problems: &[Problem]) -> String {
         let rendered = Rendered { problem, source: NamedSource::new(name, text.clone()) };
         // Writing to memory does not fail.
         let _ = handler.render_report(&mut out, &rendered);
+        for label in problem.labels.iter().filter(|label| label.span.file.0 as usize != file) {
+            let (name, text) = &sources.files[label.span.file.0 as usize];
+            let (line, column) = line_column(text, label.span.start as usize);
+            out.push_str(&format!("  in {name}, line {line}, column {column}: {}\n", label.text));
+        }
         out.push('\n');
     }
     let count = |severity: Severity| problems.iter().filter(|problem| problem.severity == severity).count();

@@ -103,10 +103,16 @@ pub fn parse(file: FileId, text: &str) -> Parsed {
     }
 }
 
+/// A text with more mistakes is hardly a spec, and each costs a parse.
+const MOST_PROBLEMS: usize = 20;
+
 /// Each item alone, so that one mistake does not hide the next.
 fn parse_by_item(file: FileId, layout: &layout::Layout) -> Parsed {
     let mut parsed = Parsed::default();
     for chunk in &layout.chunks {
+        if parsed.problems.len() >= MOST_PROBLEMS {
+            break;
+        }
         let text = &layout.text[chunk.clone()];
         if is_blank(text) {
             continue;

@@ -107,6 +107,39 @@ pub struct Column {
     pub kind: ColumnKind,
     /// Where its text comes from.
     pub token: Token,
+    /// What numbers its first transform takes, if not all.
+    pub domain: Option<Domain>,
+}
+
+/// The numbers a transform takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Domain {
+    /// Of `log`: above 0.
+    Positive,
+    /// Of `log1p`: above -1.
+    AboveMinusOne,
+    /// Of `sqrt`: 0 and above.
+    NotNegative,
+}
+
+impl Domain {
+    /// Whether a number is among them.
+    pub fn contains(self, value: f32) -> bool {
+        match self {
+            Domain::Positive => value > 0.0,
+            Domain::AboveMinusOne => value > -1.0,
+            Domain::NotNegative => value >= 0.0,
+        }
+    }
+
+    /// The transform and its numbers, in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Domain::Positive => "`log` takes numbers above 0",
+            Domain::AboveMinusOne => "`log1p` takes numbers above -1",
+            Domain::NotNegative => "`sqrt` takes 0 and numbers above",
+        }
+    }
 }
 
 /// Where a column's text comes from.

@@ -16,7 +16,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ const TRANSFORMS: &str = "transforms.json";
 const PROGRESS: &str = "progress.json";
 const MODEL: &str = "model.json";
 const CURRENT: &str = "current.json";
+const LOCK: &str = ".lock";
 
 /// Where training stands.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -94,6 +95,18 @@ pub struct Generation {
 /// A folder of checkpoints.
 pub(crate) struct Folder {
     path: PathBuf,
+    /// Held while a run writes here; the system lets it go with the process.
+    lock: Option<File>,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.lock.is_some() && !self.holds_state() {
+            // A run that failed before its first save leaves no empty folder; a folder that holds anything else stays.
+            let _ = std::fs::remove_file(self.path.join(LOCK));
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
 }
 
 /// Which generation.
@@ -122,7 +135,7 @@ fn sync_folder(path: &Path) -> Result<(), Failure> {
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let full = |error: std::io::Error| {
         let mut failure = Failure::io("write", path, &error);
-        failure.message.push_str("\nhelp: the previous checkpoint is whole; free space, and go on with --resume");
+        failure.message.push_str("\nhelp: what was saved before is whole; free space, and go on with --resume, or begin again if nothing was saved");
         failure
     };
     let mut file = File::create(path).map_err(full)?;
@@ -131,10 +144,27 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 impl Folder {
-    /// Opens or makes a folder.
+    /// Opens or makes a folder for one run to write in.
     pub(crate) fn create(path: &Path) -> Result<Folder, Failure> {
+        if path.exists() && !path.is_dir() {
+            return Err(Failure::usage(format!("--out {}: is a file\nhelp: give a folder, which is made if needed", path.display())));
+        }
         std::fs::create_dir_all(path).map_err(|error| Failure::io("create", path, &error))?;
-        Ok(Folder { path: path.to_owned() })
+        let place = path.join(LOCK);
+        let lock = File::create(&place).map_err(|error| Failure::io("write in", path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Folder { path: path.to_owned(), lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => Err(Failure::usage(format!(
+                "{}: another run is writing here\nhelp: wait for its end, or give another folder to --out",
+                path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(Failure::io("lock", &place, &error)),
+        }
+    }
+
+    /// A folder to read from.
+    fn existing(path: &Path) -> Folder {
+        Folder { path: path.to_owned(), lock: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -180,7 +210,7 @@ impl Folder {
                 self.path.display()
             )));
         }
-        let current = Folder { path: from.to_owned() }.current()?;
+        let current = Folder::existing(from).current()?;
         for name in [&current.best, &current.last] {
             let target = self.path.join(name);
             std::fs::create_dir_all(&target).map_err(|error| Failure::io("create", &target, &error))?;
@@ -207,14 +237,8 @@ impl Folder {
         let target = self.path.join(&name);
         let mut current = self.current().unwrap_or_default();
         if target.exists() {
-            // A generation of an earlier run in this folder; it must not be pointed at while it changes.
-            if current.best == name || current.last == name {
-                let aside = self.path.join(format!(".{name}.replaced"));
-                let _ = std::fs::remove_dir_all(&aside);
-                std::fs::rename(&target, &aside).map_err(|error| Failure::io("replace", &target, &error))?;
-            } else {
-                std::fs::remove_dir_all(&target).map_err(|error| Failure::io("replace", &target, &error))?;
-            }
+            // Left by a run that ended before it pointed at it: a run goes on from the last state, so nothing points at the next.
+            std::fs::remove_dir_all(&target).map_err(|error| Failure::io("replace", &target, &error))?;
         }
         std::fs::rename(&temporary, &target).map_err(|error| Failure::io("rename", &temporary, &error))?;
         current.format = FORMAT;
@@ -474,5 +498,5 @@ fn first_difference<'t>(own: &'t str, other: &'t str) -> (&'t str, &'t str) {
 
 /// Reads the state a command names: a folder of checkpoints.
 pub fn open(path: &Path, which: Which) -> Result<Generation, Failure> {
-    Folder { path: path.to_owned() }.read(which)
+    Folder::existing(path).read(which)
 }

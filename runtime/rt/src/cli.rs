@@ -6,7 +6,7 @@ use crate::engine::Code;
 use crate::failure::Failure;
 use crate::train::{self, Loaded, TrainOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recc_abi::{ColumnKind, Program, Role};
+use recc_abi::{ColumnKind, Encoder, Program, Role};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -53,9 +53,9 @@ pub(crate) struct TrainArgs {
     /// Test files
     #[arg(long, num_args = 1..)]
     test: Vec<String>,
-    /// Folder for checkpoints
-    #[arg(long)]
-    out: PathBuf,
+    /// Folder for checkpoints [default: that of --resume]
+    #[arg(long, required_unless_present = "resume")]
+    out: Option<PathBuf>,
     /// Passes over the data, instead of the spec's
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: Option<u32>,
@@ -226,7 +226,7 @@ fn train_command(loaded: Loaded<'_>, args: TrainArgs) -> Result<(), Failure> {
         train: args.train,
         valid: args.valid,
         test: args.test,
-        out: args.out,
+        out: args.out.or_else(|| args.resume.clone()).unwrap_or_default(),
         epochs: args.epochs,
         threads: threads(args.threads),
         seed: args.seed,
@@ -266,7 +266,28 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
     print(&text)
 }
 
+enum OutputFormat {
+    Csv,
+    Parquet,
+}
+
+/// The file to write and its format; none for standard output.
+fn output_format(output: Option<&Path>) -> Result<Option<(&Path, OutputFormat)>, Failure> {
+    let Some(path) = output.filter(|path| *path != Path::new("-")) else { return Ok(None) };
+    match path.extension().and_then(std::ffi::OsStr::to_str) {
+        Some("csv") => Ok(Some((path, OutputFormat::Csv))),
+        Some("parquet") => Ok(Some((path, OutputFormat::Parquet))),
+        // A device or a pipe has no ending to go by.
+        _ if path.exists() && !path.is_file() && !path.is_dir() => Ok(Some((path, OutputFormat::Csv))),
+        _ => Err(Failure::usage(format!(
+            "--output {}: the name does not say the format\nhelp: name it .csv or .parquet; without --output, csv goes to standard output",
+            path.display()
+        ))),
+    }
+}
+
 fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArgs) -> Result<(), Failure> {
+    let format = output_format(args.output.as_deref())?;
     if let Some(out) = &args.output {
         let real = std::fs::canonicalize(out).ok();
         if let Some(data) = args.data.iter().find(|data| real.is_some() && std::fs::canonicalize(data).ok() == real) {
@@ -277,13 +298,11 @@ fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArg
     let generation = generation(weights, args.weights.as_deref())?;
     let predictions = train::predict(loaded, &generation, &args.data, args.limit, &pool)?;
     let names: Vec<&str> = loaded.program.predictions.iter().map(|prediction| prediction.name.as_str()).collect();
-    let parquet = args.output.as_deref().and_then(Path::extension).is_some_and(|ending| ending == "parquet");
-    match &args.output {
-        Some(path) if parquet => crate::output::write_parquet(path, &names, &predictions),
-        Some(path) => {
+    match format {
+        Some((path, OutputFormat::Parquet)) => crate::output::write_parquet(path, &names, &predictions),
+        Some((path, OutputFormat::Csv)) => {
             let file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;
-            crate::output::write_csv(std::io::BufWriter::new(file), &names, &predictions)
-                .map_err(|error| Failure::io("write", path, &error))
+            crate::output::write_csv(file, &names, &predictions).map_err(|error| Failure::io("write", path, &error))
         }
         None => match crate::output::write_csv(std::io::stdout().lock(), &names, &predictions) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -319,6 +338,16 @@ fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
     ))
 }
 
+fn encoder_text(program: &Program, encoder: &Encoder) -> String {
+    match encoder {
+        Encoder::Vocab { min_count: 0 | 1 } => "dictionary".to_owned(),
+        Encoder::Vocab { min_count } => format!("dictionary of values seen {min_count} times or more"),
+        Encoder::VocabOf(other) => format!("dictionary of {}", program.columns[*other as usize].name),
+        Encoder::Hash { buckets } => format!("hashed to {buckets} rows"),
+        Encoder::Bucket { bounds } => format!("{} buckets", bounds.len() + 1),
+    }
+}
+
 fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
     let parameters: Vec<(String, String)> = program
         .variables
@@ -338,8 +367,11 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                 ColumnKind::Label { binary: true } => "label, binary".to_owned(),
                 ColumnKind::Label { binary: false } => "label, number".to_owned(),
                 ColumnKind::Number { .. } => "number".to_owned(),
-                ColumnKind::Id { encoder } => format!("id, {encoder:?}"),
-                ColumnKind::Ids { encoder, .. } => format!("ids, {encoder:?}"),
+                ColumnKind::Id { encoder } => format!("id, {}", encoder_text(program, encoder)),
+                ColumnKind::Ids { encoder, separator, take } => {
+                    let most = take.map(|take| format!(", the first {take}")).unwrap_or_default();
+                    format!("ids between {separator:?}{most}, {}", encoder_text(program, encoder))
+                }
                 ColumnKind::Key => "key".to_owned(),
             };
             (column.name.clone(), kind)

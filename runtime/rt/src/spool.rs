@@ -1,4 +1,4 @@
-//! Transformed rows in files of their own, beside the checkpoint: read once, visited every epoch.
+//! Transformed rows in temporary files of their own, beside the checkpoint: read once, visited every epoch.
 //!
 //! Records have one width; the entries of bags lie in a second file. A spool that fits in [`WINDOW`] bytes is held in memory and
 //! visited in one permutation of its rows. A larger one is read in pieces of [`PIECE`] rows, in a permuted order, as many at a time
@@ -26,22 +26,13 @@ pub(crate) type Visit<'v> = dyn FnMut(&Window, &[u32]) -> Result<(), Failure> + 
 pub(crate) struct Spool {
     records: File,
     bags: File,
-    paths: [PathBuf; 2],
+    folder: PathBuf,
     pub(crate) rows: usize,
     pub(crate) width: usize,
     /// Entries of all bags.
     entries: u64,
     /// Columns that are bags, by the first word of their part.
     bag_words: Vec<usize>,
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        for path in &self.paths {
-            // The folder may be gone already; nothing depends on these files.
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }
 
 /// Rows of a spool in memory: records and bag entries.
@@ -59,7 +50,7 @@ fn bytes_of(words: &[u32]) -> Vec<u8> {
 
 fn read_words(file: &File, path: &Path, start: u64, count: usize, out: &mut Vec<u32>) -> Result<(), Failure> {
     let mut bytes = vec![0u8; count * 4];
-    file.read_exact_at(&mut bytes, start * 4).map_err(|error| Failure::io("read back", path, &error))?;
+    file.read_exact_at(&mut bytes, start * 4).map_err(|error| Failure::io("read back from", path, &error))?;
     out.extend(bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])));
     Ok(())
 }
@@ -68,38 +59,25 @@ impl Spool {
     /// Reads and transforms all rows. `progress` hears of rows read.
     pub(crate) fn write(
         folder: &Path,
-        name: &str,
         data: &mut Rows,
         transformer: &mut Transformer<'_>,
         bag_words: Vec<usize>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Spool, Failure> {
-        let paths = [
-            folder.join(format!(".spool-{name}-{}.records", std::process::id())),
-            folder.join(format!(".spool-{name}-{}.bags", std::process::id())),
-        ];
-        let create = |path: &Path| {
-            File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(path)
-                .map_err(|error| Failure::io("create", path, &error))
-        };
+        // Files without a name: however the process ends, nothing stays behind.
+        let create = || tempfile::tempfile_in(folder).map_err(|error| Failure::io("write in", folder, &error));
+        let failed = |error: std::io::Error| Failure::io("write in", folder, &error);
         let mut spool = Spool {
-            records: create(&paths[0])?,
-            bags: create(&paths[1])?,
-            paths,
+            records: create()?,
+            bags: create()?,
+            folder: folder.to_owned(),
             rows: 0,
             width: transformer.width,
             entries: 0,
             bag_words,
         };
-        let mut records =
-            BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(|error| Failure::io("write", &spool.paths[0], &error))?);
-        let mut bags =
-            BufWriter::with_capacity(1 << 20, spool.bags.try_clone().map_err(|error| Failure::io("write", &spool.paths[1], &error))?);
+        let mut records = BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(failed)?);
+        let mut bags = BufWriter::with_capacity(1 << 20, spool.bags.try_clone().map_err(failed)?);
         let (mut row, mut record, mut entries) = (ByteRecord::new(), Vec::new(), Vec::new());
         let mut written = 0u64;
         while data.read(&mut row)? {
@@ -114,8 +92,8 @@ impl Spool {
             }
             written += entries.len() as u64;
             spool.entries = written;
-            records.write_all(&bytes_of(&record)).map_err(|error| Failure::io("write", &spool.paths[0], &error))?;
-            bags.write_all(&bytes_of(&entries)).map_err(|error| Failure::io("write", &spool.paths[1], &error))?;
+            records.write_all(&bytes_of(&record)).map_err(failed)?;
+            bags.write_all(&bytes_of(&entries)).map_err(failed)?;
             spool.rows += 1;
             if spool.rows.is_multiple_of(65_536) {
                 progress(spool.rows as u64);
@@ -124,8 +102,8 @@ impl Spool {
         if spool.rows >= u32::MAX as usize {
             return Err(Failure::input("more than 4294967294 rows\nhelp: train on a part of them"));
         }
-        records.flush().map_err(|error| Failure::io("write", &spool.paths[0], &error))?;
-        bags.flush().map_err(|error| Failure::io("write", &spool.paths[1], &error))?;
+        records.flush().map_err(failed)?;
+        bags.flush().map_err(failed)?;
         progress(spool.rows as u64);
         Ok(spool)
     }
@@ -133,7 +111,7 @@ impl Spool {
     /// Reads rows `start..start + count`, in order, behind what the window holds.
     fn read(&self, start: usize, count: usize, window: &mut Window) -> Result<(), Failure> {
         let first = window.records.len();
-        read_words(&self.records, &self.paths[0], (start * self.width) as u64, count * self.width, &mut window.records)?;
+        read_words(&self.records, &self.folder, (start * self.width) as u64, count * self.width, &mut window.records)?;
         window.rows.extend(start as u32..(start + count) as u32);
         if self.bag_words.is_empty() || count == 0 {
             return Ok(());
@@ -145,7 +123,7 @@ impl Spool {
         let tail = &window.records[first + (count - 1) * self.width..];
         let to = self.bag_words.iter().map(|&at| begin(tail, at) + u64::from(tail[at + 2])).max().unwrap_or(0);
         let shift = window.bags.len() as u64;
-        read_words(&self.bags, &self.paths[1], from, (to - from) as usize, &mut window.bags)?;
+        read_words(&self.bags, &self.folder, from, (to - from) as usize, &mut window.bags)?;
         for record in window.records[first..].chunks_exact_mut(self.width) {
             for &at in &self.bag_words {
                 let place = begin(record, at) - from + shift;

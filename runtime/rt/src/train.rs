@@ -70,10 +70,10 @@ pub(crate) fn open_rows(program: &Program, named: &[String], part: Part, limit: 
 }
 
 /// A spool of rows transformed by what was learned.
-fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, name: &str, labels: bool) -> Result<Spool, Failure> {
+fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, labels: bool) -> Result<Spool, Failure> {
     let mut transformer = Transformer::fitted(&model.program.columns, rows, model.fitted.settled(), labels)?;
     let bags = Model::bag_words(model.program, &transformer.layout);
-    let spool = Spool::write(folder, name, rows, &mut transformer, bags, &mut |_| {})?;
+    let spool = Spool::write(folder, rows, &mut transformer, bags, &mut |_| {})?;
     if labels && spool.rows == 0 {
         return Err(Failure::input(format!(
             "{}: there are no rows to measure\nhelp: give a file with rows, or leave it out",
@@ -195,6 +195,10 @@ pub(crate) fn train<'p>(
     let mut engine = loaded.engine(true, pool)?;
     run.model.fill_constants(&mut engine);
     let epochs = options.epochs.unwrap_or(loaded.program.train.epochs);
+    if run.progress.epoch > 0 && (run.progress.stopped || run.progress.epoch >= epochs) {
+        let why = if run.progress.stopped { "stopped without gain" } else { "had all its epochs" };
+        say(&format!("nothing to train: the run {why} at epoch {}", run.progress.epoch));
+    }
     while run.progress.epoch < epochs && !run.progress.stopped {
         run.epoch(&mut engine, pool, epochs, say)?;
     }
@@ -232,7 +236,7 @@ impl<'r, 'p> Run<'r, 'p> {
             None => Transformer::learning(&program.columns, &rows)?,
         };
         let bags = Model::bag_words(program, &transformer.layout);
-        let spool = Spool::write(folder.path(), "train", &mut rows, &mut transformer, bags, &mut |rows| meter.set(rows))?;
+        let spool = Spool::write(folder.path(), &mut rows, &mut transformer, bags, &mut |rows| meter.set(rows))?;
         meter.finish();
         if spool.rows == 0 {
             return Err(Failure::input(format!("{}: there are no rows to train on\nhelp: give a file with rows", rows.place())));
@@ -248,7 +252,7 @@ impl<'r, 'p> Run<'r, 'p> {
             None => model.initialise(seed),
         }
         let valid = match open_rows(program, &options.valid, Part::Valid, options.limit)? {
-            Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), "valid", true)?),
+            Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), true)?),
             None => None,
         };
         say(&format!(
@@ -274,7 +278,7 @@ impl<'r, 'p> Run<'r, 'p> {
         let loss = self.steps(engine, epochs)?;
         let mut entry = json!({"epoch": epoch, "train_loss": number(loss)});
         let mut line = format!("epoch {epoch:>3}  loss {loss:.5}");
-        let mut best = true;
+        let (mut best, mut notes) = (true, Vec::new());
         if let Some(valid) = &self.valid {
             let scored = score(self.loaded, &self.model, valid, pool)?;
             let report = report(program, &scored)?;
@@ -283,7 +287,7 @@ impl<'r, 'p> Run<'r, 'p> {
                 let prefix = if program.predictions.len() > 1 { format!("{} ", prediction.name) } else { String::new() };
                 figures.iter().for_each(|(name, value)| line.push_str(&format!("  {prefix}{name} {value:.5}")));
             }
-            best = self.watch(&report, say);
+            best = self.watch(&report, &mut notes);
         } else {
             self.progress.best_epoch = epoch;
         }
@@ -294,6 +298,7 @@ impl<'r, 'p> Run<'r, 'p> {
         entry["seconds"] = number(seconds);
         self.epochs.push(entry);
         say(&format!("{line}  {seconds:.1} s"));
+        notes.iter().for_each(|note| say(note));
         self.folder.save(&self.model, &self.progress, best)
     }
 
@@ -341,7 +346,7 @@ impl<'r, 'p> Run<'r, 'p> {
     }
 
     /// Watched metrics after an epoch: rate, end, and whether this is the best state.
-    fn watch(&mut self, report: &Report, say: &mut dyn FnMut(&str)) -> bool {
+    fn watch(&mut self, report: &Report, notes: &mut Vec<String>) -> bool {
         let train = &self.loaded.program.train;
         let progress = &mut self.progress;
         if let Some(plateau) = &train.plateau {
@@ -354,7 +359,7 @@ impl<'r, 'p> Run<'r, 'p> {
                 if progress.rate_waits > plateau.patience && progress.scale > plateau.least {
                     progress.scale = (progress.scale * plateau.factor).max(plateau.least);
                     progress.rate_waits = 0;
-                    say(&format!("no gain: learning rates are now {} of the first", progress.scale));
+                    notes.push(format!("no gain: learning rates are now {} of the first", progress.scale));
                 }
             }
         }
@@ -367,7 +372,8 @@ impl<'r, 'p> Run<'r, 'p> {
                 progress.stop_waits += 1;
                 if progress.stop_waits >= stop.patience {
                     progress.stopped = true;
-                    say(&format!("no gain in {} epochs: this is the end", stop.patience));
+                    let epochs = if stop.patience == 1 { "1 epoch".to_owned() } else { format!("{} epochs", stop.patience) };
+                    notes.push(format!("no gain in {epochs}: this is the end"));
                 }
             }
         }
@@ -385,7 +391,7 @@ impl<'r, 'p> Run<'r, 'p> {
         let mut result = json!({"spec": program.name, "rows": self.spool.rows});
         self.folder.read(Which::Best)?.load(&mut self.model, false)?;
         if let Some(mut rows) = test {
-            let spool = settled_spool(&self.model, &mut rows, self.folder.path(), "test", true)?;
+            let spool = settled_spool(&self.model, &mut rows, self.folder.path(), true)?;
             let scored = score(self.loaded, &self.model, &spool, pool)?;
             let report = report(program, &scored)?;
             result["rows"] = json!(report.rows);
@@ -492,7 +498,7 @@ pub(crate) fn evaluate(
     let model = load_model(loaded.program, generation)?;
     let spec = &loaded.program.data;
     let mut rows = Rows::open(data, spec, limit)?;
-    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), "eval", true)?;
+    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), true)?;
     if spool.rows == 0 {
         return Err(Failure::input(format!("{}: there are no rows to evaluate", data.join(", "))));
     }
@@ -509,6 +515,6 @@ pub(crate) fn predict(
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let model = load_model(loaded.program, generation)?;
     let mut rows = Rows::open(data, &loaded.program.data, limit)?;
-    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), "predict", false)?;
+    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), false)?;
     Ok(score(loaded, &model, &spool, pool)?.predictions)
 }

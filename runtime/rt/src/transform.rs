@@ -167,7 +167,7 @@ impl<'p> Transformer<'p> {
             let optional = !labels && matches!(column.kind, ColumnKind::Label { .. } | ColumnKind::Key);
             if found.is_none() && !optional {
                 let message = format!("{}: there is no column {name:?}, which `{}` reads", data.place(), column.name);
-                return Err(Failure::input(format!("{message}\nhelp: the columns are {}", data.columns().join(", "))));
+                return Err(Failure::input(format!("{message}\nhelp: {}", header_help(name, data.columns()))));
             }
             cells.push(if optional { None } else { found });
         }
@@ -206,23 +206,27 @@ impl<'p> Transformer<'p> {
         for at in 0..self.columns.len() {
             let column = &self.columns[at];
             let cell = match self.cells[at] {
-                Some(cell) => row.get(cell).unwrap_or_default(),
+                Some(cell) => row.get(cell).unwrap_or_default().trim_ascii(),
                 None => b"",
             };
             let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
             match &column.kind {
                 ColumnKind::Label { .. } | ColumnKind::Key if absent => record.extend(std::iter::repeat_n(0, words(&column.kind))),
                 ColumnKind::Label { binary } => {
-                    let value = label(cell, *binary).map_err(|text| problem(place, column, cell, &text))?;
+                    let value = label(cell, *binary).and_then(|value| in_domain(column, value));
+                    let value = value.map_err(|text| problem(place, column, cell, &text))?;
                     record.push(value.to_bits());
                 }
                 ColumnKind::Number { fill, moments } => {
-                    let value = match (cell.trim_ascii(), fill) {
+                    let value = match (cell, fill) {
                         (b"", Some(fill)) => *fill,
                         (b"", None) => {
                             return Err(problem(place, column, cell, "is empty\nhelp: say what stands for it: `|> fill(0)` in the spec"));
                         }
-                        (text, _) => number(text).map_err(|text| problem(place, column, cell, &text))?,
+                        (text, _) => {
+                            let value = number(text).and_then(|value| in_domain(column, value));
+                            value.map_err(|text| problem(place, column, cell, &text))?
+                        }
                     };
                     if self.learning && *moments {
                         self.moments[at].add(f64::from(value));
@@ -242,11 +246,10 @@ impl<'p> Transformer<'p> {
                 }
                 ColumnKind::Ids { separator, encoder, take } => {
                     let start = bags.len() as u64;
-                    let text = cell.trim_ascii();
-                    if !text.is_empty() {
+                    if !cell.is_empty() {
                         let most = take.map_or(usize::MAX, |take| take as usize);
-                        for part in split(text, separator.as_bytes()).take(most) {
-                            let id = self.encode(at, encoder, part, place)?;
+                        for part in split(cell, separator.as_bytes()).take(most) {
+                            let id = self.encode(at, encoder, part.trim_ascii(), place)?;
                             bags.push(id);
                         }
                     }
@@ -264,7 +267,7 @@ impl<'p> Transformer<'p> {
         Ok(match encoder {
             Encoder::Hash { buckets } => 1 + (xxh3_64(token) % u64::from(*buckets)) as u32,
             Encoder::Bucket { bounds } => {
-                let value = number(token.trim_ascii()).map_err(|text| problem(place, &self.columns[at], token, &text))?;
+                let value = number(token).map_err(|text| problem(place, &self.columns[at], token, &text))?;
                 1 + bounds.partition_point(|bound| *bound <= f64::from(value)) as u32
             }
             Encoder::Vocab { .. } if self.learning => Arc::make_mut(&mut self.fitted.vocabs[at]).learn(token, 1),
@@ -284,7 +287,7 @@ impl<'p> Transformer<'p> {
         token.clear();
         for &part in parts {
             let column = &self.columns[part as usize];
-            let cell = self.cells[part as usize].and_then(|cell| row.get(cell)).unwrap_or_default();
+            let cell = self.cells[part as usize].and_then(|cell| row.get(cell)).unwrap_or_default().trim_ascii();
             if let (ColumnKind::Id { encoder: bucket @ Encoder::Bucket { .. } }, Token::Column(_)) = (&column.kind, &column.token) {
                 let id = self.encode(part as usize, &bucket.clone(), cell, place)?;
                 token.extend_from_slice(id.to_string().as_bytes());
@@ -363,12 +366,38 @@ fn number(text: &[u8]) -> Result<f32, String> {
     }
 }
 
+/// What may be wrong with a header that lacks a column.
+fn header_help(wanted: &str, columns: &[String]) -> String {
+    if let Some(close) = columns.iter().find(|column| column.eq_ignore_ascii_case(wanted)) {
+        return format!("there is {close:?}; names are compared letter by letter");
+    }
+    let delimiters = [';', '\t', '|', ','];
+    if let ([only], Some(found)) = (columns, delimiters.into_iter().find(|&sign| columns[0].matches(sign).count() > 0)) {
+        return format!(
+            "the header is one cell, {only:?}, with {found:?} in it: .csv is delimited by commas, .tsv by tabs, and `data {{ format: tsv }}` in the spec goes before the name"
+        );
+    }
+    if columns.iter().all(|column| column.is_empty() || column.parse::<f64>().is_ok()) {
+        return "the first line holds numbers, not names: give the names in the spec, `data { columns: [...] }`".to_owned();
+    }
+    format!("the columns are {}", columns.join(", "))
+}
+
+/// A number that the column's first transform takes.
+fn in_domain(column: &Column, value: f32) -> Result<f32, String> {
+    match column.domain {
+        Some(domain) if !domain.contains(value) => {
+            Err(format!("is outside the transform: {}\nhelp: cut the column off in the spec before it, such as `|> max(0)`", domain.describe()))
+        }
+        _ => Ok(value),
+    }
+}
+
 fn label(cell: &[u8], binary: bool) -> Result<f32, String> {
-    let text = cell.trim_ascii();
-    if text.is_empty() {
+    if cell.is_empty() {
         return Err("is an empty label\nhelp: every row to learn from or to measure has a label; remove rows without".to_owned());
     }
-    let value = number(text)?;
+    let value = number(cell)?;
     if binary && value != 0.0 && value != 1.0 {
         return Err("is no binary label\nhelp: a binary label is 0 or 1; declare the label `: number` to predict values".to_owned());
     }

@@ -147,8 +147,9 @@ impl Checker<'_> {
         {
             return value;
         }
-        if let Some((value, _)) = self.modules[self.module].names.get(name) {
-            return value.clone();
+        if let Some(known) = self.modules[self.module].names.get_mut(name) {
+            known.used = true;
+            return known.value.clone();
         }
         if let Some(value) = super::builtins::find(name) {
             return value;
@@ -187,7 +188,7 @@ impl Checker<'_> {
             return Some(Value::Poison);
         }
         Some(match feature.kind {
-            Kind::Number => self.number_feature(at, span),
+            Kind::Number => self.number_feature(at),
             Kind::Id | Kind::Ids => Value::Feature(at),
             Kind::Label { .. } => {
                 let problem =
@@ -205,7 +206,7 @@ impl Checker<'_> {
     }
 
     /// The tensor of a number feature or a number label, its transforms applied.
-    pub(super) fn number_feature(&mut self, at: usize, span: Span) -> Value {
+    pub(super) fn number_feature(&mut self, at: usize) -> Value {
         self.features[at].used = true;
         let feature = self.features[at].clone();
         let input = |kind| Op::Input(Input { name: feature.name.clone(), kind, columns: feature.columns.clone(), group: feature.group });

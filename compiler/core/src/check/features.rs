@@ -3,7 +3,7 @@
 use super::Checker;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Encoder, Planted, Token};
+use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, Planted, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// The kinds of features.
@@ -103,7 +103,14 @@ impl Checker<'_> {
             );
             return self.poison_feature(feature);
         }
+        if let Some(known) = self.modules[0].names.get(&feature.name.text).filter(|known| !known.value.is_callable()) {
+            let problem = Problem::error("E0102", feature.name.span, format!("`{}` names a feature and a constant", feature.name.text))
+                .and(known.span, "the constant");
+            self.report(problem.help("give one of them another name"));
+        }
         let (column_kind, steps) = self.column_kind(kind, feature, pipeline.steps);
+        let domain = steps.first().and_then(domain_of);
+        self.check_fill(column_kind.as_ref(), domain, feature.span);
         let mut columns = Vec::new();
         for member in members {
             let token = match &pipeline.source {
@@ -127,7 +134,7 @@ impl Checker<'_> {
                 continue;
             }
             columns.push(self.columns.len() as u32);
-            self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token });
+            self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token, domain });
         }
         self.features.push(Feature {
             name: feature.name.text.clone(),
@@ -149,6 +156,7 @@ impl Checker<'_> {
             name: feature.name.text.clone(),
             kind: ColumnKind::Key,
             token: Token::Column(feature.name.text.clone()),
+            domain: None,
         });
         self.features.push(Feature {
             name: feature.name.text.clone(),
@@ -350,6 +358,16 @@ impl Checker<'_> {
         }
         self.check_number_steps(&steps);
         (Some(ColumnKind::Number { fill, moments }), steps)
+    }
+
+    /// The value of empty cells goes through the transforms as well.
+    fn check_fill(&mut self, kind: Option<&ColumnKind>, domain: Option<Domain>, span: Span) {
+        if let (Some(ColumnKind::Number { fill: Some(fill), .. }), Some(domain)) = (kind, domain)
+            && !domain.contains(*fill)
+        {
+            let problem = Problem::error("E0305", span, format!("{}, and `fill` puts {fill} into empty cells", domain.describe()));
+            self.report(problem.help("fill with a number the transform takes"));
+        }
     }
 
     fn check_number_steps(&mut self, steps: &[Step]) {
@@ -711,4 +729,14 @@ fn step(into: &Expr) -> Option<Step> {
         _ => return None,
     };
     Some(Step { name: Name { text: name.clone(), span }, args, span: into.span })
+}
+
+/// The numbers a transform takes, if not all.
+fn domain_of(step: &Step) -> Option<Domain> {
+    match step.name.text.as_str() {
+        "log" => Some(Domain::Positive),
+        "log1p" => Some(Domain::AboveMinusOne),
+        "sqrt" => Some(Domain::NotNegative),
+        _ => None,
+    }
 }

@@ -59,7 +59,15 @@ pub struct Override {
 #[derive(Debug, Default)]
 struct Module {
     name: String,
-    names: BTreeMap<String, (Value, Span)>,
+    names: BTreeMap<String, Known>,
+}
+
+/// A constant, a block or an imported name.
+#[derive(Debug)]
+struct Known {
+    value: Value,
+    span: Span,
+    used: bool,
 }
 
 /// The state of checking.
@@ -186,12 +194,12 @@ impl<'s> Checker<'s> {
     }
 
     fn declare(&mut self, module: usize, name: &Name, value: Value) {
-        if let Some((_, known)) = self.modules[module].names.get(&name.text) {
+        if let Some(known) = self.modules[module].names.get(&name.text) {
             let problem =
-                Problem::error("E0102", name.span, format!("`{}` is declared twice", name.text)).and(*known, "declared here first");
+                Problem::error("E0102", name.span, format!("`{}` is declared twice", name.text)).and(known.span, "declared here first");
             return self.report(problem.help("give one of them another name"));
         }
-        self.modules[module].names.insert(name.text.clone(), (value, name.span));
+        self.modules[module].names.insert(name.text.clone(), Known { value, span: name.span, used: false });
     }
 
     fn declare_blocks(&mut self, module: usize, file: &ast::File) {
@@ -221,8 +229,8 @@ impl<'s> Checker<'s> {
             return self.report(Problem::error("E0103", at, format!("there is no library module `{full}`")).help(help));
         };
         for name in names {
-            match self.modules[from].names.get(&name.text).cloned() {
-                Some((value, _)) => self.declare(module, name, value),
+            match self.modules[from].names.get(&name.text).map(|known| known.value.clone()) {
+                Some(value) => self.declare(module, name, value),
                 None => {
                     let known: Vec<String> = self.modules[from].names.keys().cloned().collect();
                     let help = suggest(&name.text, known.iter().map(String::as_str));
@@ -265,7 +273,7 @@ impl<'s> Checker<'s> {
             }
             return None;
         };
-        if let Some(&(span, ref name)) = self.modules[0].names.get(&name.text).map(|(_, span)| (*span, name.text.clone())).as_ref() {
+        if let Some(&(span, ref name)) = self.modules[0].names.get(&name.text).map(|known| (known.span, name.text.clone())).as_ref() {
             self.report(
                 Problem::error("E0102", span, format!("`{name}` names a model and something else")).help("give one of them another name"),
             );
@@ -288,6 +296,7 @@ impl<'s> Checker<'s> {
         let metrics = self.check_metrics(metrics.first().copied());
         self.check_monitors(train_settings.first().copied(), &mut train, &metrics);
         self.warn_unused();
+        self.warn_unused_names();
         let tables = self.finished_tables();
         let variables =
             self.variables.iter().map(|(path, variable)| Variable { path: self.paths.text(*path), ..variable.clone() }).collect();
@@ -304,6 +313,24 @@ impl<'s> Checker<'s> {
             training,
             scoring,
         })
+    }
+
+    /// Constants, blocks and imports of the spec that nothing reads. A block that is not called was not checked either.
+    fn warn_unused_names(&mut self) {
+        let unused: Vec<(String, Span, bool)> = self.modules[0]
+            .names
+            .iter()
+            .filter(|(_, known)| !known.used && !matches!(known.value, Value::Poison))
+            .map(|(name, known)| (name.clone(), known.span, matches!(&known.value, Value::Block(block) if block.module == 0)))
+            .collect();
+        for (name, span, block) in unused {
+            let (message, help) = if block {
+                (format!("the block `{name}` is not called"), "a block is checked where it is called; call it, or remove it")
+            } else {
+                (format!("`{name}` is not used"), "use it, or remove it")
+            };
+            self.report(Problem::warning("W0004", span, message).help(help));
+        }
     }
 
     fn end_of_spec(&self) -> Span {
@@ -333,14 +360,19 @@ impl<'s> Checker<'s> {
                 self.declare(0, name, value);
             }
         }
-        for own in self.overrides {
+        for (at, own) in self.overrides.iter().enumerate() {
+            if self.overrides[..at].iter().any(|before| before.name == own.name) {
+                let message = format!("-D {}={}: `{}` is set twice", own.name, own.value, own.name);
+                self.report(Problem::nowhere("E0111", message).help("keep one of them"));
+            }
             if !known.contains(&own.name) {
-                let help = suggest(&own.name, known.iter().map(String::as_str));
-                let end = self.end_of_spec();
-                self.report(
-                    Problem::error("E0111", end, format!("-D {}={}: the spec has no constant `{}`", own.name, own.value, own.name))
-                        .help(help),
-                );
+                let help = if known.is_empty() {
+                    format!("declare it: `const {} = …`", own.name)
+                } else {
+                    suggest(&own.name, known.iter().map(String::as_str))
+                };
+                let message = format!("-D {}={}: the spec has no constant `{}`", own.name, own.value, own.name);
+                self.report(Problem::nowhere("E0111", message).help(help));
             }
         }
     }

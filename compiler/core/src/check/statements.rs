@@ -428,7 +428,7 @@ impl Checker<'_> {
             node = self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[node]);
         }
         node = self.graph.broadcast(node, Space::Example, &[]);
-        let Value::Tensor(target) = self.number_feature(label, name.span) else { return };
+        let Value::Tensor(target) = self.number_feature(label) else { return };
         self.features[label].used = true;
         self.forward.heads.push((node, target.node));
         let value = if logit { self.graph.map(ScalarOp::Sigmoid, &[node]) } else { node };

@@ -3,7 +3,7 @@
 use super::features::Kind;
 use super::scope::PathId;
 use super::value::{Initializer, Tensor, Value, describe_type};
-use super::{Checker, variable_id};
+use super::{Checker, Known, variable_id};
 use crate::graph::{Dim, TableId};
 use crate::ops::{Gather, Input, InputKind, Op};
 use crate::problem::{Problem, suggest};
@@ -133,7 +133,7 @@ impl Checker<'_> {
 
     /// A table with a mistake is known by its name, so that its uses are not reported too.
     fn poison_table(&mut self, name: &Name, _path: PathId) {
-        self.modules[0].names.entry(name.text.clone()).or_insert((Value::Poison, name.span));
+        self.modules[0].names.entry(name.text.clone()).or_insert(Known { value: Value::Poison, span: name.span, used: true });
     }
 
     fn table_rows(&mut self, value: &Expr) -> Option<u64> {

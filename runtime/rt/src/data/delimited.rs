@@ -76,6 +76,6 @@ impl RowReader for DelimitedRows {
     }
 
     fn place(&self) -> String {
-        format!("{}, row {}", self.path.display(), self.row)
+        super::place(&self.path, self.row)
     }
 }

@@ -72,6 +72,6 @@ impl RowReader for LibsvmRows {
     }
 
     fn place(&self) -> String {
-        format!("{}, row {}", self.path.display(), self.row)
+        super::place(&self.path, self.row)
     }
 }

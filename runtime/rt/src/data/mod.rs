@@ -83,6 +83,9 @@ impl Rows {
 }
 
 fn open_file(path: &Path, spec: &DataSpec) -> Result<Box<dyn RowReader>, Failure> {
+    if path.is_dir() {
+        return Err(Failure::input(format!("{}: is a folder\nhelp: name the files in it: {}/*", path.display(), path.display())));
+    }
     let format = format_of(path, spec)?;
     if format == DataFormat::Parquet {
         return Ok(Box::new(parquet::ParquetRows::open(path)?));
@@ -92,12 +95,21 @@ fn open_file(path: &Path, spec: &DataSpec) -> Result<Box<dyn RowReader>, Failure
     } else {
         Box::new(File::open(path).map_err(|error| Failure::io("open", path, &error))?)
     };
-    let reader = decompressed(stream).map_err(|error| Failure::io("read", path, &error))?;
+    let mut reader = decompressed(stream).map_err(|error| Failure::io("read", path, &error))?;
+    let head = reader.fill_buf().map_err(|error| Failure::io("read", path, &error))?;
+    if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+        return Err(Failure::input(format!("{}: is UTF-16 text\nhelp: save it as UTF-8", path.display())));
+    }
     match format {
         DataFormat::Libsvm => Ok(Box::new(libsvm::LibsvmRows::new(path, reader, spec)?)),
         DataFormat::Tsv => Ok(Box::new(delimited::DelimitedRows::new(path, reader, b'\t', spec)?)),
         DataFormat::Csv | DataFormat::Parquet => Ok(Box::new(delimited::DelimitedRows::new(path, reader, b',', spec)?)),
     }
+}
+
+/// A file, and the row once one was read.
+fn place(path: &Path, row: u64) -> String {
+    if row == 0 { path.display().to_string() } else { format!("{}, row {row}", path.display()) }
 }
 
 /// The format by the file's name, else by the spec.

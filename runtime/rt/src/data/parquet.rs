@@ -90,7 +90,7 @@ impl RowReader for ParquetRows {
     }
 
     fn place(&self) -> String {
-        format!("{}, row {}", self.path.display(), self.row)
+        super::place(&self.path, self.row)
     }
 }
 
