@@ -397,7 +397,7 @@ fn wrong_data_are_named() {
     let folder = Folder::new();
     let model = folder.build("small", SPEC);
     let good = text(&rows(100, 1), ",");
-    let cases: [(&str, String, &[&str]); 9] = [
+    let cases: [(&str, String, &[&str]); 14] = [
         ("cells.csv", good.replacen("\n", "\n1,2,3\n", 3), &["cells.csv", "row", "3 cells", "5 columns"]),
         ("column.csv", good.replacen("user", "usr", 1), &["column.csv", "\"user\"", "click, age, usr"]),
         ("number.csv", format!("{good}1,old,u1,i1,\n"), &["number.csv, row 101", "\"age\"", "\"old\"", "is not a number"]),
@@ -407,6 +407,11 @@ fn wrong_data_are_named() {
         ("infinite.csv", format!("{good}1,1e999,u1,i1,\n"), &["infinite.csv, row 101", "\"1e999\""]),
         ("empty.csv", String::new(), &["empty.csv", "is empty"]),
         ("header.csv", "click,age,user,item,tags\n".to_owned(), &["header.csv", "no rows"]),
+        ("domain.csv", format!("{good}1,-2,u1,i1,\n"), &["domain.csv, row 101", "\"age\"", "\"-2\"", "above -1", "max(0)"]),
+        ("case.csv", good.replacen("user", "User", 1), &["\"user\"", "there is \"User\""]),
+        ("semicolons.csv", good.replace(',', ";"), &["semicolons.csv", "one cell", "commas"]),
+        ("headless.csv", "1,2,3,4,5\n".repeat(3).replacen("1,2,3,4,5", "1,2,3,4,6", 1), &["headless.csv", "numbers, not names"]),
+        ("wide.csv", "\u{feff}".to_owned() + &good.replace("age", "\"age\"").replacen("age", "aeg", 1), &["\"age\"", "aeg"]),
     ];
     for (name, data, parts) in cases {
         let path = folder.write(name, data);
@@ -414,7 +419,12 @@ fn wrong_data_are_named() {
             &fails(1, Command::new(&model).args(["train", "--train"]).arg(&path).arg("--out").arg(folder.path(&format!("{name}.ck")))),
             parts,
         );
+        assert!(!folder.path(&format!("{name}.ck")).exists(), "{name}: a failed run leaves a folder");
     }
+    contains(
+        &fails(1, Command::new(&model).args(["train", "--train"]).arg(folder.path("")).arg("--out").arg(folder.path("ck"))),
+        &["is a folder"],
+    );
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(text(&rows(5000, 1), ",").as_bytes()).expect("gzip");
     let whole = gzip.finish().expect("gzip");
@@ -422,6 +432,12 @@ fn wrong_data_are_named() {
     contains(
         &fails(1, Command::new(&model).args(["train", "--train"]).arg(&cut).arg("--out").arg(folder.path("ck"))),
         &["cut.csv.gz", "after row"],
+    );
+    let parquet = std::fs::read(scores_parquet(&folder)).expect("parquet");
+    let cut = folder.write("cut.parquet", &parquet[..parquet.len() / 2]);
+    contains(
+        &fails(1, Command::new(&model).args(["train", "--train"]).arg(&cut).arg("--out").arg(folder.path("ck"))),
+        &["cut.parquet", "no whole parquet file"],
     );
     let fake = folder.write("fake.parquet", b"PAR1 nothing PAR1");
     contains(
@@ -438,6 +454,18 @@ fn wrong_data_are_named() {
         &fails(1, Command::new(&model).args(["train", "--train"]).arg(&named).arg("--out").arg(folder.path("ck"))),
         &["data.txt", "format"],
     );
+}
+
+/// A whole parquet file.
+fn scores_parquet(folder: &Folder) -> PathBuf {
+    let own = trained();
+    let path = folder.path("scores.parquet");
+    ok(Command::new(&own.model).args(["predict", "--weights"]).arg(&own.checkpoint).arg("--data").arg(&own.test).arg("-o").arg(&path));
+    contains(
+        &fails(2, Command::new(&own.model).args(["predict", "--data"]).arg(&own.test).args(["-o", "scores.txt"])),
+        &["scores.txt", ".parquet"],
+    );
+    path
 }
 
 fn fails_without_help(status: i32, command: &mut Command) -> String {
@@ -514,6 +542,67 @@ fn a_killed_run_leaves_the_last_state_whole() {
         }
     }
     assert!(whole > 0, "no run lived long enough to save");
+}
+
+#[test]
+fn a_run_killed_inside_a_save_goes_on_from_the_state_before() {
+    let folder = Folder::new();
+    // A table of 64 MB makes a save last long enough to be met.
+    let model = folder.build("large", &SPEC.replace("hash(50)", "hash(4000000)"));
+    let train = folder.write("train.csv", text(&rows(300, 1), ","));
+    let out = folder.path("ck");
+    let inside = |path: &Path| {
+        let names = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.ends_with(".partial")).any(|name| name.starts_with(".generation"))
+    };
+    let mut child = Command::new(&model)
+        .args(["train", "--epochs", "100000", "--train"])
+        .arg(&train)
+        .arg("--out")
+        .arg(&out)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let begin = std::time::Instant::now();
+    while !(out.join("current.json").exists() && inside(&out)) {
+        assert!(begin.elapsed().as_secs() < 120, "no second save began");
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    child.kill().expect("is killed");
+    child.wait().expect("ends");
+    assert!(inside(&out), "the save was over before the process was killed");
+    ok(Command::new(&model).args(["eval", "--weights"]).arg(&out).arg("--data").arg(&train));
+    let current: Value = serde_json::from_slice(&std::fs::read(out.join("current.json")).expect("current")).expect("JSON");
+    let last = out.join(current["last"].as_str().expect("last")).join("progress.json");
+    let progress: Value = serde_json::from_slice(&std::fs::read(last).expect("progress")).expect("JSON");
+    let next = (progress["epoch"].as_u64().expect("epoch") + 1).to_string();
+    ok(Command::new(&model).args(["train", "--epochs", &next, "--train"]).arg(&train).arg("--resume").arg(&out));
+    let straight = folder.path("straight");
+    ok(Command::new(&model).args(["train", "--epochs", &next, "--train"]).arg(&train).arg("--out").arg(&straight));
+    assert!(weights(&out) == weights(&straight), "the resumed run differs from an uninterrupted one");
+    assert!(!inside(&out), "what the killed save left is still there");
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    let train = folder.write("train.csv", text(&rows(3000, 1), ","));
+    let out = folder.path("ck");
+    let run = || {
+        let mut command = Command::new(&model);
+        command.args(["train", "--epochs", "100000", "--train"]).arg(&train).arg("--out").arg(&out).stderr(Stdio::null());
+        command
+    };
+    let mut first = run().spawn().expect("starts");
+    while !out.join(".lock").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let said = fails(2, run().stderr(Stdio::piped()));
+    first.kill().expect("is killed");
+    first.wait().expect("ends");
+    contains(&said, &["another run is writing here"]);
 }
 
 #[test]
