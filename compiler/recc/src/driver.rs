@@ -1,7 +1,6 @@
 //! The driver: from a file to a checked spec, to kernels, to an executable. The one place of the compiler that does IO.
 
 use crate::elf::{Addition, Symbol, add};
-use crate::launcher::launcher_bytes;
 use crate::library::MODULES;
 use recc_abi::{BuildInfo, FORMAT, KernelEntry, Program};
 use recc_codegen::{Level, compile_kernels};
@@ -110,7 +109,7 @@ pub(crate) fn write_executable(model: &Model, weights: Option<&Generation>, out:
     let symbols =
         model.program.kernels.iter().map(|KernelEntry { name, offset, len }| Symbol { name, offset: *offset, len: *len }).collect();
     let addition = Addition { code: &model.code, program: &program, weights: &weights, symbols };
-    let bytes = add(launcher_bytes(&file), &addition).map_err(|error| Failure::internal("link", error))?;
+    let bytes = add(&file, &addition).map_err(|error| Failure::internal("link", error))?;
     // A running executable cannot be written over; a new file takes its name.
     let temporary = out.with_extension(format!("partial-{}", std::process::id()));
     let write = || {

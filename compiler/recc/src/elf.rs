@@ -27,6 +27,8 @@ const SYMBOL: usize = 24;
 const LOAD: u32 = 1;
 const NOTE: u32 = 4;
 const READ_EXECUTE: u32 = 5;
+/// Type of a section without bytes.
+const ZEROED: u32 = 8;
 
 /// Bytes with numbers in them.
 struct Image {
@@ -72,12 +74,23 @@ struct Section {
     address: u64,
     offset: usize,
     size: usize,
+    /// Zeroed memory has no bytes in the file.
+    in_file: bool,
 }
 
 struct Tables {
     headers: usize,
     names: usize,
     sections: Vec<Section>,
+}
+
+impl Tables {
+    /// Where the tables begin that are written anew: all that follows the last other section.
+    fn begin(&self) -> usize {
+        let moved = |name: &str| matches!(name, ".symtab" | ".strtab" | ".shstrtab");
+        let others = self.sections.iter().filter(|section| !moved(&section.name) && section.in_file);
+        others.map(|section| section.offset + section.size).max().unwrap_or(0)
+    }
 }
 
 fn sections(image: &Image) -> Result<Tables, String> {
@@ -94,6 +107,7 @@ fn sections(image: &Image) -> Result<Tables, String> {
             address: image.u64(at + 16)?,
             offset: image.u64(at + 24)? as usize,
             size: image.u64(at + 32)? as usize,
+            in_file: image.u32(at + 4)? != ZEROED,
         });
     }
     Ok(Tables { headers, names, sections })
@@ -104,8 +118,13 @@ pub(crate) fn add(launcher: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>, S
     if launcher.get(..6) != Some(b"\x7fELF\x02\x01") {
         return Err("the launcher is no 64-bit little-endian ELF file".to_owned());
     }
-    let mut image = Image { bytes: launcher.to_vec() };
-    let tables = sections(&image)?;
+    let launcher = Image { bytes: launcher.to_vec() };
+    let tables = sections(&launcher)?;
+    let symbols = Symbols::of(&launcher, &tables)?;
+    let mut image = launcher;
+    if symbols.is_some() {
+        image.bytes.truncate(tables.begin());
+    }
     let header = tables.sections.iter().find(|section| section.name == SECTION).ok_or("the launcher has no header section")?;
     let (header_at, header_address) = (header.offset, header.address);
     if image.get::<8>(header_at)? != MAGIC {
@@ -122,17 +141,14 @@ pub(crate) fn add(launcher: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>, S
     for (index, value) in segment.into_iter().enumerate() {
         image.put_u64(note + 8 + index * 8, value)?;
     }
-    let words: [u64; WORDS] = [
-        address.wrapping_sub(header_address),
-        addition.code.len() as u64,
-        addition.program.len() as u64,
-        addition.weights.len() as u64,
-        launcher.len() as u64,
-    ];
+    let words: [u64; WORDS] =
+        [address.wrapping_sub(header_address), addition.code.len() as u64, addition.program.len() as u64, addition.weights.len() as u64];
     for (index, value) in words.into_iter().enumerate() {
         image.put_u64(header_at + 8 + index * 8, value)?;
     }
-    add_symbols(&mut image, &tables, addition, offset, address)?;
+    if let Some(symbols) = symbols {
+        symbols.add(&mut image, addition, offset, address)?;
+    }
     Ok(image.bytes)
 }
 
@@ -162,38 +178,58 @@ fn symbol(name: u32, section: u16, address: u64, len: u64) -> Vec<u8> {
     out
 }
 
-/// New symbol, string and section tables at the end of the file. A stripped launcher has none, and gets none.
-fn add_symbols(image: &mut Image, tables: &Tables, addition: &Addition<'_>, offset: u64, address: u64) -> Result<(), String> {
-    let find = |name: &str| tables.sections.iter().position(|section| section.name == name);
-    let (Some(symbols_at), Some(strings_at)) = (find(".symtab"), find(".strtab")) else { return Ok(()) };
-    let copy = |index: usize| {
-        let section = &tables.sections[index];
-        image.bytes.get(section.offset..section.offset + section.size).map(<[u8]>::to_vec).ok_or("the launcher's tables are damaged")
-    };
-    let (mut symbols, mut strings, mut names) = (copy(symbols_at)?, copy(strings_at)?, copy(tables.names)?);
-    symbols.truncate(symbols.len() / SYMBOL * SYMBOL);
-    for own in &addition.symbols {
-        symbols.extend(symbol(strings.len() as u32, tables.sections.len() as u16, address + own.offset, own.len));
-        strings.extend(own.name.as_bytes());
-        strings.push(0);
+/// The tables that profilers and debuggers read, which move to the end of the file.
+struct Symbols {
+    symbols: Vec<u8>,
+    strings: Vec<u8>,
+    names: Vec<u8>,
+    headers: Vec<u8>,
+    /// Positions of the three among the sections.
+    places: [usize; 3],
+}
+
+impl Symbols {
+    /// Those of the launcher; a stripped one has none.
+    fn of(image: &Image, tables: &Tables) -> Result<Option<Symbols>, String> {
+        let find = |name: &str| tables.sections.iter().position(|section| section.name == name);
+        let (Some(symbols_at), Some(strings_at)) = (find(".symtab"), find(".strtab")) else { return Ok(None) };
+        let bytes =
+            |at: usize, len: usize| image.bytes.get(at..at + len).map(<[u8]>::to_vec).ok_or("the launcher's tables are damaged".to_owned());
+        let copy = |index: usize| bytes(tables.sections[index].offset, tables.sections[index].size);
+        let mut symbols = copy(symbols_at)?;
+        symbols.truncate(symbols.len() / SYMBOL * SYMBOL);
+        Ok(Some(Symbols {
+            symbols,
+            strings: copy(strings_at)?,
+            names: copy(tables.names)?,
+            headers: bytes(tables.headers, tables.sections.len() * SECTION_HEADER)?,
+            places: [symbols_at, strings_at, tables.names],
+        }))
     }
-    let name = names.len() as u32;
-    names.extend(b".text.recc\0");
-    let count = tables.sections.len();
-    let mut headers =
-        image.bytes.get(tables.headers..tables.headers + count * SECTION_HEADER).ok_or("the launcher's tables are damaged")?.to_vec();
-    for (index, table) in [(symbols_at, &symbols), (strings_at, &strings), (tables.names, &names)] {
-        let at = image.append(table, 8);
-        let header = &mut headers[index * SECTION_HEADER..(index + 1) * SECTION_HEADER];
-        header[24..32].copy_from_slice(&at.to_le_bytes());
-        header[32..40].copy_from_slice(&(table.len() as u64).to_le_bytes());
+
+    /// Writes them behind everything else, with the added code's section and symbols.
+    fn add(mut self, image: &mut Image, addition: &Addition<'_>, offset: u64, address: u64) -> Result<(), String> {
+        let count = self.headers.len() / SECTION_HEADER;
+        for own in &addition.symbols {
+            self.symbols.extend(symbol(self.strings.len() as u32, count as u16, address + own.offset, own.len));
+            self.strings.extend(own.name.as_bytes());
+            self.strings.push(0);
+        }
+        let name = self.names.len() as u32;
+        self.names.extend(b".text.recc\0");
+        for (index, table) in self.places.into_iter().zip([&self.symbols, &self.strings, &self.names]) {
+            let at = image.append(table, 8);
+            let header = &mut self.headers[index * SECTION_HEADER..(index + 1) * SECTION_HEADER];
+            header[24..32].copy_from_slice(&at.to_le_bytes());
+            header[32..40].copy_from_slice(&(table.len() as u64).to_le_bytes());
+        }
+        // Program bits, allocated and executable.
+        self.headers.extend([name, 1].into_iter().flat_map(u32::to_le_bytes));
+        self.headers.extend([6, address, offset, addition.code.len() as u64].into_iter().flat_map(u64::to_le_bytes));
+        self.headers.extend([0u8; 8]);
+        self.headers.extend([64u64, 0].into_iter().flat_map(u64::to_le_bytes));
+        let at = image.append(&self.headers, 8);
+        image.put_u64(40, at)?;
+        image.put(60, &(count as u16 + 1).to_le_bytes())
     }
-    // Program bits, allocated and executable.
-    headers.extend([name, 1].into_iter().flat_map(u32::to_le_bytes));
-    headers.extend([6, address, offset, addition.code.len() as u64].into_iter().flat_map(u64::to_le_bytes));
-    headers.extend([0u8; 8]);
-    headers.extend([64u64, 0].into_iter().flat_map(u64::to_le_bytes));
-    let at = image.append(&headers, 8);
-    image.put_u64(40, at)?;
-    image.put(60, &(count as u16 + 1).to_le_bytes())
 }

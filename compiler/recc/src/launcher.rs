@@ -11,8 +11,8 @@ use recc_rt::Code;
 pub(crate) const MAGIC: [u8; 8] = *b"RECCHDR1";
 /// The section the header lies in.
 pub(crate) const SECTION: &str = ".recc_hdr";
-/// Words behind the magic: distance to the code, its bytes, bytes of the program, bytes of weights, length of the launcher's own file.
-pub(crate) const WORDS: usize = 5;
+/// Words behind the magic: distance to the code, its bytes, bytes of the program, bytes of weights.
+pub(crate) const WORDS: usize = 4;
 
 #[repr(C, align(64))]
 struct Header {
@@ -38,7 +38,7 @@ fn words() -> [u64; WORDS] {
 
 /// The model inside this executable, if there is one.
 pub(crate) fn added() -> Option<Added> {
-    let [distance, code, program, weights, _] = words();
+    let [distance, code, program, weights] = words();
     if distance == 0 {
         return None;
     }
@@ -48,12 +48,4 @@ pub(crate) fn added() -> Option<Added> {
         unsafe { std::slice::from_raw_parts(base.wrapping_add(start as usize), len as usize) }
     };
     Some(Added { code: Code { base, len: code as usize }, program: part(code, program), weights: part(code + program, weights) })
-}
-
-/// Bytes of this executable that are the launcher.
-pub(crate) fn launcher_bytes(file: &[u8]) -> &[u8] {
-    match words()[4] as usize {
-        0 => file,
-        len => file.get(..len).unwrap_or(file),
-    }
 }

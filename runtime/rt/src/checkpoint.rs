@@ -135,7 +135,9 @@ fn sync_folder(path: &Path) -> Result<(), Failure> {
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let full = |error: std::io::Error| {
         let mut failure = Failure::io("write", path, &error);
-        failure.message.push_str("\nhelp: what was saved before is whole; free space, and go on with --resume, or begin again if nothing was saved");
+        failure
+            .message
+            .push_str("\nhelp: what was saved before is whole; free space, and go on with --resume, or begin again if nothing was saved");
         failure
     };
     let mut file = File::create(path).map_err(full)?;

@@ -386,9 +386,10 @@ fn header_help(wanted: &str, columns: &[String]) -> String {
 /// A number that the column's first transform takes.
 fn in_domain(column: &Column, value: f32) -> Result<f32, String> {
     match column.domain {
-        Some(domain) if !domain.contains(value) => {
-            Err(format!("is outside the transform: {}\nhelp: cut the column off in the spec before it, such as `|> max(0)`", domain.describe()))
-        }
+        Some(domain) if !domain.contains(value) => Err(format!(
+            "is outside the transform: {}\nhelp: cut the column off in the spec before it, such as `|> max(0)`",
+            domain.describe()
+        )),
         _ => Ok(value),
     }
 }
