@@ -4,12 +4,13 @@
 //! guard words behind it, so that a write out of bounds is seen.
 
 use memmap2::MmapMut;
-use recc_abi::{Element, InputSource, ItemSpace, KernelFn, KernelFunctions, Place, Plan, RowSource, VariableId};
+use recc_abi::{Element, InputSource, ItemSpace, KernelFn, Place, Plan, RowSource, VariableId};
 use recc_codegen::{Compiled, Level, compile_kernels};
 use recc_core::graph::TableId;
 use recc_core::graph::reference::Data;
 use recc_core::loops::{Kernel, verify};
 use recc_core::ops::UniformKind;
+use recc_rt::FUNCTIONS;
 use std::collections::BTreeMap;
 
 /// Written behind every buffer.
@@ -22,36 +23,6 @@ pub struct Outcome {
     pub results: BTreeMap<String, Vec<f32>>,
     /// Variables afterwards.
     pub variables: BTreeMap<VariableId, Vec<f32>>,
-}
-
-unsafe extern "C" fn matmul(
-    m: i64,
-    n: i64,
-    k: i64,
-    dst: *mut f32,
-    dst_row: i64,
-    a: *const f32,
-    a_row: i64,
-    a_column: i64,
-    b: *const f32,
-    b_row: i64,
-    b_column: i64,
-    accumulate: i64,
-) {
-    for i in 0..m {
-        for j in 0..n {
-            let mut sum = 0.0f32;
-            for l in 0..k {
-                // SAFETY: the kernel passes matrices inside its buffers.
-                sum += unsafe { *a.offset((i * a_row + l * a_column) as isize) * *b.offset((l * b_row + j * b_column) as isize) };
-            }
-            // SAFETY: as above.
-            unsafe {
-                let place = dst.offset((i * dst_row + j) as isize);
-                *place = if accumulate != 0 { *place + sum } else { sum };
-            }
-        }
-    }
 }
 
 /// Code in executable memory.
@@ -186,7 +157,6 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
     }
     // Values of a tile share one scratch, as in the product, so that one written over another is seen.
     let mut scratch = vec![f32::NAN.to_bits(); plan.tile_bytes as usize / 4];
-    let functions = KernelFunctions { matmul };
     for launch in &plan.launches {
         for job in &launch.jobs {
             let (count, tile) = items(job.space);
@@ -213,7 +183,7 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
                         // SAFETY: the code holds a kernel of this signature at the offset; its buffers are the plan's.
                         unsafe {
                             let kernel = std::mem::transmute::<*const u8, KernelFn>(loaded.code.as_ptr().add(offset));
-                            kernel(pointers.as_ptr(), start as i64, rows as i64, &raw const functions);
+                            kernel(pointers.as_ptr(), start as i64, rows as i64, &raw const FUNCTIONS);
                         }
                     }
                     start += rows;

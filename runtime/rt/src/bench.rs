@@ -37,7 +37,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     });
     let fitted = Fitted::restored(vocabs.collect(), vec![(0.0, 1.0); program.columns.len()]);
     let mut model = Model::new(program, fitted, options.train)?;
-    model.initialise(program.train.seed);
+    model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
     let offsets: Vec<u64> = program.kernels.iter().map(|kernel| kernel.offset).collect();
     let mut engine = Engine::new(plan, &offsets, loaded.code, &pool)?;

@@ -5,58 +5,10 @@
 
 use crate::batch::{Batch, grouping_part};
 use crate::failure::Failure;
-use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelFn, KernelFunctions, Launch, Place, Plan};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use crate::matmul::FUNCTIONS;
+use crate::memory::Memory;
+use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelFn, Launch, Place, Plan};
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Zeroed memory at a 64-byte boundary.
-pub(crate) struct Memory {
-    pointer: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: the memory is owned; who writes where is arranged by the plan.
-unsafe impl Send for Memory {}
-// SAFETY: as above; shared access is through raw pointers only.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    pub(crate) fn zeroed(bytes: usize) -> Memory {
-        // A vector load may end a few elements behind the last one.
-        let layout = Self::layout(bytes);
-        // SAFETY: the layout is not empty.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        if pointer.is_null() {
-            handle_alloc_error(layout);
-        }
-        Memory { pointer, bytes }
-    }
-
-    fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes.next_multiple_of(64) + 64, 64).unwrap_or(Layout::new::<[u64; 16]>())
-    }
-
-    pub(crate) fn pointer(&self) -> *mut u8 {
-        self.pointer
-    }
-
-    pub(crate) fn floats(&self) -> &[f32] {
-        // SAFETY: the memory holds `bytes` initialised bytes, aligned; any bits are a float.
-        unsafe { std::slice::from_raw_parts(self.pointer.cast::<f32>(), self.bytes / 4) }
-    }
-
-    pub(crate) fn floats_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and `&mut self` makes the access the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer.cast::<f32>(), self.bytes / 4) }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `zeroed`.
-        unsafe { dealloc(self.pointer, Self::layout(self.bytes)) }
-    }
-}
 
 /// The compiled code in memory.
 #[derive(Clone, Copy)]
@@ -82,49 +34,6 @@ impl Code {
         Some(unsafe { std::mem::transmute::<*const u8, KernelFn>(self.base.add(offset as usize)) })
     }
 }
-
-/// The matrix product kernels call: one thread, whose blocking depends on the processor only.
-unsafe extern "C" fn matmul(
-    m: i64,
-    n: i64,
-    k: i64,
-    dst: *mut f32,
-    dst_row: i64,
-    a: *const f32,
-    a_row: i64,
-    a_column: i64,
-    b: *const f32,
-    b_row: i64,
-    b_column: i64,
-    accumulate: i64,
-) {
-    // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed.
-    unsafe {
-        gemm::gemm(
-            m as usize,
-            n as usize,
-            k as usize,
-            dst,
-            1,
-            dst_row as isize,
-            accumulate != 0,
-            a,
-            a_column as isize,
-            a_row as isize,
-            b,
-            b_column as isize,
-            b_row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
-
-static FUNCTIONS: KernelFunctions = KernelFunctions { matmul };
 
 /// Numbers of one step.
 #[derive(Clone, Debug, Default)]
@@ -161,19 +70,20 @@ impl<'p> Engine<'p> {
     pub(crate) fn new(plan: &'p Plan, kernels: &[u64], code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
         let find = |&offset: &u64| code.kernel(offset).ok_or_else(|| Failure::internal("start", "a kernel lies outside the code"));
         let kernels = kernels.iter().map(find).collect::<Result<_, _>>()?;
-        let scratch = (0..pool.current_num_threads()).map(|_| Memory::zeroed(plan.tile_bytes as usize)).collect();
-        let mut memory: Vec<Option<Memory>> = Vec::new();
-        memory.resize_with(plan.buffers.len(), || None);
-        let mut engine = Engine { plan, kernels, memory, scratch, pool, capacity: 0 };
-        for (at, buffer) in plan.buffers.iter().enumerate() {
+        let scratch = Memory::zeroed_together(&vec![plan.tile_bytes as usize; pool.current_num_threads()])?;
+        // Buffers of a fixed size; those of a batch come with the first one.
+        let fixed = |buffer: &Buffer| {
             let size = (buffer.len * buffer.element.bytes()) as usize;
-            engine.memory[at] = match buffer.place {
-                Place::Global => Some(Memory::zeroed(size)),
-                Place::Lane => Some(Memory::zeroed(size * plan.lanes as usize)),
+            match buffer.place {
+                Place::Global => Some(size),
+                Place::Lane => Some(size * plan.lanes as usize),
                 Place::Tile { .. } | Place::Batch | Place::Variable(_) | Place::Rows(_) | Place::Bag(_) => None,
-            };
-        }
-        Ok(engine)
+            }
+        };
+        let sizes: Vec<Option<usize>> = plan.buffers.iter().map(fixed).collect();
+        let mut pieces = Memory::zeroed_together(&sizes.iter().copied().flatten().collect::<Vec<_>>())?.into_iter();
+        let memory = sizes.into_iter().map(|size| size.and_then(|_| pieces.next())).collect();
+        Ok(Engine { plan, kernels, memory, scratch, pool, capacity: 0 })
     }
 
     fn buffer(&self, id: usize) -> &Buffer {
@@ -181,7 +91,7 @@ impl<'p> Engine<'p> {
     }
 
     /// Makes room for a batch; only a larger one than any before allocates.
-    fn reserve(&mut self, batch: &Batch) {
+    fn reserve(&mut self, batch: &Batch) -> Result<(), Failure> {
         let grown = batch.rows > self.capacity;
         self.capacity = self.capacity.max(batch.rows);
         for at in 0..self.memory.len() {
@@ -192,12 +102,13 @@ impl<'p> Engine<'p> {
                 Place::Rows(table) => batch.groups.get(table as usize).map_or(0, |group| group.rows.len()),
                 _ => continue,
             };
-            let known = self.memory[at].as_ref().map_or(0, |memory| memory.bytes);
+            let known = self.memory[at].as_ref().map_or(0, Memory::bytes);
             if known < size * items {
                 // Half as much again: the number of touched rows differs from batch to batch.
-                self.memory[at] = Some(Memory::zeroed(size * items + size * items / 2));
+                self.memory[at] = Some(Memory::zeroed(size * items + size * items / 2)?);
             }
         }
+        Ok(())
     }
 
     /// Writes an input that exists once.
@@ -259,7 +170,7 @@ impl<'p> Engine<'p> {
         numbers: &StepNumbers,
         between: &mut dyn FnMut(&Self) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        self.reserve(batch);
+        self.reserve(batch)?;
         self.write_numbers(batch, numbers);
         let pointers = self.pointers(batch, variables);
         for (at, launch) in self.plan.launches.iter().enumerate() {

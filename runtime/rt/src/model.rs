@@ -1,11 +1,13 @@
 //! A model's state: values of its variables, what was learned from data, and how they are initialised.
 
 use crate::batch::Layout;
-use crate::engine::{Engine, Memory};
+use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::memory::Memory;
 use crate::random;
-use crate::transform::Fitted;
-use recc_abi::{ColumnKind, Init, InputSource, MetricKind, Program, Table, Variable};
+use crate::transform::{Fitted, words_of};
+use rayon::prelude::*;
+use recc_abi::{ColumnKind, Init, InputSource, MetricKind, Program, Role, Table, Variable};
 
 /// State of a model.
 pub(crate) struct Model<'p> {
@@ -57,26 +59,15 @@ impl<'p> Model<'p> {
             let rows = variable.table.map_or(1, |table| row_counts[table as usize]);
             rows * variable.shape.iter().product::<u64>()
         };
-        let values = program
-            .variables
-            .iter()
-            .map(|variable| {
-                if slots || variable.role != recc_abi::Role::Optimizer {
-                    Memory::zeroed(elements(variable) as usize * 4)
-                } else {
-                    Memory::zeroed(0)
-                }
-            })
-            .collect();
+        let size = |variable: &recc_abi::Variable| {
+            if slots || variable.role != Role::Optimizer { elements(variable) as usize * 4 } else { 0 }
+        };
+        let values = Memory::zeroed_together(&program.variables.iter().map(size).collect::<Vec<_>>())?;
         let mut words = Vec::new();
         let mut width = 0;
         for column in &program.columns {
             words.push(width);
-            width += match column.kind {
-                ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
-                ColumnKind::Key => 2,
-                ColumnKind::Ids { .. } => 3,
-            };
+            width += words_of(&column.kind);
         }
         let mut keys: Vec<u32> =
             program.metrics.iter().filter_map(|metric| if let MetricKind::Gauc { key } = metric.kind { Some(key) } else { None }).collect();
@@ -113,7 +104,7 @@ impl<'p> Model<'p> {
     }
 
     /// Initial values: a function of seed, path and element. A table's rows do not depend on how many there are.
-    pub(crate) fn initialise(&mut self, seed: u64) {
+    pub(crate) fn initialise(&mut self, seed: u64, pool: &rayon::ThreadPool) {
         for at in 0..self.program.variables.len() {
             let variable = &self.program.variables[at];
             let parts = self.saved(at);
@@ -122,13 +113,18 @@ impl<'p> Model<'p> {
             for part in parts {
                 let key = random::key(seed, &part.path);
                 let count: usize = part.shape.iter().product();
-                for (index, value) in values.iter_mut().skip(part.start).take(count).enumerate() {
-                    *value = match init {
-                        Init::Constant(value) => value as f32,
-                        Init::Normal { std } => (std * random::normal(key, index as u64)) as f32,
-                        Init::Uniform { bound } => (bound * (2.0 * random::uniform(key, index as u64) - 1.0)) as f32,
-                    };
+                // Memory is zero from the start.
+                if init == (Init::Constant(0.0)) {
+                    continue;
                 }
+                let value = |index: usize| match init {
+                    Init::Constant(value) => value as f32,
+                    Init::Normal { std } => (std * random::normal(key, index as u64)) as f32,
+                    Init::Uniform { bound } => (bound * (2.0 * random::uniform(key, index as u64) - 1.0)) as f32,
+                };
+                pool.install(|| {
+                    values[part.start..part.start + count].par_iter_mut().enumerate().for_each(|(index, own)| *own = value(index));
+                });
             }
         }
     }
@@ -205,7 +201,7 @@ impl<'p> Model<'p> {
 
     /// Numbers that are trained, tables included.
     pub(crate) fn parameter_count(&self) -> u64 {
-        let trained = self.program.variables.iter().enumerate().filter(|(_, variable)| variable.role == recc_abi::Role::Parameter);
+        let trained = self.program.variables.iter().enumerate().filter(|(_, variable)| variable.role == Role::Parameter);
         trained.map(|(at, _)| self.saved(at).iter().map(|part| part.shape.iter().product::<usize>() as u64).sum::<u64>()).sum()
     }
 }

@@ -191,7 +191,7 @@ pub(crate) fn train<'p>(
     say: &mut dyn FnMut(&str),
 ) -> Result<Value, Failure> {
     let started = Instant::now();
-    let mut run = Run::prepare(loaded, options, say)?;
+    let mut run = Run::prepare(loaded, options, pool, say)?;
     let mut engine = loaded.engine(true, pool)?;
     run.model.fill_constants(&mut engine);
     let epochs = options.epochs.unwrap_or(loaded.program.train.epochs);
@@ -206,7 +206,12 @@ pub(crate) fn train<'p>(
 }
 
 impl<'r, 'p> Run<'r, 'p> {
-    fn prepare(loaded: Loaded<'p>, options: &'r TrainOptions, say: &mut dyn FnMut(&str)) -> Result<Self, Failure> {
+    fn prepare(
+        loaded: Loaded<'p>,
+        options: &'r TrainOptions,
+        pool: &rayon::ThreadPool,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Self, Failure> {
         let program = loaded.program;
         let folder = Folder::create(&options.out)?;
         if options.resume.is_none() && folder.holds_state() {
@@ -249,7 +254,7 @@ impl<'r, 'p> Run<'r, 'p> {
             Some(generation) => {
                 progress = resume(generation, &mut model, options, spool.rows)?;
             }
-            None => model.initialise(seed),
+            None => model.initialise(seed, pool),
         }
         let valid = match open_rows(program, &options.valid, Part::Valid, options.limit)? {
             Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), true)?),

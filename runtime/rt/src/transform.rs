@@ -137,7 +137,7 @@ pub(crate) struct Transformer<'p> {
 }
 
 /// Words of a column's part of a record.
-fn words(kind: &ColumnKind) -> usize {
+pub(crate) fn words_of(kind: &ColumnKind) -> usize {
     match kind {
         ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
@@ -175,7 +175,7 @@ impl<'p> Transformer<'p> {
         let mut width = 0;
         for column in columns {
             layout.push(width);
-            width += words(&column.kind);
+            width += words_of(&column.kind);
         }
         let learning = fitted.is_none();
         let fitted = fitted.unwrap_or_else(|| Fitted {
@@ -211,7 +211,7 @@ impl<'p> Transformer<'p> {
             };
             let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
             match &column.kind {
-                ColumnKind::Label { .. } | ColumnKind::Key if absent => record.extend(std::iter::repeat_n(0, words(&column.kind))),
+                ColumnKind::Label { .. } | ColumnKind::Key if absent => record.extend(std::iter::repeat_n(0, words_of(&column.kind))),
                 ColumnKind::Label { binary } => {
                     let value = label(cell, *binary).and_then(|value| in_domain(column, value));
                     let value = value.map_err(|text| problem(place, column, cell, &text))?;

@@ -14,7 +14,7 @@ use crate::loops::Kernel;
 use recc_abi::Plan;
 
 /// Examples per tile: activations of a few hundred floats stay in a core's second-level cache.
-const TILE: u64 = 128;
+const TILE: u64 = 256;
 /// Independent sums a batch is divided into; threads share them out.
 const LANES: u64 = 8;
 
