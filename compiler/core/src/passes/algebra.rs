@@ -2,32 +2,30 @@
 
 use super::fold::constant_value;
 use super::rebuild;
-use crate::graph::{Graph, NodeId, Program};
+use crate::graph::{Graph, NodeId, Program, Space};
 use crate::ops::{Broadcast, Concat, Op, Slice};
 use crate::scalar::ScalarOp;
 
 /// A rule: the replacement of a node, given its operator and operands.
-struct Rule {
-    #[allow(dead_code, reason = "names the rule where it stands")]
-    name: &'static str,
-    apply: fn(&mut Graph, &Op, &[NodeId]) -> Option<NodeId>,
-}
+type Rule = fn(&mut Graph, &Op, &[NodeId]) -> Option<NodeId>;
 
 const RULES: &[Rule] = &[
-    Rule { name: "times-one", apply: times_one },
-    Rule { name: "plus-zero", apply: plus_zero },
-    Rule { name: "divide-by-one", apply: |graph, op, x| (is(op, ScalarOp::Div) && constant_value(graph, x[1]) == Some(1.0)).then(|| x[0]) },
-    Rule { name: "double-negation", apply: double_negation },
-    Rule { name: "plus-negative", apply: plus_negative },
-    Rule { name: "broadcast-of-broadcast", apply: broadcast_of_broadcast },
-    Rule { name: "same-shape", apply: same_shape },
-    Rule { name: "reshape-of-reshape", apply: reshape_of_reshape },
-    Rule { name: "slice-of-concat", apply: slice_of_concat },
-    Rule { name: "sum-of-broadcast", apply: sum_of_broadcast },
+    times_one,
+    plus_zero,
+    divide_by_constant,
+    divide_by_global,
+    join_globals,
+    double_negation,
+    plus_negative,
+    broadcast_of_broadcast,
+    same_shape,
+    reshape_of_reshape,
+    slice_of_concat,
+    sum_of_broadcast,
 ];
 
 pub(super) fn simplify(program: &Program) -> Program {
-    rebuild(program, |graph, op, operands| RULES.iter().find_map(|rule| (rule.apply)(graph, op, operands)))
+    rebuild(program, |graph, op, operands| RULES.iter().find_map(|rule| rule(graph, op, operands)))
 }
 
 fn is(op: &Op, wanted: ScalarOp) -> bool {
@@ -49,6 +47,68 @@ fn plus_zero(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
         return Some(x[1]);
     }
     ((is(op, ScalarOp::Add) || is(op, ScalarOp::Sub)) && constant_value(graph, x[1]) == Some(0.0)).then(|| x[0])
+}
+
+/// x / c is x * (1 / c).
+fn divide_by_constant(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
+    if !is(op, ScalarOp::Div) {
+        return None;
+    }
+    let divisor = constant_value(graph, x[1])?;
+    if divisor == 1.0 {
+        return Some(x[0]);
+    }
+    // A reciprocal that a 32-bit float cannot hold would change the result.
+    if !(1.0 / divisor as f32).is_normal() || constant_value(graph, x[0]).is_some() {
+        return None;
+    }
+    let reciprocal = graph.constant_like(x[1], 1.0 / divisor);
+    Some(graph.map(ScalarOp::Mul, &[x[0], reciprocal]))
+}
+
+/// An item's value by one of the whole batch: one division for all items.
+fn divide_by_global(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
+    if !is(op, ScalarOp::Div) || graph[x[0]].ty.space == Space::Global {
+        return None;
+    }
+    let (broadcast, source) = global_part(graph, x[1])?;
+    if constant_value(graph, source).is_some() {
+        return None;
+    }
+    let one = graph.constant_like(source, 1.0);
+    let reciprocal = graph.map(ScalarOp::Div, &[one, source]);
+    let reciprocal = graph.add(Op::Broadcast(broadcast), &[reciprocal]);
+    Some(graph.map(ScalarOp::Mul, &[x[0], reciprocal]))
+}
+
+/// A value of the whole batch that an item's value is joined with.
+fn global_part(graph: &Graph, node: NodeId) -> Option<(Broadcast, NodeId)> {
+    let Op::Broadcast(broadcast) = &graph[node].op else { return None };
+    let source = graph.operands(node)[0];
+    (graph[source].ty.space == Space::Global && broadcast.space != Space::Global).then(|| (broadcast.clone(), source))
+}
+
+/// (x + a) + b is x + (a + b), and (x * a) * b is x * (a * b), where a and b are the same for all items: computed once. Differences too.
+fn join_globals(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
+    let Op::Map(outer) = op else { return None };
+    let (broadcast, b) = global_part(graph, *x.get(1)?)?;
+    let Op::Map(inner) = graph[x[0]].op.clone() else { return None };
+    let operands = graph.operands(x[0]);
+    let (other, a) = global_part(graph, *operands.get(1)?)?;
+    if broadcast != other || graph[operands[0]].ty.space == Space::Global {
+        return None;
+    }
+    let (item, joined) = match (inner.op, outer.op) {
+        (ScalarOp::Mul, ScalarOp::Mul) => (ScalarOp::Mul, ScalarOp::Mul),
+        (ScalarOp::Add, ScalarOp::Add) => (ScalarOp::Add, ScalarOp::Add),
+        (ScalarOp::Add, ScalarOp::Sub) => (ScalarOp::Add, ScalarOp::Sub),
+        (ScalarOp::Sub, ScalarOp::Sub) => (ScalarOp::Sub, ScalarOp::Add),
+        (ScalarOp::Sub, ScalarOp::Add) => (ScalarOp::Sub, ScalarOp::Sub),
+        _ => return None,
+    };
+    let both = graph.map(joined, &[a, b]);
+    let both = graph.add(Op::Broadcast(broadcast), &[both]);
+    Some(graph.map(item, &[operands[0], both]))
 }
 
 fn double_negation(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {

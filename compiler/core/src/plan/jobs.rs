@@ -18,7 +18,7 @@ pub(crate) struct Planner<'p> {
     program: &'p Program,
     spec: &'p PlanSpec,
     stages: Stages,
-    weights: BTreeSet<NodeId>,
+    globals: BTreeSet<NodeId>,
     buffers: Buffers,
     kernels: Vec<Kernel>,
     /// Lane accumulators of sums over items.
@@ -47,14 +47,14 @@ impl Work {
 
 impl<'p> Planner<'p> {
     pub(crate) fn new(program: &'p Program, spec: &'p PlanSpec) -> Self {
-        let weights = storage::computed_weights(program);
-        let stages = Stages::of(program, &weights);
+        let globals = storage::computed_globals(program);
+        let stages = Stages::of(program, &globals);
         let buffers = Buffers::new(spec.members.clone(), spec.variables.clone());
         Planner {
             program,
             spec,
             stages,
-            weights,
+            globals,
             buffers,
             kernels: Vec::new(),
             lanes: BTreeMap::new(),
@@ -65,7 +65,7 @@ impl<'p> Planner<'p> {
 
     pub(crate) fn run(mut self) -> Planned {
         let live = self.program.live();
-        let count = live.iter().map(|&node| self.stages.ready(self.program, node, &self.weights)).max().unwrap_or(0) + 1;
+        let count = live.iter().map(|&node| self.stages.ready(self.program, node, &self.globals)).max().unwrap_or(0) + 1;
         let needs = storage::find(self.program, &self.stages, count);
         self.place_kept(&needs);
         self.place_sums(&live);
@@ -138,7 +138,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// Sums over items, computed weights and global results have a buffer of their own.
+    /// Sums over items, computed global values and global results have a buffer of their own.
     fn place_sums(&mut self, live: &BTreeSet<NodeId>) {
         for &node in live {
             let result =
@@ -149,7 +149,7 @@ impl<'p> Planner<'p> {
                     self.buffers.add(format!("lanes of {}", self.buffer_name(node)), Place::Lane, self.element(node), self.len(node));
                 self.lanes.insert(node, lane);
             }
-            if barrier || result || self.weights.contains(&node) {
+            if barrier || result || self.globals.contains(&node) {
                 let buffer = self.buffers.add(self.buffer_name(node), Place::Global, self.element(node), self.len(node));
                 self.storage.insert(node, Storage { buffer, item_stride: 0 });
             }
@@ -320,7 +320,7 @@ impl<'p> Planner<'p> {
         jobs
     }
 
-    /// Sums of global values, computed weights and global results.
+    /// Sums of global values, computed global values and global results.
     fn global_jobs(&mut self, stage: usize, live: &BTreeSet<NodeId>) -> Vec<Job> {
         let mut jobs = Vec::new();
         for node in self.sums(stage, Space::Global) {

@@ -20,21 +20,35 @@ pub(super) fn is_barrier(op: &Op) -> bool {
     matches!(op, Op::BatchSum(_) | Op::Contract(_))
 }
 
+/// Whether a stored global value needs no item. The items' work then begins after it, all together.
+fn has_constant_of_a_step(program: &Program, globals: &BTreeSet<NodeId>) -> bool {
+    let graph = &program.graph;
+    let mut constant: BTreeSet<NodeId> = BTreeSet::new();
+    for node in program.live() {
+        let own = graph[node].ty.space == Space::Global && !is_barrier(&graph[node].op);
+        if own && graph.operands(node).iter().all(|operand| constant.contains(operand)) {
+            constant.insert(node);
+        }
+    }
+    !constant.is_disjoint(globals)
+}
+
 impl Stages {
-    /// Stages of all needed nodes. `weights` are computed global values that matrix products read, which are stored first.
-    pub(crate) fn of(program: &Program, weights: &BTreeSet<NodeId>) -> Stages {
+    /// Stages of all needed nodes. `globals` are computed global values that are stored first.
+    pub(crate) fn of(program: &Program, globals: &BTreeSet<NodeId>) -> Stages {
         let graph = &program.graph;
         let mut stages = Stages { stage: BTreeMap::new() };
+        let first = usize::from(has_constant_of_a_step(program, globals));
         for node in program.live() {
             let own = graph[node].ty.space;
             let wait = |operand: NodeId| {
-                let ready = stages.ready(program, operand, weights);
+                let ready = stages.ready(program, operand, globals);
                 // Rows are grouped when every example is through.
                 let crosses = own != graph[operand].ty.space && matches!(own, Space::Row(_)) && graph[operand].ty.space == Space::Example;
                 ready + usize::from(crosses)
             };
             let stage = graph.operands(node).into_iter().map(wait).max().unwrap_or(0);
-            stages.stage.insert(node, stage);
+            stages.stage.insert(node, if own == Space::Global { stage } else { stage.max(first) });
         }
         stages.place_effects(program);
         stages
@@ -46,10 +60,10 @@ impl Stages {
     }
 
     /// The first stage that may use a node.
-    pub(crate) fn ready(&self, program: &Program, node: NodeId, weights: &BTreeSet<NodeId>) -> usize {
+    pub(crate) fn ready(&self, program: &Program, node: NodeId, globals: &BTreeSet<NodeId>) -> usize {
         let delay = if is_barrier(&program.graph[node].op) {
             2
-        } else if weights.contains(&node) {
+        } else if globals.contains(&node) {
             1
         } else {
             0

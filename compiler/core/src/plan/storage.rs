@@ -22,16 +22,24 @@ pub(crate) struct Needs {
     pub(crate) scratch: Vec<Vec<NodeId>>,
 }
 
-/// Global values, computed from parameters, that matrix products read.
-pub(crate) fn computed_weights(program: &Program) -> BTreeSet<NodeId> {
+/// Computed global values that are stored: those that matrix products read, and those that every item would compute again.
+pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
     let graph = &program.graph;
     let mut found = BTreeSet::new();
     for node in program.live() {
-        if let Op::MatMul(_) = graph[node].op {
-            let weight = graph.operands(node)[1];
-            if !matches!(graph[weight].op, Op::Variable(_)) && !is_barrier(&graph[weight].op) {
-                found.insert(weight);
+        let operands = graph.operands(node);
+        match graph[node].op {
+            Op::MatMul(_) if !matches!(graph[operands[1]].op, Op::Variable(_)) && !is_barrier(&graph[operands[1]].op) => {
+                found.insert(operands[1]);
             }
+            // A single number is computed once, before the loop over the items.
+            Op::Broadcast(_) if graph[node].ty.space == Space::Example => {
+                let source = &graph[operands[0]];
+                if source.ty.space == Space::Global && source.ty.len() > Some(1) && matches!(source.op, Op::Map(_)) {
+                    found.insert(operands[0]);
+                }
+            }
+            _ => {}
         }
     }
     found
@@ -176,9 +184,11 @@ impl Finder<'_> {
         if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) {
             return true;
         }
+        // Sums are among those that ask.
         let asked = self.asked[stage].get(&node).copied().unwrap_or(0);
+        let readers = users.iter().filter(|user| !is_barrier(&graph[**user].op)).count();
         let movable = matches!(graph[node].op, Op::Map(_) | Op::Reduce(_));
-        movable && users.len() + asked >= 2 && self.cost(node, cone, 0) >= RECOMPUTE
+        movable && readers + asked >= 2 && self.cost(node, cone, 0) >= RECOMPUTE
     }
 
     /// A reshape reads its operand by linear places, unless it is only written, part by part, into what joins it.
