@@ -54,6 +54,9 @@ fn violations(phase: &str, found: &[Violation]) -> InternalError {
     InternalError { phase: phase.to_owned(), details: found.iter().map(|violation| violation.0.clone()).collect() }
 }
 
+/// Examples that are scored together.
+const SCORED: u64 = 4096;
+
 /// Builds all levels of a spec.
 pub fn build(spec: &Spec) -> Result<Built, InternalError> {
     let forward = spec.training.program.clone();
@@ -67,13 +70,14 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
     let score = run_passes(score).map_err(|(pass, found)| violations(pass, &found))?;
     let mut variables = spec.variables.clone();
     variables.extend(trained.slots);
-    let plan_spec = |name: &str| PlanSpec {
+    let plan_spec = |name: &str, batch: u64| PlanSpec {
         name: name.to_owned(),
+        batch,
         members: spec.tables.iter().map(|table| table.members.len()).collect(),
         variables: variables.iter().map(|variable| variable.path.clone()).collect(),
     };
-    let step_plan = plan(&step, &plan_spec("step"));
-    let score_plan = plan(&score, &plan_spec("score"));
+    let step_plan = plan(&step, &plan_spec("step", spec.train.batch));
+    let score_plan = plan(&score, &plan_spec("score", SCORED));
     let lookups = |at: usize| {
         trained.lookups.iter().find(|(table, _)| table.0 as usize == at).map(|(_, columns)| columns.clone()).unwrap_or_default()
     };

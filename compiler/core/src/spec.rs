@@ -99,11 +99,10 @@ impl Spec {
     /// not change it; its hash is the identity of the model. Default paths of files are not part of it.
     pub fn resolved(&self) -> String {
         let mut out = format!("spec {}\n", self.name);
-        let mut lines: Vec<String> = Vec::new();
-        for column in &self.columns {
-            lines.push(self.resolved_column(column));
-        }
-        push_sorted(&mut out, "features", lines);
+        let scored = |column: &&Column| !matches!(column.kind, recc_abi::ColumnKind::Label { .. } | recc_abi::ColumnKind::Key);
+        let (inputs, others): (Vec<&Column>, Vec<&Column>) = self.columns.iter().partition(scored);
+        push_sorted(&mut out, "features", inputs.into_iter().map(|column| self.resolved_column(column)).collect());
+        push_sorted(&mut out, "labels", others.into_iter().map(|column| self.resolved_column(column)).collect());
         let tables = self.tables.iter().map(|table| {
             let members: Vec<String> = table
                 .members
@@ -123,16 +122,14 @@ impl Spec {
                     )
                 })
                 .collect();
-            format!(
-                "{}: dim {}, {}, rows {}, members [{}]",
-                table.path,
-                table.dim,
-                optimizer(&table.update.optimizer),
-                if table.update.all_rows { "all" } else { "touched" },
-                members.join(", ")
-            )
+            format!("{}: dim {}, members [{}]", table.path, table.dim, members.join(", "))
         });
         push_sorted(&mut out, "tables", tables.collect());
+        let updates = self.tables.iter().map(|table| {
+            let rows = if table.update.all_rows { "all" } else { "touched" };
+            format!("{}: {}, rows {rows}", table.path, optimizer(&table.update.optimizer))
+        });
+        push_sorted(&mut out, "updates", updates.collect());
         let variables = self
             .variables
             .iter()

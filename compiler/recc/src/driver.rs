@@ -8,7 +8,7 @@ use recc_core::loops::verify;
 use recc_core::plan::Planned;
 use recc_core::spec::Spec;
 use recc_core::{Built, Checked, Override, Sources};
-use recc_rt::{Failure, Generation};
+use recc_rt::{Failure, Generation, Purpose};
 use sha2::{Digest as _, Sha256};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -101,7 +101,7 @@ pub(crate) fn write_executable(model: &Model, weights: Option<&Generation>, out:
     let program = recc_abi::encode(&model.program).map_err(|error| Failure::internal("link", error))?;
     let weights = match weights {
         Some(generation) => {
-            generation.verify(&model.program)?;
+            generation.verify(&model.program, Purpose::Score)?;
             generation.to_bytes()?
         }
         None => Vec::new(),

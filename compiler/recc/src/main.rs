@@ -300,6 +300,10 @@ fn emit(args: &EmitArgs) -> Result<u8, Failure> {
     if args.stage == Stage::Ptx {
         return Err(Failure::usage("--stage ptx: not there yet\nhelp: the README lists what is missing"));
     }
+    let drawn = matches!(args.stage, Stage::Graph | Stage::Step | Stage::Score);
+    if args.format == GraphFormat::Dot && !drawn {
+        return Err(Failure::usage("--format dot: only graphs are drawn\nhelp: with `--stage graph`, `step` or `score`"));
+    }
     let sources = driver::sources(&args.common.spec)?;
     let checked = driver::check(&sources, &args.common.define);
     if args.stage == Stage::Ast {

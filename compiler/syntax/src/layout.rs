@@ -134,15 +134,13 @@ impl Scanner<'_> {
             Some((open, _)) if open == wanted => {
                 self.open.pop();
             }
-            Some((open, at)) => {
+            Some((open, at)) if self.open.iter().any(|(open, _)| *open == wanted) => {
                 self.problems.push(SyntaxProblem::mismatched(open as char, at, byte as char, self.at));
                 // Go on from the bracket it was probably meant for.
-                match self.open.iter().rposition(|(open, _)| *open == wanted) {
-                    Some(at) => self.open.truncate(at),
-                    None => self.open.clear(),
-                }
+                let meant = self.open.iter().rposition(|(open, _)| *open == wanted).unwrap_or(0);
+                self.open.truncate(meant);
             }
-            None => self.problems.push(SyntaxProblem::unopened(byte as char, self.at)),
+            _ => self.problems.push(SyntaxProblem::unopened(byte as char, self.at)),
         }
         self.keep();
     }

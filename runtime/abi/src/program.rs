@@ -132,6 +132,14 @@ impl Domain {
         }
     }
 
+    /// A step before the transform after which it takes every number.
+    pub fn cure(self) -> &'static str {
+        match self {
+            Domain::Positive => "max(1)",
+            Domain::AboveMinusOne | Domain::NotNegative => "max(0)",
+        }
+    }
+
     /// The transform and its numbers, in words.
     pub fn describe(self) -> &'static str {
         match self {

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,8 +51,9 @@ pub(crate) struct Progress {
     pub(crate) stop_best: Option<f64>,
     /// Whether training ended by itself.
     pub(crate) stopped: bool,
-    /// Rows of the training data, which a resumed run must find again.
+    /// Rows of the training data and a hash of them as they were read, which a resumed run must find again.
     pub(crate) rows: u64,
+    pub(crate) data: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,14 +99,16 @@ pub(crate) struct Folder {
     path: PathBuf,
     /// Held while a run writes here; the system lets it go with the process.
     lock: Option<File>,
+    /// Folders that were made for this run, the innermost last.
+    made: Vec<PathBuf>,
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.lock.is_some() && !self.holds_state() {
-            // A run that failed before its first save leaves no empty folder; a folder that holds anything else stays.
+        if !self.made.is_empty() && !self.holds_state() {
+            // A run that fails before its first save leaves nothing; a folder that holds anything else stays.
             let _ = std::fs::remove_file(self.path.join(LOCK));
-            let _ = std::fs::remove_dir(&self.path);
+            let _ = self.made.iter().rev().try_for_each(std::fs::remove_dir);
         }
     }
 }
@@ -116,6 +120,15 @@ pub enum Which {
     Best,
     /// The last saved.
     Last,
+}
+
+/// What a state is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To score: the model must be the same, how it was trained and measured need not.
+    Score,
+    /// To go on training: all of the spec must be the same.
+    Resume,
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -151,22 +164,44 @@ impl Folder {
         if path.exists() && !path.is_dir() {
             return Err(Failure::usage(format!("--out {}: is a file\nhelp: give a folder, which is made if needed", path.display())));
         }
+        let mut made: Vec<PathBuf> =
+            path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).map(Path::to_owned).collect();
+        made.reverse();
         std::fs::create_dir_all(path).map_err(|error| Failure::io("create", path, &error))?;
-        let place = path.join(LOCK);
-        let lock = File::create(&place).map_err(|error| Failure::io("write in", path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Folder { path: path.to_owned(), lock: Some(lock) }),
-            Err(TryLockError::WouldBlock) => Err(Failure::usage(format!(
-                "{}: another run is writing here\nhelp: wait for its end, or give another folder to --out",
-                path.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(Failure::io("lock", &place, &error)),
+        let mut folder = Folder { path: path.to_owned(), lock: None, made };
+        folder.lock()?;
+        Ok(folder)
+    }
+
+    fn lock(&mut self) -> Result<(), Failure> {
+        let place = self.path.join(LOCK);
+        let identity = |file: std::io::Result<std::fs::Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
+        loop {
+            let lock = File::create(&place).map_err(|error| Failure::io("write in", &self.path, &error))?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    // What the other run made is not this one's to remove.
+                    self.made.clear();
+                    return Err(Failure::usage(format!(
+                        "{}: another run is writing here\nhelp: wait for its end, or give another folder to --out",
+                        self.path.display()
+                    )));
+                }
+                // A file system without locks: the run goes on as it would without them.
+                Err(TryLockError::Error(_)) => return Ok(()),
+            }
+            // A run that ended may have removed the file between the two calls: then this lock holds nobody off.
+            if identity(lock.metadata()) == identity(std::fs::metadata(&place)) {
+                self.lock = Some(lock);
+                return Ok(());
+            }
         }
     }
 
     /// A folder to read from.
     fn existing(path: &Path) -> Folder {
-        Folder { path: path.to_owned(), lock: None }
+        Folder { path: path.to_owned(), lock: None, made: Vec::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -178,14 +213,27 @@ impl Folder {
         self.path.join(CURRENT).exists()
     }
 
+    /// What a path that is no folder of checkpoints may stand for.
+    fn where_else(&self) -> String {
+        let parent = self.path.parent().filter(|parent| parent.join(CURRENT).exists());
+        match parent {
+            Some(parent) => format!("give the folder itself: {}", parent.display()),
+            None if self.path.is_dir() => {
+                "give the folder that `train --out` wrote; a run that was ended before its first save is begun again with --out".to_owned()
+            }
+            None => "give the folder that `train --out` wrote".to_owned(),
+        }
+    }
+
     fn current(&self) -> Result<Current, Failure> {
         let path = self.path.join(CURRENT);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
                 return Err(Failure::input(format!(
-                    "{}: there is no checkpoint here ({CURRENT} is missing)\nhelp: give the folder that `train --out` wrote",
-                    self.path.display()
+                    "{}: there is no checkpoint here ({CURRENT} is missing)\nhelp: {}",
+                    self.path.display(),
+                    self.where_else()
                 )));
             }
             Err(error) => return Err(Failure::io("read", &path, &error)),
@@ -222,7 +270,7 @@ impl Folder {
                 write_synced(&target.join(file), &bytes)?;
             }
         }
-        write_synced(&self.path.join(CURRENT), &json(&current)?)
+        self.point_at(&current)
     }
 
     /// Saves a state; it becomes the last, and the best if it is.
@@ -248,12 +296,17 @@ impl Folder {
         if is_best || current.best.is_empty() {
             current.best = name;
         }
-        let pointer = self.path.join(format!(".{CURRENT}.partial"));
-        write_synced(&pointer, &json(&current)?)?;
-        std::fs::rename(&pointer, self.path.join(CURRENT)).map_err(|error| Failure::io("rename", &pointer, &error))?;
-        sync_folder(&self.path)?;
+        self.point_at(&current)?;
         self.remove_others(&current);
         Ok(())
+    }
+
+    /// Replaces the pointer file, whole.
+    fn point_at(&self, current: &Current) -> Result<(), Failure> {
+        let pointer = self.path.join(format!(".{CURRENT}.partial"));
+        write_synced(&pointer, &json(current)?)?;
+        std::fs::rename(&pointer, self.path.join(CURRENT)).map_err(|error| Failure::io("rename", &pointer, &error))?;
+        sync_folder(&self.path)
     }
 
     /// Generations that nothing points at any more.
@@ -400,19 +453,27 @@ impl Generation {
         Failure::input(format!("{}/{name}: is damaged: {what}\nhelp: restore it from a copy, or train again", self.place))
     }
 
-    /// Checks that this is a whole state of a program's model.
-    pub fn verify(&self, program: &Program) -> Result<(), Failure> {
+    /// Checks that this is a whole state of a program's model, for scoring or for going on with its training.
+    pub fn verify(&self, program: &Program, purpose: Purpose) -> Result<(), Failure> {
         let model: ModelFile = serde_json::from_slice(self.file(MODEL)?).map_err(|error| self.damaged(MODEL, &error))?;
         check_format(&format!("{}/{MODEL}", self.place), model.format)?;
         if model.hash != program.hash {
-            let (own, other) = first_difference(&program.resolved, &model.resolved);
-            return Err(Failure::input(format!(
-                "{}: belongs to another spec, `{}`\n  here:  {}\n  there: {}\nhelp: build the spec it was trained with, or train this one",
-                self.place,
-                model.name,
-                own.trim(),
-                other.trim()
-            )));
+            let compared = |resolved: &str| match purpose {
+                // Training may go on for longer than was planned.
+                Purpose::Resume => {
+                    resolved.lines().filter(|line| !line.starts_with("  epochs: ")).map(|line| format!("{line}\n")).collect()
+                }
+                Purpose::Score => scoring_part(resolved),
+            };
+            let (own, other) = (compared(&program.resolved), compared(&model.resolved));
+            if own != other {
+                let (own, other) = first_difference(&own, &other);
+                let message = format!(
+                    "{}: the spec it was trained with, `{}`, was another\n  here:  {own}\n  there: {other}",
+                    self.place, model.name
+                );
+                return Err(Failure::input(format!("{message}\nhelp: build the spec it was trained with, or train this one")));
+            }
         }
         for (name, sum) in &model.files {
             if let Some(bytes) = self.files.get(name)
@@ -492,10 +553,42 @@ impl Generation {
     }
 }
 
-/// The first lines in which two resolved specs differ.
-fn first_difference<'t>(own: &'t str, other: &'t str) -> (&'t str, &'t str) {
-    let mut lines = own.lines().zip(other.lines());
-    lines.find(|(a, b)| a != b).unwrap_or(("(ends)", "(goes on)"))
+/// What of a resolved spec decides over scores: its inputs, its tables, the shapes of parameters and the scoring graph.
+fn scoring_part(resolved: &str) -> String {
+    let mut section = "";
+    let mut out = String::new();
+    for line in resolved.lines() {
+        if !line.starts_with(' ') {
+            section = line;
+        }
+        let taken = match section {
+            "features" | "tables" | "scoring" => line,
+            // Behind the shape stands how a parameter begins.
+            "parameters" => line.split_inclusive(']').next().unwrap_or(line),
+            _ => continue,
+        };
+        out.push_str(taken);
+        out.push('\n');
+    }
+    out
+}
+
+/// The first lines in which two resolved specs differ, with their sections.
+fn first_difference(own: &str, other: &str) -> (String, String) {
+    let longest = own.lines().count().max(other.lines().count());
+    let padded = |text: &'_ str| text.lines().map(str::to_owned).chain(std::iter::repeat(String::new())).take(longest).collect::<Vec<_>>();
+    let mut section = String::new();
+    let (a, b) = padded(own)
+        .into_iter()
+        .zip(padded(other))
+        .find(|(a, b)| {
+            if a == b && !a.starts_with(' ') {
+                section.clone_from(a);
+            }
+            a != b
+        })
+        .unwrap_or_default();
+    (format!("{section}: {}", a.trim()), format!("{section}: {}", b.trim()))
 }
 
 /// Reads the state a command names: a folder of checkpoints.

@@ -234,6 +234,10 @@ fn train_command(loaded: Loaded<'_>, args: TrainArgs) -> Result<(), Failure> {
         limit: args.limit,
         quiet: args.json,
     };
+    let stdin = [&options.train, &options.valid, &options.test].into_iter().flatten().filter(|path| *path == "-").count();
+    if stdin > 1 {
+        return Err(Failure::usage("`-` is given twice, and standard input can be read once\nhelp: name files for the other parts"));
+    }
     let pool = train::pool(options.threads)?;
     let quiet = args.json;
     let result = train::train(loaded, &options, &pool, &mut |text| {
@@ -273,8 +277,10 @@ enum OutputFormat {
 
 /// The file to write and its format; none for standard output.
 fn output_format(output: Option<&Path>) -> Result<Option<(&Path, OutputFormat)>, Failure> {
-    let Some(path) = output.filter(|path| *path != Path::new("-")) else { return Ok(None) };
-    match path.extension().and_then(std::ffi::OsStr::to_str) {
+    let Some(path) = output.filter(|path| *path != Path::new("-") && *path != Path::new("/dev/stdout")) else {
+        return Ok(None);
+    };
+    match path.extension().and_then(std::ffi::OsStr::to_str).map(str::to_lowercase).as_deref() {
         Some("csv") => Ok(Some((path, OutputFormat::Csv))),
         Some("parquet") => Ok(Some((path, OutputFormat::Parquet))),
         // A device or a pipe has no ending to go by.

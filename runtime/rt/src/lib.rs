@@ -20,7 +20,7 @@ mod spool;
 mod train;
 mod transform;
 
-pub use checkpoint::{Generation, Which, open as open_checkpoint};
+pub use checkpoint::{Generation, Purpose, Which, open as open_checkpoint};
 pub use cli::{finish, run, run_training};
 pub use engine::Code;
 pub use failure::Failure;

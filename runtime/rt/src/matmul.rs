@@ -29,14 +29,10 @@ struct View {
 }
 
 impl View {
-    /// The element's address.
-    ///
-    /// # Safety
-    /// The element lies inside the matrix.
+    /// The element's address; to be read only inside the matrix.
     #[inline(always)]
-    unsafe fn at(self, row: usize, column: usize) -> *const f32 {
-        // SAFETY: the caller's.
-        unsafe { self.start.offset(row as isize * self.row + column as isize * self.column) }
+    fn at(self, row: usize, column: usize) -> *const f32 {
+        self.start.wrapping_offset(row as isize * self.row + column as isize * self.column)
     }
 }
 
@@ -184,7 +180,7 @@ unsafe fn block<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(prod
         let rows: [*const f32; M] = black_box(std::array::from_fn(|i| product.a.at(row + i, 0)));
         let mut b = product.b.at(0, column);
         let mut step = 0;
-        // What the next block needs comes to the first cache while this one is computed.
+        // The result's lines come to the first cache while it is computed, and so does the next block's part of `a`.
         if !product.accumulate {
             for i in 0..M {
                 for j in 0..N {
@@ -199,12 +195,12 @@ unsafe fn block<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(prod
             left -= chunk;
             if product.a.column == 1 {
                 for a in rows {
-                    _mm_prefetch::<_MM_HINT_T0>(a.offset(step + next).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(a.wrapping_offset(step + next).cast());
                 }
             }
             for _ in 0..chunk {
                 if product.a.column != 1 {
-                    _mm_prefetch::<_MM_HINT_T0>(rows[0].offset(step + next).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(rows[0].wrapping_offset(step + next).cast());
                 }
                 let mut vectors = [S::zero(); N];
                 for (j, vector) in vectors.iter_mut().enumerate() {
@@ -217,7 +213,7 @@ unsafe fn block<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(prod
                         *sum = S::fma(value, vector, *sum);
                     }
                 }
-                b = b.offset(product.b.row);
+                b = b.wrapping_offset(product.b.row);
                 step += product.a.column;
             }
         }
@@ -468,6 +464,7 @@ mod tests {
             (15, 400, 11),
             (7, 64, 129),
             (13, 131, 300),
+            (40, 100, 150),
         ];
         for (m, n, k) in shapes {
             for (a_turned, b_turned, accumulate) in [(false, false, false), (true, false, true), (false, true, true), (true, true, false)] {

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes of records held in memory.
 const WINDOW: usize = 256 << 20;
@@ -29,6 +30,8 @@ pub(crate) struct Spool {
     folder: PathBuf,
     pub(crate) rows: usize,
     pub(crate) width: usize,
+    /// Of the text of all rows, in order.
+    pub(crate) hash: u64,
     /// Entries of all bags.
     entries: u64,
     /// Columns that are bags, by the first word of their part.
@@ -73,6 +76,7 @@ impl Spool {
             folder: folder.to_owned(),
             rows: 0,
             width: transformer.width,
+            hash: 0,
             entries: 0,
             bag_words,
         };
@@ -80,6 +84,7 @@ impl Spool {
         let mut bags = BufWriter::with_capacity(1 << 20, spool.bags.try_clone().map_err(failed)?);
         let (mut row, mut record, mut entries) = (ByteRecord::new(), Vec::new(), Vec::new());
         let mut written = 0u64;
+        let mut hash = Xxh3::new();
         while data.read(&mut row)? {
             record.clear();
             entries.clear();
@@ -94,6 +99,8 @@ impl Spool {
             spool.entries = written;
             records.write_all(&bytes_of(&record)).map_err(failed)?;
             bags.write_all(&bytes_of(&entries)).map_err(failed)?;
+            hash.update(row.as_slice());
+            hash.update(b"\n");
             spool.rows += 1;
             if spool.rows.is_multiple_of(65_536) {
                 progress(spool.rows as u64);
@@ -105,6 +112,7 @@ impl Spool {
         records.flush().map_err(failed)?;
         bags.flush().map_err(failed)?;
         progress(spool.rows as u64);
+        spool.hash = hash.digest();
         Ok(spool)
     }
 

@@ -1,7 +1,7 @@
 //! Training and evaluation.
 
 use crate::batch::Assembler;
-use crate::checkpoint::{Folder, Generation, Progress, Which};
+use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
 use crate::data::Rows;
 use crate::data::planted::{Part, PlantedRows};
 use crate::engine::{Code, Engine, StepNumbers};
@@ -213,6 +213,14 @@ impl<'r, 'p> Run<'r, 'p> {
         say: &mut dyn FnMut(&str),
     ) -> Result<Self, Failure> {
         let program = loaded.program;
+        let resumed = match &options.resume {
+            Some(path) => {
+                let generation = crate::checkpoint::open(path, Which::Last)?;
+                generation.verify(program, Purpose::Resume)?;
+                Some(generation)
+            }
+            None => None,
+        };
         let folder = Folder::create(&options.out)?;
         if options.resume.is_none() && folder.holds_state() {
             let message = format!("{}: holds a checkpoint already", options.out.display());
@@ -221,18 +229,12 @@ impl<'r, 'p> Run<'r, 'p> {
                 options.out.display()
             )));
         }
-        let resumed = match &options.resume {
-            Some(path) => {
-                let generation = crate::checkpoint::open(path, Which::Last)?;
-                generation.verify(program)?;
-                folder.take_over(path)?;
-                Some(generation)
-            }
-            None => None,
-        };
+        if let Some(path) = &options.resume {
+            folder.take_over(path)?;
+        }
         let Some(mut rows) = open_rows(program, &options.train, Part::Train, options.limit)? else {
             return Err(Failure::usage(
-                "there is no training data\nhelp: name files with --train, or in the spec: `data { train: \"…\" }`",
+                "there is no training data\nhelp: name files with --train (`recc run spec.rec -- --train …`), or in the spec: `data { train: \"…\" }`",
             ));
         };
         let meter = Meter::rows("reading", options.quiet);
@@ -249,10 +251,10 @@ impl<'r, 'p> Run<'r, 'p> {
         let fitted = if resumed.is_some() { std::mem::take(&mut transformer.fitted) } else { transformer.finish() };
         let mut model = Model::new(program, fitted, true)?;
         let seed = options.seed.unwrap_or(program.train.seed);
-        let mut progress = Progress { seed, scale: 1.0, rows: spool.rows as u64, ..Progress::default() };
+        let mut progress = Progress { seed, scale: 1.0, rows: spool.rows as u64, data: spool.hash, ..Progress::default() };
         match &resumed {
             Some(generation) => {
-                progress = resume(generation, &mut model, options, spool.rows)?;
+                progress = resume(generation, &mut model, options, &spool)?;
             }
             None => model.initialise(seed, pool),
         }
@@ -260,6 +262,9 @@ impl<'r, 'p> Run<'r, 'p> {
             Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), true)?),
             None => None,
         };
+        if valid.is_none() && (program.train.stop.is_some() || program.train.plateau.is_some()) {
+            say("no validation data: `stop` and `rate` have nothing to watch, and the last state is the best");
+        }
         say(&format!(
             "{} rows, {} parameters{}",
             spool.rows,
@@ -292,6 +297,7 @@ impl<'r, 'p> Run<'r, 'p> {
                 let prefix = if program.predictions.len() > 1 { format!("{} ", prediction.name) } else { String::new() };
                 figures.iter().for_each(|(name, value)| line.push_str(&format!("  {prefix}{name} {value:.5}")));
             }
+            self.check_watched(&report)?;
             best = self.watch(&report, &mut notes);
         } else {
             self.progress.best_epoch = epoch;
@@ -348,6 +354,19 @@ impl<'r, 'p> Run<'r, 'p> {
         })?;
         meter.finish();
         Ok(total / count.max(1) as f64)
+    }
+
+    /// A figure that decides over the rate, the end or the best state must be one.
+    fn check_watched(&self, report: &Report) -> Result<(), Failure> {
+        let train = &self.loaded.program.train;
+        let monitors = [train.plateau.as_ref().map(|plateau| &plateau.on), train.stop.as_ref().map(|stop| &stop.on), Some(&train.best)];
+        let undefined = monitors.into_iter().flatten().find(|monitor| report.watched(monitor).is_nan());
+        let Some(monitor) = undefined else { return Ok(()) };
+        let metric = monitor.metric.as_ref().map_or("loss", |metric| metric.name.as_str());
+        let prediction = self.loaded.program.predictions.get(monitor.prediction as usize).map_or("", |prediction| prediction.name.as_str());
+        Err(Failure::input(format!(
+            "{metric}({prediction}) of the validation data is not defined, and training goes by it\nhelp: validate on rows with both labels, or watch `logloss`"
+        )))
     }
 
     /// Watched metrics after an epoch: rate, end, and whether this is the best state.
@@ -434,18 +453,23 @@ fn not_finite(model: &Model<'_>, epoch: u32, batch: usize) -> Failure {
         (None, None) => "the model has no parameters: a row of this batch overflows".to_owned(),
     };
     Failure::input(format!(
-        "epoch {epoch}, batch {batch}: the loss is not a finite number; {text}\nhelp: lower the learning rate, clip the gradient (`clip: norm(10)`), or scale raw numbers (`log1p`, `standardize`). The last checkpoint is whole"
+        "epoch {epoch}, batch {batch}: the loss is not a finite number; {text}\nhelp: lower the learning rate, clip the gradient (`clip: norm(10)`), or scale raw numbers (`log1p`, `standardize`); `log` and `sqrt` in the model need positive numbers. What was saved before is whole"
     ))
 }
 
-fn resume(generation: &Generation, model: &mut Model<'_>, options: &TrainOptions, rows: usize) -> Result<Progress, Failure> {
+fn resume(generation: &Generation, model: &mut Model<'_>, options: &TrainOptions, spool: &Spool) -> Result<Progress, Failure> {
     generation.load(model, true)?;
     let progress = generation.progress()?;
-    if progress.rows != rows as u64 {
+    if progress.rows != spool.rows as u64 {
         return Err(Failure::input(format!(
-            "the training data has {rows} rows, and the checkpoint was made from {}\nhelp: resume with the same files",
-            progress.rows
+            "the training data has {} rows, and the checkpoint was made from {}\nhelp: resume with the same files",
+            spool.rows, progress.rows
         )));
+    }
+    if progress.data != spool.hash {
+        return Err(Failure::input(
+            "the training data has as many rows as the checkpoint was made from, but other rows, or in another order\nhelp: resume with the same files in the same order",
+        ));
     }
     if options.seed.is_some_and(|seed| seed != progress.seed) {
         return Err(Failure::usage(format!(
@@ -485,7 +509,7 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
 
 /// A state and its memory, for scoring.
 pub(crate) fn load_model<'p>(program: &'p Program, generation: &Generation) -> Result<Model<'p>, Failure> {
-    generation.verify(program)?;
+    generation.verify(program, Purpose::Score)?;
     let fitted: Fitted = generation.fitted(program)?;
     let mut model = Model::new(program, fitted, false)?;
     generation.load(&mut model, false)?;

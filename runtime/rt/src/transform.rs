@@ -374,23 +374,42 @@ fn header_help(wanted: &str, columns: &[String]) -> String {
     let delimiters = [';', '\t', '|', ','];
     if let ([only], Some(found)) = (columns, delimiters.into_iter().find(|&sign| columns[0].matches(sign).count() > 0)) {
         return format!(
-            "the header is one cell, {only:?}, with {found:?} in it: .csv is delimited by commas, .tsv by tabs, and `data {{ format: tsv }}` in the spec goes before the name"
+            "the header is one cell, {:?}, with {found:?} in it: .csv is delimited by commas, .tsv by tabs, and `data {{ format: tsv }}` in the spec goes before the name",
+            shortened(only)
         );
     }
     if columns.iter().all(|column| column.is_empty() || column.parse::<f64>().is_ok()) {
         return "the first line holds numbers, not names: give the names in the spec, `data { columns: [...] }`".to_owned();
     }
-    format!("the columns are {}", columns.join(", "))
+    let near = columns.iter().find(|column| strip(column) == strip(wanted));
+    match near {
+        Some(near) => format!("did you mean {near:?}? The columns are {}", shortened(&columns.join(", "))),
+        None => format!("the columns are {}", shortened(&columns.join(", "))),
+    }
+}
+
+/// A name without what is easily mistyped: signs, case, and a plural's end.
+fn strip(name: &str) -> String {
+    let letters: String = name.chars().filter(|sign| sign.is_alphanumeric() && *sign != 's').collect();
+    letters.to_lowercase()
+}
+
+/// A text that fits a message.
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= 400 {
+        return text.to_owned();
+    }
+    text.chars().take(400).chain("…".chars()).collect()
 }
 
 /// A number that the column's first transform takes.
 fn in_domain(column: &Column, value: f32) -> Result<f32, String> {
-    match column.domain {
-        Some(domain) if !domain.contains(value) => Err(format!(
-            "is outside the transform: {}\nhelp: cut the column off in the spec before it, such as `|> max(0)`",
-            domain.describe()
-        )),
-        _ => Ok(value),
+    match column.domain.filter(|domain| !domain.contains(value)) {
+        Some(domain) => {
+            let (what, cure) = (domain.describe(), domain.cure());
+            Err(format!("is outside the transform: {what}\nhelp: cut the column off in the spec before it: `|> {cure}`"))
+        }
+        None => Ok(value),
     }
 }
 
@@ -398,7 +417,10 @@ fn label(cell: &[u8], binary: bool) -> Result<f32, String> {
     if cell.is_empty() {
         return Err("is an empty label\nhelp: every row to learn from or to measure has a label; remove rows without".to_owned());
     }
-    let value = number(cell)?;
+    let value = number(cell).map_err(|text| match text.split_once('\n') {
+        Some((what, _)) if binary => format!("{what}\nhelp: write 0 or 1"),
+        _ => text,
+    })?;
     if binary && value != 0.0 && value != 1.0 {
         return Err("is no binary label\nhelp: a binary label is 0 or 1; declare the label `: number` to predict values".to_owned());
     }

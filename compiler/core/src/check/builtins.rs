@@ -34,6 +34,7 @@ const MOST_AXES: usize = 8;
 /// Everything else that is called.
 const SHAPED: &[&str] = &[
     "identity",
+    "require",
     "select",
     "sum",
     "mean",
@@ -111,6 +112,7 @@ impl Checker<'_> {
                 args.done(self, name);
                 x.value
             }
+            "require" => self.require(args),
             "max" | "min" => self.extreme(name, args),
             "sum" | "mean" => self.total(name, args),
             "select" => self.select(args),
@@ -135,6 +137,25 @@ impl Checker<'_> {
             "batch_mean" => self.batch_mean(args),
             _ => self.initializer_call(name, args),
         }
+    }
+
+    /// A condition on compile-time values that a block sets its caller.
+    fn require(&mut self, mut args: Args) -> Value {
+        let [condition, message] = args.take(self, "require", ["condition", "message"]);
+        args.done(self, "require");
+        match (condition.value, message.value) {
+            (Value::Bool(true), Value::Text(_)) => {}
+            (Value::Bool(false), Value::Text(text)) => {
+                self.report(Problem::error("E0223", args.span, text).help("give the block other arguments"));
+                return Value::Poison;
+            }
+            (Value::Poison, _) | (_, Value::Poison) => {}
+            _ => {
+                let problem = Problem::error("E0212", args.span, "`require` takes a condition on constants and a text");
+                self.report(problem.help("such as `require(rate < 1, \"a rate is below 1\")`"));
+            }
+        }
+        Value::Nothing
     }
 
     fn initializer_call(&mut self, name: &'static str, mut args: Args) -> Value {

@@ -147,8 +147,7 @@ impl Checker<'_> {
         {
             return value;
         }
-        if let Some(known) = self.modules[self.module].names.get_mut(name) {
-            known.used = true;
+        if let Some(known) = self.modules[self.module].names.get(name) {
             return known.value.clone();
         }
         if let Some(value) = super::builtins::find(name) {

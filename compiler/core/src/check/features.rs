@@ -61,6 +61,29 @@ impl Checker<'_> {
         for feature in features {
             self.check_feature(feature);
         }
+        self.check_labels_are_no_inputs();
+    }
+
+    /// A column that is a label is not an input under another name.
+    fn check_labels_are_no_inputs(&mut self) {
+        let column = |feature: &Feature, checker: &Self| -> Vec<Token> {
+            feature.columns.iter().map(|column| checker.columns[*column as usize].token.clone()).collect()
+        };
+        let (labels, inputs): (Vec<&Feature>, Vec<&Feature>) = self
+            .features
+            .iter()
+            .filter(|feature| feature.kind != Kind::Key)
+            .partition(|feature| matches!(feature.kind, Kind::Label { .. }));
+        let mut found = Vec::new();
+        for label in labels {
+            let own = column(label, self);
+            for input in inputs.iter().filter(|input| column(input, self).iter().any(|token| own.contains(token))) {
+                let message = format!("`{}` reads the column of the label `{}`", input.name, label.name);
+                let problem = Problem::error("E0310", input.span, message).and(label.span, "the label");
+                found.push(problem.help("a model that sees its label learns nothing else; read another column"));
+            }
+        }
+        found.into_iter().for_each(|problem| self.report(problem));
     }
 
     /// Once all features are known.
@@ -596,7 +619,7 @@ impl Checker<'_> {
                 let text = found.describe(&self.graph);
                 self.report(
                     Problem::error("E0305", value.span, format!("`{what}` takes a whole number from {least} to {most}, not {text}"))
-                        .help("write the number out, or use a `const`"),
+                        .help(format!("such as {}", least.max(1))),
                 );
                 None
             }

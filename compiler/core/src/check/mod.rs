@@ -67,7 +67,6 @@ struct Module {
 struct Known {
     value: Value,
     span: Span,
-    used: bool,
 }
 
 /// The state of checking.
@@ -199,7 +198,7 @@ impl<'s> Checker<'s> {
                 Problem::error("E0102", name.span, format!("`{}` is declared twice", name.text)).and(known.span, "declared here first");
             return self.report(problem.help("give one of them another name"));
         }
-        self.modules[module].names.insert(name.text.clone(), Known { value, span: name.span, used: false });
+        self.modules[module].names.insert(name.text.clone(), Known { value, span: name.span });
     }
 
     fn declare_blocks(&mut self, module: usize, file: &ast::File) {
@@ -315,12 +314,19 @@ impl<'s> Checker<'s> {
         })
     }
 
-    /// Constants, blocks and imports of the spec that nothing reads. A block that is not called was not checked either.
+    /// Constants, blocks and imports that the rest of the spec does not name. Those in a branch that is not taken are used: with
+    /// another constant it may be.
     fn warn_unused_names(&mut self) {
+        let text = self.sources.files.first().map_or("", |(_, text)| text.as_str());
+        let words: Vec<&str> = text
+            .lines()
+            .flat_map(|line| line.split("//").next().unwrap_or("").split(|sign: char| !sign.is_alphanumeric() && sign != '_'))
+            .collect();
+        let used = |name: &str| words.iter().filter(|word| **word == name).count() > 1;
         let unused: Vec<(String, Span, bool)> = self.modules[0]
             .names
             .iter()
-            .filter(|(_, known)| !known.used && !matches!(known.value, Value::Poison))
+            .filter(|(name, known)| !used(name) && !matches!(known.value, Value::Poison))
             .map(|(name, known)| (name.clone(), known.span, matches!(&known.value, Value::Block(block) if block.module == 0)))
             .collect();
         for (name, span, block) in unused {

@@ -132,7 +132,7 @@ impl Checker<'_> {
                 self.report(
                     Problem::error("E0602", value.span, format!("`{what}` is a whole number from {least} to {most}"))
                         .here(format!("this is {text}"))
-                        .help("write the number out, or use a `const`"),
+                        .help(format!("such as {}", least.max(1))),
                 );
                 None
             }

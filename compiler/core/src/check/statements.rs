@@ -340,6 +340,11 @@ impl Checker<'_> {
             Value::Range(start, end) if end.saturating_sub(start) <= 100_000 => Some((start..end).map(Value::Int).collect()),
             Value::List(items) => Some(items),
             Value::Poison => None,
+            Value::Range(start, end) => {
+                let problem = Problem::error("E0222", over.span, format!("a loop of {} rounds is too long", end.saturating_sub(start)));
+                self.report(problem.help("at most 100000; a loop is unrolled at compile time"));
+                None
+            }
             other => {
                 let text = other.describe(&self.graph);
                 let problem = Problem::error("E0212", over.span, "a loop runs over a range or a list that is known at compile time")
@@ -393,7 +398,12 @@ impl Checker<'_> {
             let problem = Problem::error("E0203", callee.span, format!("a {link} takes one number per example"))
                 .here(format!("takes f32 or f32[1], found {text}"))
                 .and(argument.value.span, format!("this is {text}"));
-            self.report(problem.help("project it first: `… |> linear(1)`"));
+            let help = if dims.len() > 1 {
+                "join its axes and project them: `flatten(…) |> linear(1)`, or reduce them with `sum`"
+            } else {
+                "project it first: `… |> linear(1)`"
+            };
+            self.report(problem.help(help));
             return self.poison_prediction(name, label, link == "logit");
         }
         let binary = matches!(self.features[label].kind, Kind::Label { binary: true });

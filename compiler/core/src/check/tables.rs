@@ -133,7 +133,7 @@ impl Checker<'_> {
 
     /// A table with a mistake is known by its name, so that its uses are not reported too.
     fn poison_table(&mut self, name: &Name, _path: PathId) {
-        self.modules[0].names.entry(name.text.clone()).or_insert(Known { value: Value::Poison, span: name.span, used: true });
+        self.modules[0].names.entry(name.text.clone()).or_insert(Known { value: Value::Poison, span: name.span });
     }
 
     fn table_rows(&mut self, value: &Expr) -> Option<u64> {

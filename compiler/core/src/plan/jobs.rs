@@ -4,7 +4,7 @@ use super::buffers::{Buffers, Storage};
 use super::emit::{At, Emitter};
 use super::stages::{Stages, effect_groups, is_barrier};
 use super::storage::{self, Needs};
-use super::{LANES, PlanSpec, Planned, TILE};
+use super::{LANES, PlanSpec, Planned};
 use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
 use crate::loops::{Affine, Combine, Extent, Kernel, MatMul, Matrix, Size, Stmt, Type, merge_loops, vectorise};
 use crate::ops::Op;
@@ -99,7 +99,7 @@ impl<'p> Planner<'p> {
             inputs: self.buffers.inputs,
             first_update: first_update.unwrap_or(launches.len() as u32),
             launches,
-            tile: TILE,
+            tile: self.spec.tile(),
             lanes: LANES,
             tile_bytes: self.tile_bytes,
         };
@@ -214,7 +214,7 @@ impl<'p> Planner<'p> {
             let born = work.iter().position(|work| *work == Work::Store(node)).unwrap_or(0);
             // All work between two products is one loop over the items: what it reads is read until the loop's last item.
             let dies = self.end_of_loop(self.last_use(node, work, &stored), work);
-            let bytes = (self.len(node) * 4 * TILE).next_multiple_of(64);
+            let bytes = (self.len(node) * 4 * self.spec.tile()).next_multiple_of(64);
             taken.retain(|(_, _, dies)| *dies >= born);
             taken.sort();
             let mut offset = 0;

@@ -13,8 +13,10 @@ use crate::graph::Program;
 use crate::loops::Kernel;
 use recc_abi::Plan;
 
-/// Examples per tile: activations of a few hundred floats stay in a core's second-level cache.
-const TILE: u64 = 256;
+/// Most examples per tile: enough for the weights, which each tile reads once, to cost little beside the products.
+const MOST_TILE: u64 = 256;
+/// Fewest examples per tile, unless the batch has fewer.
+const LEAST_TILE: u64 = 64;
 /// Independent sums a batch is divided into; threads share them out.
 const LANES: u64 = 8;
 
@@ -23,10 +25,19 @@ const LANES: u64 = 8;
 pub struct PlanSpec {
     /// `step` or `score`: the first part of kernels' names.
     pub name: String,
+    /// Examples of a batch; the lanes share them out.
+    pub batch: u64,
     /// Members of each table.
     pub members: Vec<usize>,
     /// Paths of the variables, by id.
     pub variables: Vec<String>,
+}
+
+impl PlanSpec {
+    /// Examples per tile: small batches leave work for every lane.
+    fn tile(&self) -> u64 {
+        self.batch.div_ceil(LANES).next_multiple_of(8).clamp(LEAST_TILE, MOST_TILE)
+    }
 }
 
 /// A plan and its kernels, which the plan counts from 0.

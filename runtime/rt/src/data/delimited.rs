@@ -35,9 +35,9 @@ impl DelimitedRows {
         }
         let mut sorted = columns.clone();
         sorted.sort();
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1] && !pair[0].is_empty()) {
             return Err(Failure::input(format!(
-                "{}: two columns are named {:?}\nhelp: give each column of the header its own name",
+                "{}: two columns are named {:?}\nhelp: give each column of the header its own name; if the file has no header, name the columns in the spec: `data {{ columns: [...] }}`",
                 path.display(),
                 pair[0]
             )));
@@ -63,6 +63,12 @@ impl RowReader for DelimitedRows {
             return Ok(false);
         }
         self.row += 1;
+        if self.row == 1 && !self.header && row.iter().zip(&self.columns).all(|(cell, name)| cell.trim_ascii() == name.as_bytes()) {
+            return Err(Failure::input(format!(
+                "{}: the first line names the columns, and the spec says that the file has no header\nhelp: leave `columns` out of `data`, or remove that line",
+                self.path.display()
+            )));
+        }
         if row.len() != self.columns.len() {
             let expected = if self.header { "the header has" } else { "the spec names" };
             return Err(Failure::input(format!(
