@@ -131,3 +131,17 @@ fn every_operator_appears_in_a_snapshot() {
     let missing: Vec<&&str> = recc_core::ops::OP_NAMES.iter().filter(|name| !text.contains(&format!(" = {name}("))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// Files that hold unsafe code are those that ARCHITECTURE.md names.
+#[test]
+fn unsafe_code_is_where_the_page_says() {
+    let marks = ["unsafe {", "unsafe impl", "unsafe fn"];
+    let page = read(&root().join("ARCHITECTURE.md"));
+    let line = page.lines().find(|line| line.contains("`unsafe` is in")).unwrap_or_default();
+    for path in sources() {
+        let text = read(&path);
+        let holds = text.lines().any(|line| marks.iter().any(|mark| line.trim_start().starts_with(mark) || line.contains(&format!("= {mark}"))));
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        assert!(!holds || line.contains(&name), "{} holds unsafe code", path.display());
+    }
+}
