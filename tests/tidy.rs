@@ -140,7 +140,8 @@ fn unsafe_code_is_where_the_page_says() {
     let line = page.lines().find(|line| line.contains("`unsafe` is in")).unwrap_or_default();
     for path in sources() {
         let text = read(&path);
-        let holds = text.lines().any(|line| marks.iter().any(|mark| line.trim_start().starts_with(mark) || line.contains(&format!("= {mark}"))));
+        let holds =
+            text.lines().any(|line| marks.iter().any(|mark| line.trim_start().starts_with(mark) || line.contains(&format!("= {mark}"))));
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         assert!(!holds || line.contains(&name), "{} holds unsafe code", path.display());
     }

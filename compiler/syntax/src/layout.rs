@@ -134,11 +134,14 @@ impl Scanner<'_> {
             Some((open, _)) if open == wanted => {
                 self.open.pop();
             }
-            Some((open, at)) if self.open.iter().any(|(open, _)| *open == wanted) => {
+            // In a body, a bracket that no other waits for is one too many.
+            Some((open, at)) if open != b'{' || self.open.iter().any(|(open, _)| *open == wanted) => {
                 self.problems.push(SyntaxProblem::mismatched(open as char, at, byte as char, self.at));
                 // Go on from the bracket it was probably meant for.
-                let meant = self.open.iter().rposition(|(open, _)| *open == wanted).unwrap_or(0);
-                self.open.truncate(meant);
+                match self.open.iter().rposition(|(open, _)| *open == wanted) {
+                    Some(meant) => self.open.truncate(meant),
+                    None => self.open.clear(),
+                }
             }
             _ => self.problems.push(SyntaxProblem::unopened(byte as char, self.at)),
         }

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::memory::Memory;
 use crate::random;
-use crate::transform::{Fitted, words_of};
+use crate::transform::{Fitted, record_layout};
 use rayon::prelude::*;
 use recc_abi::{ColumnKind, Init, InputSource, MetricKind, Program, Role, Table, Variable};
 
@@ -59,16 +59,11 @@ impl<'p> Model<'p> {
             let rows = variable.table.map_or(1, |table| row_counts[table as usize]);
             rows * variable.shape.iter().product::<u64>()
         };
-        let size = |variable: &recc_abi::Variable| {
+        let size = |variable: &Variable| {
             if slots || variable.role != Role::Optimizer { elements(variable) as usize * 4 } else { 0 }
         };
         let values = Memory::zeroed_together(&program.variables.iter().map(size).collect::<Vec<_>>())?;
-        let mut words = Vec::new();
-        let mut width = 0;
-        for column in &program.columns {
-            words.push(width);
-            width += words_of(&column.kind);
-        }
+        let (words, width) = record_layout(&program.columns);
         let mut keys: Vec<u32> =
             program.metrics.iter().filter_map(|metric| if let MetricKind::Gauc { key } = metric.kind { Some(key) } else { None }).collect();
         keys.sort_unstable();
@@ -106,17 +101,16 @@ impl<'p> Model<'p> {
     /// Initial values: a function of seed, path and element. A table's rows do not depend on how many there are.
     pub(crate) fn initialise(&mut self, seed: u64, pool: &rayon::ThreadPool) {
         for at in 0..self.program.variables.len() {
-            let variable = &self.program.variables[at];
+            let init = self.program.variables[at].init;
+            // Memory is zero from the start.
+            if init == Init::Constant(0.0) {
+                continue;
+            }
             let parts = self.saved(at);
-            let init = variable.init;
             let values = self.values[at].floats_mut();
             for part in parts {
                 let key = random::key(seed, &part.path);
                 let count: usize = part.shape.iter().product();
-                // Memory is zero from the start.
-                if init == (Init::Constant(0.0)) {
-                    continue;
-                }
                 let value = |index: usize| match init {
                     Init::Constant(value) => value as f32,
                     Init::Normal { std } => (std * random::normal(key, index as u64)) as f32,

@@ -137,12 +137,23 @@ pub(crate) struct Transformer<'p> {
 }
 
 /// Words of a column's part of a record.
-pub(crate) fn words_of(kind: &ColumnKind) -> usize {
+fn words_of(kind: &ColumnKind) -> usize {
     match kind {
         ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
         ColumnKind::Ids { .. } => 3,
     }
+}
+
+/// First word of each column's part of a record, and the words of a record.
+pub(crate) fn record_layout(columns: &[Column]) -> (Vec<usize>, usize) {
+    let mut width = 0;
+    let layout = columns.iter().map(|column| {
+        let first = width;
+        width += words_of(&column.kind);
+        first
+    });
+    (layout.collect(), width)
 }
 
 impl<'p> Transformer<'p> {
@@ -171,12 +182,7 @@ impl<'p> Transformer<'p> {
             }
             cells.push(if optional { None } else { found });
         }
-        let mut layout = Vec::new();
-        let mut width = 0;
-        for column in columns {
-            layout.push(width);
-            width += words_of(&column.kind);
-        }
+        let (layout, width) = record_layout(columns);
         let learning = fitted.is_none();
         let fitted = fitted.unwrap_or_else(|| Fitted {
             vocabs: vec![Arc::default(); columns.len()],

@@ -47,16 +47,12 @@ impl Args {
         let (named, plain): (Vec<_>, Vec<_>) = std::mem::take(&mut self.values).into_iter().partition(|(name, ..)| name.is_some());
         self.values = named;
         let plain = plain.into_iter().map(|(_, value, _)| value).collect();
-        self.leftover(cx, function);
+        self.done(cx, function);
         plain
     }
 
     /// Reports what is left over.
     pub(super) fn done(&mut self, cx: &mut Checker<'_>, function: &str) {
-        self.leftover(cx, function);
-    }
-
-    fn leftover(&mut self, cx: &mut Checker<'_>, function: &str) {
         for (name, value, _) in std::mem::take(&mut self.values) {
             let problem = match name {
                 Some(name) => Problem::error("E0210", name.span, format!("`{function}` has no argument `{}`", name.text)),
@@ -132,8 +128,7 @@ impl Checker<'_> {
             layer.scope.iter().map(|(name, value)| plain_binding(name.clone(), value.clone(), input.span)).collect();
         scope.push(plain_binding(hole, input.value, input.span));
         self.scopes = vec![scope];
-        let call = fill_hole(&layer.call);
-        let value = self.eval_value(&call);
+        let value = self.eval_value(&layer.call);
         self.scopes = scopes;
         self.module = module;
         self.path = path;
@@ -287,24 +282,4 @@ pub(super) fn has_hole(expr: &Expr) -> bool {
         ExprKind::List(items) => items.iter().any(has_hole),
         _ => false,
     }
-}
-
-/// The layer's call with the hole as a name that its scope binds.
-fn fill_hole(expr: &Expr) -> Expr {
-    let kind = match &expr.kind {
-        ExprKind::Hole => ExprKind::Name("_".to_owned()),
-        ExprKind::Call { callee, args } => ExprKind::Call {
-            callee: callee.clone(),
-            args: args.iter().map(|argument| ast::Argument { name: argument.name.clone(), value: fill_hole(&argument.value) }).collect(),
-        },
-        ExprKind::Pipe { value, into } => ExprKind::Pipe { value: Box::new(fill_hole(value)), into: Box::new(fill_hole(into)) },
-        ExprKind::Binary(op, a, b) => ExprKind::Binary(*op, Box::new(fill_hole(a)), Box::new(fill_hole(b))),
-        ExprKind::Unary(op, value) => ExprKind::Unary(*op, Box::new(fill_hole(value))),
-        ExprKind::Index { base, indices } => {
-            ExprKind::Index { base: Box::new(fill_hole(base)), indices: indices.iter().map(fill_hole).collect() }
-        }
-        ExprKind::List(items) => ExprKind::List(items.iter().map(fill_hole).collect()),
-        other => other.clone(),
-    };
-    Expr { kind, span: expr.span }
 }

@@ -63,13 +63,7 @@ impl Checker<'_> {
             ExprKind::Text(text) => Value::Text(text.clone()),
             ExprKind::Bool(value) => Value::Bool(*value),
             ExprKind::Name(name) => self.name(name, expr.span, false),
-            ExprKind::Hole => {
-                self.report(
-                    Problem::error("E0213", expr.span, "`_` stands for the input of a `layer`")
-                        .help("such as `layer tower = mlp(_, [64])`"),
-                );
-                Value::Poison
-            }
+            ExprKind::Hole => self.hole(expr.span),
             ExprKind::List(items) => Value::List(items.iter().map(|item| self.eval_value(item)).collect()),
             ExprKind::Comprehension { body, var, over } => self.comprehension(body, var, over),
             ExprKind::Call { callee, args } => self.call(callee, args, None, expr.span),
@@ -81,6 +75,15 @@ impl Checker<'_> {
             ExprKind::Range { start, end, inclusive } => self.range(start, end, *inclusive, expr.span),
             ExprKind::If { condition, then, otherwise } => self.branch(condition, then, otherwise.as_ref()),
         }
+    }
+
+    /// The input of the layer that is being called.
+    fn hole(&mut self, span: Span) -> Value {
+        if let Some(input) = self.scopes.iter().flatten().find(|binding| binding.name == "_") {
+            return input.value.clone();
+        }
+        self.report(Problem::error("E0213", span, "`_` stands for the input of a `layer`").help("such as `layer tower = mlp(_, [64])`"));
+        Value::Poison
     }
 
     fn comprehension(&mut self, body: &Expr, var: &Name, over: &Expr) -> Value {

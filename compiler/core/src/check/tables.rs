@@ -58,7 +58,7 @@ impl Checker<'_> {
         if let Some(feature) = self.features.iter().find(|feature| feature.name == name.text) {
             let problem =
                 Problem::error("E0102", name.span, format!("`{}` names a table and a feature", name.text)).and(feature.span, "the feature");
-            self.poison_table(name, path);
+            self.poison_table(name);
             return self.report(problem.help("give one of them another name"));
         }
         self.known_settings(&table.settings, "table", &["keys", "dim", "init", "rows", "optimizer", "l2", "shared", "storage"]);
@@ -66,7 +66,7 @@ impl Checker<'_> {
         let (Some(keys), Some(dim)) = (find("keys"), find("dim")) else {
             let missing = if find("keys").is_none() { "keys" } else { "dim" };
             let problem = Problem::error("E0109", name.span, format!("the table `{}` does not say its `{missing}`", name.text));
-            self.poison_table(name, path);
+            self.poison_table(name);
             return self.report(problem.help("such as `table items { keys: item, dim: 16 }`"));
         };
         let shared = find("shared").map(|setting| self.constant(&setting.value));
@@ -83,17 +83,17 @@ impl Checker<'_> {
         };
         let found = self.constant(&dim.value);
         let width = match found.as_int() {
-            _ if matches!(found, Value::Poison) => return self.poison_table(name, path),
+            _ if matches!(found, Value::Poison) => return self.poison_table(name),
             Some(width) if (1..=65_536).contains(&width) => width as u64,
             _ => {
                 self.report(
                     Problem::error("E0402", dim.value.span, "a table's `dim` is a whole number from 1 to 65536")
                         .help("it is the width of one row"),
                 );
-                return self.poison_table(name, path);
+                return self.poison_table(name);
             }
         };
-        let Some((columns, split)) = self.table_keys(&keys.value, shared) else { return self.poison_table(name, path) };
+        let Some((columns, split)) = self.table_keys(&keys.value, shared) else { return self.poison_table(name) };
         let mut update = train.tables;
         let mut rows = None;
         let mut init = Initializer::Fixed(Init::Normal { std: 0.01 });
@@ -132,7 +132,7 @@ impl Checker<'_> {
     }
 
     /// A table with a mistake is known by its name, so that its uses are not reported too.
-    fn poison_table(&mut self, name: &Name, _path: PathId) {
+    fn poison_table(&mut self, name: &Name) {
         self.modules[0].names.entry(name.text.clone()).or_insert(Known { value: Value::Poison, span: name.span });
     }
 
