@@ -445,10 +445,13 @@ mod tests {
         (0..count).map(|at| crate::random::uniform(seed, at as u64) as f32 - 0.5).collect()
     }
 
+    /// One way to compute a product.
+    type Way = unsafe fn(&Product);
+
     /// All ways of a product against sums in `f64`, with guards around the result.
     #[test]
     fn every_way_gives_the_product() {
-        let ways: [(&str, bool, unsafe fn(&Product)); 3] = [
+        let ways: [(&str, bool, Way); 3] = [
             ("wide", is_x86_feature_detected!("avx512f"), wide),
             ("narrow", is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), narrow),
             ("plain", true, plain),
