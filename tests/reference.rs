@@ -32,3 +32,17 @@ fn examples_check_and_build() {
     }
     assert!(count >= 10, "{count}");
 }
+
+#[test]
+fn specs_of_benches_check_and_build() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(root().join("benches/models")).expect("benches/models").flatten() {
+        let path = entry.path();
+        let text = std::fs::read_to_string(&path).expect("a spec");
+        let checked = check(&path.display().to_string(), &text, &[]);
+        assert!(checked.problems.is_empty(), "{}: {:#?}", path.display(), checked.problems);
+        recc_core::build(&checked.spec.expect("a spec without problems")).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        count += 1;
+    }
+    assert!(count >= 1, "{count}");
+}
