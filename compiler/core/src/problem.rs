@@ -113,7 +113,20 @@ fn unexpected(at: Span, found: &str, expected: &[String]) -> Problem {
     let problem = Problem::error("E0001", at, format!("{found} cannot stand here")).here(format!("expected {expected}"));
     match near {
         Some(near) if near != word => problem.help(format!("did you mean `{near}`?")),
-        _ => problem.help("a newline or a comma ends a statement; `recc explain E0001` shows the forms"),
+        Some(_) => problem.help(format!("an item is written `{word} … {{ … }}`, without `:` or `=`; `recc explain E0001` shows the forms")),
+        None => problem.help(sign_help(word)),
+    }
+}
+
+/// What people mean who write a sign that stands nowhere, or not there.
+fn sign_help(sign: &str) -> &'static str {
+    match sign {
+        "#" => "a comment begins with `//`",
+        "'" => "a text stands between `\"`",
+        "=" => "a setting is written `key: value`; `=` binds a name in `let`, `const`, `param` and features",
+        ";" => "a newline ends a statement: remove the `;`",
+        ":" => "`:` stands behind the key of a setting, and not behind the word that begins an item",
+        _ => "a newline or a comma ends a statement; `recc explain E0001` shows the forms",
     }
 }
 
