@@ -704,6 +704,29 @@ fn wrong_usage_has_its_own_status() {
 }
 
 #[test]
+fn what_cannot_be_measured_or_read_is_said() {
+    let folder = Folder::new();
+    let columns = folder.build("columns", &format!("data {{ columns: [click, age, user, item, tags] }}\n{SPEC}"));
+    let headed = folder.write("headed.csv", text(&rows(50, 1), ","));
+    contains(
+        &fails(1, Command::new(&columns).args(["train", "--train"]).arg(&headed).arg("--out").arg(folder.path("ck"))),
+        &["headed.csv", "the first line names the columns"],
+    );
+    let model = folder.build("small", SPEC);
+    let one_class: Vec<[String; 5]> = rows(300, 2).into_iter().filter(|row| row[0] == "1").collect();
+    let valid = folder.write("valid.csv", text(&one_class, ","));
+    contains(
+        &fails(
+            1,
+            Command::new(&model).args(["train", "--train"]).arg(&headed).arg("--valid").arg(&valid).arg("--out").arg(folder.path("ck")),
+        ),
+        &["auc(click) of the validation data is not defined"],
+    );
+    contains(&fails(2, Command::new(&model).args(["train", "--train", "-", "--valid", "-", "--out", "ck"])), &["given twice"]);
+    contains(&fails(2, Command::new(RECC).args(["emit", "x.rec", "--stage", "loop", "--format", "dot"])), &["only graphs are drawn"]);
+}
+
+#[test]
 fn levels_are_printed_and_do_not_depend_on_the_place() {
     let folder = Folder::new();
     let spec = folder.write("small.rec", SPEC);
