@@ -221,6 +221,14 @@ pub fn run_training(program: &Program, code: Code, args: &[String]) -> u8 {
     run(program, code, None, args)
 }
 
+/// Standard input has one end.
+fn read_stdin_once<'p>(paths: impl IntoIterator<Item = &'p String>) -> Result<(), Failure> {
+    if paths.into_iter().filter(|path| *path == "-").count() > 1 {
+        return Err(Failure::usage("`-` is given twice, and standard input can be read once\nhelp: name files for the other parts"));
+    }
+    Ok(())
+}
+
 fn train_command(loaded: Loaded<'_>, args: TrainArgs) -> Result<(), Failure> {
     let options = TrainOptions {
         train: args.train,
@@ -234,10 +242,7 @@ fn train_command(loaded: Loaded<'_>, args: TrainArgs) -> Result<(), Failure> {
         limit: args.limit,
         quiet: args.json,
     };
-    let stdin = [&options.train, &options.valid, &options.test].into_iter().flatten().filter(|path| *path == "-").count();
-    if stdin > 1 {
-        return Err(Failure::usage("`-` is given twice, and standard input can be read once\nhelp: name files for the other parts"));
-    }
+    read_stdin_once([&options.train, &options.valid, &options.test].into_iter().flatten())?;
     let pool = train::pool(options.threads)?;
     let quiet = args.json;
     let result = train::train(loaded, &options, &pool, &mut |text| {
@@ -257,6 +262,7 @@ fn generation(weights: Option<&[u8]>, named: Option<&Path>) -> Result<Generation
 }
 
 fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> Result<(), Failure> {
+    read_stdin_once(&args.data)?;
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
     let report = train::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
@@ -293,6 +299,7 @@ fn output_format(output: Option<&Path>) -> Result<Option<(&Path, OutputFormat)>,
 }
 
 fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArgs) -> Result<(), Failure> {
+    read_stdin_once(&args.data)?;
     let format = output_format(args.output.as_deref())?;
     if let Some(out) = &args.output {
         let real = std::fs::canonicalize(out).ok();

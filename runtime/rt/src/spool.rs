@@ -68,8 +68,8 @@ impl Spool {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Spool, Failure> {
         // Files without a name: however the process ends, nothing stays behind.
-        let create = || tempfile::tempfile_in(folder).map_err(|error| Failure::io("write in", folder, &error));
         let failed = |error: std::io::Error| Failure::io("write in", folder, &error);
+        let create = || tempfile::tempfile_in(folder).map_err(failed);
         let mut spool = Spool {
             records: create()?,
             bags: create()?,

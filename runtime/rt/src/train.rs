@@ -10,7 +10,7 @@ use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
 use crate::progress::Meter;
 use crate::spool::{Spool, Window};
-use crate::transform::{Fitted, Transformer};
+use crate::transform::Transformer;
 use recc_abi::{Monitor, Program};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -507,13 +507,20 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
     Ok(Some(figures.into_iter().filter(|(name, _)| name == "auc" || name == "logloss").collect()))
 }
 
-/// A state and its memory, for scoring.
-pub(crate) fn load_model<'p>(program: &'p Program, generation: &Generation) -> Result<Model<'p>, Failure> {
+/// A state and rows for it to score: those of files, transformed by what it learned.
+fn to_score<'p>(
+    program: &'p Program,
+    generation: &Generation,
+    data: &[String],
+    limit: Option<u64>,
+    labels: bool,
+) -> Result<(Model<'p>, Spool), Failure> {
     generation.verify(program, Purpose::Score)?;
-    let fitted: Fitted = generation.fitted(program)?;
-    let mut model = Model::new(program, fitted, false)?;
+    let mut model = Model::new(program, generation.fitted(program)?, false)?;
     generation.load(&mut model, false)?;
-    Ok(model)
+    let mut rows = Rows::open(data, &program.data, limit)?;
+    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
+    Ok((model, spool))
 }
 
 /// Evaluates a state on files.
@@ -524,13 +531,7 @@ pub(crate) fn evaluate(
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
 ) -> Result<Report, Failure> {
-    let model = load_model(loaded.program, generation)?;
-    let spec = &loaded.program.data;
-    let mut rows = Rows::open(data, spec, limit)?;
-    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), true)?;
-    if spool.rows == 0 {
-        return Err(Failure::input(format!("{}: there are no rows to evaluate", data.join(", "))));
-    }
+    let (model, spool) = to_score(loaded.program, generation, data, limit, true)?;
     report(loaded.program, &score(loaded, &model, &spool, pool)?)
 }
 
@@ -542,8 +543,6 @@ pub(crate) fn predict(
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
 ) -> Result<Vec<Vec<f32>>, Failure> {
-    let model = load_model(loaded.program, generation)?;
-    let mut rows = Rows::open(data, &loaded.program.data, limit)?;
-    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), false)?;
+    let (model, spool) = to_score(loaded.program, generation, data, limit, false)?;
     Ok(score(loaded, &model, &spool, pool)?.predictions)
 }

@@ -387,17 +387,12 @@ fn header_help(wanted: &str, columns: &[String]) -> String {
     if columns.iter().all(|column| column.is_empty() || column.parse::<f64>().is_ok()) {
         return "the first line holds numbers, not names: give the names in the spec, `data { columns: [...] }`".to_owned();
     }
-    let near = columns.iter().find(|column| strip(column) == strip(wanted));
+    let distance = |column: &&String| strsim::damerau_levenshtein(column, wanted);
+    let near = columns.iter().min_by_key(distance).filter(|column| distance(column) <= (wanted.chars().count() / 3).max(1));
     match near {
         Some(near) => format!("did you mean {near:?}? The columns are {}", shortened(&columns.join(", "))),
         None => format!("the columns are {}", shortened(&columns.join(", "))),
     }
-}
-
-/// A name without what is easily mistyped: signs, case, and a plural's end.
-fn strip(name: &str) -> String {
-    let letters: String = name.chars().filter(|sign| sign.is_alphanumeric() && *sign != 's').collect();
-    letters.to_lowercase()
 }
 
 /// A text that fits a message.

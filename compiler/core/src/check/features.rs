@@ -562,17 +562,17 @@ impl Checker<'_> {
                 None
             }
             None => {
-                let names: Vec<String> = self
-                    .features
-                    .iter()
-                    .filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids))
-                    .map(|feature| feature.name.clone())
-                    .collect();
-                let help = suggest(&name, names.iter().map(String::as_str));
+                let help = self.suggest_id_feature(&name);
                 self.report(Problem::error("E0101", span, format!("there is no id feature `{name}` above")).help(help));
                 None
             }
         }
+    }
+
+    /// The help for a name that is no feature of ids.
+    pub(super) fn suggest_id_feature(&self, name: &str) -> String {
+        let ids = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids));
+        suggest(name, ids.map(|feature| feature.name.as_str()))
     }
 
     fn text_argument(&mut self, step: &Step) -> Value {

@@ -6,7 +6,7 @@ use super::value::{Initializer, Tensor, Value, describe_type};
 use super::{Checker, Known, variable_id};
 use crate::graph::{Dim, TableId};
 use crate::ops::{Gather, Input, InputKind, Op};
-use crate::problem::{Problem, suggest};
+use crate::problem::Problem;
 use crate::spec::{self, Train};
 use crate::train::TableUpdate;
 use recc_abi::{Init, Role, TableMember, Variable, VariableId};
@@ -180,13 +180,7 @@ impl Checker<'_> {
                     columns.extend(feature.columns);
                 }
                 None => {
-                    let names: Vec<String> = self
-                        .features
-                        .iter()
-                        .filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids))
-                        .map(|feature| feature.name.clone())
-                        .collect();
-                    let help = suggest(name, names.iter().map(String::as_str));
+                    let help = self.suggest_id_feature(name);
                     self.report(Problem::error("E0101", item.span, format!("there is no feature `{name}`")).help(help));
                     return None;
                 }
