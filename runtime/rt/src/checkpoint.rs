@@ -72,9 +72,6 @@ struct Parameter {
     shape: Vec<usize>,
 }
 
-/// Words of a dictionary and their counts.
-type Words = (Vec<Box<[u8]>>, Vec<u64>);
-
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Current {
     format: u32,
@@ -407,11 +404,11 @@ fn vocab_file(columns: &[Column], fitted: &Fitted) -> Result<Vec<u8>, Failure> {
     let (mut features, mut tokens): (Vec<&str>, Vec<&[u8]>) = Default::default();
     let (mut ids, mut counts): (Vec<u64>, Vec<u64>) = Default::default();
     for (column, vocab) in columns.iter().zip(&fitted.vocabs) {
-        for (at, (token, count)) in vocab.tokens.iter().zip(&vocab.counts).enumerate() {
+        for (at, (token, count)) in vocab.words().enumerate() {
             features.push(&column.name);
             tokens.push(token);
             ids.push(at as u64 + 1);
-            counts.push(*count);
+            counts.push(count);
         }
     }
     let bug = |error: &dyn std::fmt::Display| Failure::internal("checkpoint", error);
@@ -496,23 +493,19 @@ impl Generation {
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .and_then(|builder| builder.build())
             .map_err(|error| self.damaged(VOCAB, &error))?;
-        let mut parts: BTreeMap<String, Words> = BTreeMap::new();
+        let mut parts: BTreeMap<String, Vocab> = BTreeMap::new();
         for batch in reader {
             let batch = batch.map_err(|error| self.damaged(VOCAB, &error))?;
             let (features, tokens, counts) =
                 (batch.column(0).as_string::<i64>(), batch.column(1).as_binary::<i64>(), batch.column(3).as_primitive::<UInt64Type>());
             for at in 0..batch.num_rows() {
-                let (own_tokens, own_counts) = parts.entry(features.value(at).to_owned()).or_default();
-                own_tokens.push(tokens.value(at).into());
-                own_counts.push(counts.value(at));
+                parts.entry(features.value(at).to_owned()).or_default().learn(tokens.value(at), counts.value(at));
             }
         }
         let transforms: BTreeMap<String, Transform> =
             serde_json::from_slice(self.file(TRANSFORMS)?).map_err(|error| self.damaged(TRANSFORMS, &error))?;
         let vocabs = program.columns.iter().map(|column| match column.kind.encoder() {
-            Some(Encoder::Vocab { .. }) => {
-                parts.remove(&column.name).map(|(tokens, counts)| Vocab::from_tokens(tokens, counts)).unwrap_or_default()
-            }
+            Some(Encoder::Vocab { .. }) => parts.remove(&column.name).unwrap_or_default(),
             _ => Vocab::default(),
         });
         let vocabs = vocabs.collect();

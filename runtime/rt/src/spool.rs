@@ -7,8 +7,8 @@
 use crate::data::Rows;
 use crate::failure::Failure;
 use crate::random::{key, permutation};
-use crate::transform::Transformer;
-use csv::ByteRecord;
+use crate::transform::{Records, Transformer};
+use bytemuck::{cast_slice, cast_slice_mut};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -47,15 +47,20 @@ pub(crate) struct Window {
     pub(crate) rows: Vec<u32>,
 }
 
-fn bytes_of(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+fn read_words(file: &File, path: &Path, start: u64, count: usize, out: &mut Vec<u32>) -> Result<(), Failure> {
+    let before = out.len();
+    out.resize(before + count, 0);
+    file.read_exact_at(cast_slice_mut(&mut out[before..]), start * 4).map_err(|error| Failure::io("read back from", path, &error))
 }
 
-fn read_words(file: &File, path: &Path, start: u64, count: usize, out: &mut Vec<u32>) -> Result<(), Failure> {
-    let mut bytes = vec![0u8; count * 4];
-    file.read_exact_at(&mut bytes, start * 4).map_err(|error| Failure::io("read back from", path, &error))?;
-    out.extend(bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])));
-    Ok(())
+/// Where a record's bag begins among the entries.
+fn start_of(record: &[u32], at: usize) -> u64 {
+    u64::from(record[at]) | u64::from(record[at + 1]) << 32
+}
+
+fn set_start(record: &mut [u32], at: usize, start: u64) {
+    record[at] = start as u32;
+    record[at + 1] = (start >> 32) as u32;
 }
 
 impl Spool {
@@ -82,36 +87,31 @@ impl Spool {
         };
         let mut records = BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(failed)?);
         let mut bags = BufWriter::with_capacity(1 << 20, spool.bags.try_clone().map_err(failed)?);
-        let (mut row, mut record, mut entries) = (ByteRecord::new(), Vec::new(), Vec::new());
-        let mut written = 0u64;
+        let mut chunk = Records::default();
         let mut hash = Xxh3::new();
-        while data.read(&mut row)? {
-            record.clear();
-            entries.clear();
-            let rows = &*data;
-            transformer.record(&row, &|| rows.place(), &mut record, &mut entries)?;
-            for &at in &spool.bag_words {
-                let start = written + u64::from(record[at]);
-                record[at] = start as u32;
-                record[at + 1] = (start >> 32) as u32;
+        data.for_each_chunk(|rows, first| {
+            transformer.chunk(rows, first, &mut chunk)?;
+            if !spool.bag_words.is_empty() {
+                for record in chunk.words.chunks_exact_mut(spool.width) {
+                    spool.bag_words.iter().for_each(|&at| set_start(record, at, start_of(record, at) + spool.entries));
+                }
             }
-            written += entries.len() as u64;
-            spool.entries = written;
-            records.write_all(&bytes_of(&record)).map_err(failed)?;
-            bags.write_all(&bytes_of(&entries)).map_err(failed)?;
-            hash.update(row.as_slice());
-            hash.update(b"\n");
-            spool.rows += 1;
-            if spool.rows.is_multiple_of(65_536) {
-                progress(spool.rows as u64);
+            records.write_all(cast_slice(&chunk.words)).map_err(failed)?;
+            bags.write_all(cast_slice(&chunk.bags)).map_err(failed)?;
+            for row in rows {
+                hash.update(row.as_slice());
+                hash.update(b"\n");
             }
-        }
+            spool.entries += chunk.bags.len() as u64;
+            spool.rows += rows.len();
+            progress(spool.rows as u64);
+            Ok(())
+        })?;
         if spool.rows >= u32::MAX as usize {
             return Err(Failure::input("more than 4294967294 rows\nhelp: train on a part of them"));
         }
         records.flush().map_err(failed)?;
         bags.flush().map_err(failed)?;
-        progress(spool.rows as u64);
         spool.hash = hash.digest();
         Ok(spool)
     }
@@ -125,18 +125,15 @@ impl Spool {
             return Ok(());
         }
         // The entries of neighbouring rows are neighbours.
-        let begin = |record: &[u32], at: usize| u64::from(record[at]) | u64::from(record[at + 1]) << 32;
         let head = &window.records[first..first + self.width];
-        let from = self.bag_words.iter().map(|&at| begin(head, at)).min().unwrap_or(0);
+        let from = self.bag_words.iter().map(|&at| start_of(head, at)).min().unwrap_or(0);
         let tail = &window.records[first + (count - 1) * self.width..];
-        let to = self.bag_words.iter().map(|&at| begin(tail, at) + u64::from(tail[at + 2])).max().unwrap_or(0);
+        let to = self.bag_words.iter().map(|&at| start_of(tail, at) + u64::from(tail[at + 2])).max().unwrap_or(0);
         let shift = window.bags.len() as u64;
         read_words(&self.bags, &self.folder, from, (to - from) as usize, &mut window.bags)?;
         for record in window.records[first..].chunks_exact_mut(self.width) {
             for &at in &self.bag_words {
-                let place = begin(record, at) - from + shift;
-                record[at] = place as u32;
-                record[at + 1] = (place >> 32) as u32;
+                set_start(record, at, start_of(record, at) - from + shift);
             }
         }
         Ok(())
@@ -183,12 +180,10 @@ impl Spool {
         into.records.extend_from_slice(&window.records[at * self.width..(at + 1) * self.width]);
         into.rows.push(window.rows[at]);
         for &word in &self.bag_words {
-            let place = (u64::from(into.records[first + word]) | u64::from(into.records[first + word + 1]) << 32) as usize;
-            let count = into.records[first + word + 2] as usize;
-            let start = into.bags.len() as u64;
-            into.bags.extend_from_slice(&window.bags[place..place + count]);
-            into.records[first + word] = start as u32;
-            into.records[first + word + 1] = (start >> 32) as u32;
+            let record = &mut into.records[first..];
+            let (start, count) = (start_of(record, word) as usize, record[word + 2] as usize);
+            set_start(record, word, into.bags.len() as u64);
+            into.bags.extend_from_slice(&window.bags[start..start + count]);
         }
     }
 }

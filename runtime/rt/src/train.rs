@@ -496,8 +496,7 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
     let reader = PlantedRows::new(&program.columns, planted, Part::Test);
     let truth = reader.truth();
     let mut rows = Rows::drawn(Box::new(reader), options.limit);
-    let mut row = csv::ByteRecord::new();
-    while rows.read(&mut row)? {}
+    rows.for_each_chunk(|_, _| Ok(()))?;
     let logits: Vec<f32> = truth.lock().map(|truth| truth.iter().map(|&logit| logit as f32).collect()).unwrap_or_default();
     let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(prediction, _)| prediction.logit) else {
         return Ok(None);

@@ -4,49 +4,60 @@
 //! entries begin, in two words, and how many there are). While a dictionary is being learned ids are provisional, in order of first
 //! appearance; [`Fitted::row_of`] turns them into rows.
 
-use crate::data::Rows;
+use crate::data::{Place, Rows};
 use crate::failure::Failure;
 use csv::ByteRecord;
+use indexmap::IndexMap;
 use recc_abi::{Column, ColumnKind, Encoder, Token};
-use std::collections::HashMap;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Stands for a value that has no row of its own.
 const NOTHING: u32 = u32::MAX;
 
-/// A dictionary.
+/// A value as data writes it; short ones lie in place.
+type Word = SmallVec<[u8; 16]>;
+
+/// A dictionary: how often each value was seen, in provisional order; once fitted, in the order of rows from 1.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Vocab {
-    /// Values in provisional order; once fitted, in the order of rows from 1.
-    pub(crate) tokens: Vec<Box<[u8]>>,
-    /// How often each was seen.
-    pub(crate) counts: Vec<u64>,
-    index: HashMap<Box<[u8]>, u32>,
+    counts: IndexMap<Word, u64, foldhash::fast::RandomState>,
 }
 
 impl Vocab {
-    /// A dictionary in the order of its rows.
-    pub(crate) fn from_tokens(tokens: Vec<Box<[u8]>>, counts: Vec<u64>) -> Self {
-        let index = tokens.iter().enumerate().map(|(at, token)| (token.clone(), at as u32)).collect();
-        Vocab { tokens, counts, index }
-    }
-
     /// A dictionary of a size whose words nobody asks for.
     pub(crate) fn unnamed(size: usize) -> Self {
-        Vocab { tokens: vec![Box::default(); size], counts: vec![0; size], index: HashMap::new() }
+        Vocab { counts: (0..size as u64).map(|at| (at.to_le_bytes()[..].into(), 0)).collect() }
     }
 
-    fn learn(&mut self, token: &[u8], count: u64) -> u32 {
-        if let Some(&known) = self.index.get(token) {
-            self.counts[known as usize] += count;
-            return known;
+    pub(crate) fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Values and how often each was seen, in order.
+    pub(crate) fn words(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.counts.iter().map(|(word, count)| (&word[..], *count))
+    }
+
+    /// The provisional id of a value that was seen `count` times more.
+    pub(crate) fn learn(&mut self, word: &[u8], count: u64) -> u32 {
+        if let Some((at, _, seen)) = self.counts.get_full_mut(word) {
+            *seen += count;
+            return at as u32;
         }
-        let id = self.tokens.len() as u32;
-        self.tokens.push(token.into());
-        self.counts.push(count);
-        self.index.insert(token.into(), id);
-        id
+        self.counts.insert_full(word.into(), count).0 as u32
+    }
+
+    /// Without the values that were not seen often enough; the others keep their order.
+    fn retained(mut self, enough: impl Fn(u64) -> bool) -> Self {
+        self.counts.retain(|_, count| enough(*count));
+        self
+    }
+
+    /// The row of a value; 0 for one that is not known.
+    fn row(&self, word: &[u8]) -> u32 {
+        self.counts.get_index_of(word).map_or(0, |at| at as u32 + 1)
     }
 }
 
@@ -108,7 +119,7 @@ impl Fitted {
         match columns[column].kind.encoder() {
             Some(Encoder::Hash { buckets }) => u64::from(*buckets) + 1,
             Some(Encoder::Bucket { bounds }) => bounds.len() as u64 + 2,
-            Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)) => self.vocabs[Self::vocab_column(columns, column)].tokens.len() as u64 + 1,
+            Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)) => self.vocabs[Self::vocab_column(columns, column)].len() as u64 + 1,
             None => 0,
         }
     }
@@ -122,6 +133,14 @@ impl Fitted {
     }
 }
 
+/// Rows as records.
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) words: Vec<u32>,
+    /// Entries of bags.
+    pub(crate) bags: Vec<u32>,
+}
+
 /// Turns rows into records.
 pub(crate) struct Transformer<'p> {
     columns: &'p [Column],
@@ -132,6 +151,8 @@ pub(crate) struct Transformer<'p> {
     pub(crate) width: usize,
     learning: bool,
     pub(crate) fitted: Fitted,
+    /// Dictionaries being learned, by column.
+    learned: Vec<Vocab>,
     moments: Vec<Moments>,
     token: Vec<u8>,
 }
@@ -196,113 +217,110 @@ impl<'p> Transformer<'p> {
             width,
             learning,
             fitted,
+            learned: vec![Vocab::default(); columns.len()],
             moments: vec![Moments::default(); columns.len()],
             token: Vec::new(),
         })
     }
 
-    /// One row as a record; entries of bags go to `bags`.
-    pub(crate) fn record(
-        &mut self,
-        row: &ByteRecord,
-        place: &dyn Fn() -> String,
-        record: &mut Vec<u32>,
-        bags: &mut Vec<u32>,
-    ) -> Result<(), Failure> {
-        for at in 0..self.columns.len() {
-            let column = &self.columns[at];
-            let cell = match self.cells[at] {
-                Some(cell) => row.get(cell).unwrap_or_default().trim_ascii(),
-                None => b"",
-            };
-            let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
-            match &column.kind {
-                ColumnKind::Label { .. } | ColumnKind::Key if absent => record.extend(std::iter::repeat_n(0, words_of(&column.kind))),
-                ColumnKind::Label { binary } => {
-                    let value = label(cell, *binary).and_then(|value| in_domain(column, value));
-                    let value = value.map_err(|text| problem(place, column, cell, &text))?;
-                    record.push(value.to_bits());
-                }
-                ColumnKind::Number { fill, moments } => {
-                    let value = match (cell, fill) {
-                        (b"", Some(fill)) => *fill,
-                        (b"", None) => {
-                            return Err(problem(place, column, cell, "is empty\nhelp: say what stands for it: `|> fill(0)` in the spec"));
-                        }
-                        (text, _) => {
-                            let value = number(text).and_then(|value| in_domain(column, value));
-                            value.map_err(|text| problem(place, column, cell, &text))?
-                        }
-                    };
-                    if self.learning && *moments {
-                        self.moments[at].add(f64::from(value));
-                    }
-                    record.push(value.to_bits());
-                }
-                ColumnKind::Key => {
-                    let hash = xxh3_64(cell);
-                    record.extend([hash as u32, (hash >> 32) as u32]);
-                }
-                ColumnKind::Id { encoder } => {
-                    let id = match &column.token {
-                        Token::Column(_) => self.encode(at, encoder, cell, place)?,
-                        Token::Cross(parts) => self.cross(at, encoder, parts, row, place)?,
-                    };
-                    record.push(id);
-                }
-                ColumnKind::Ids { separator, encoder, take } => {
-                    let start = bags.len() as u64;
-                    if !cell.is_empty() {
-                        let most = take.map_or(usize::MAX, |take| take as usize);
-                        for part in split(cell, separator.as_bytes()).take(most) {
-                            let id = self.encode(at, encoder, part.trim_ascii(), place)?;
-                            bags.push(id);
-                        }
-                    }
-                    record.extend([start as u32, (start >> 32) as u32, (bags.len() as u64 - start) as u32]);
-                }
+    /// Neighbouring rows as records, one after another.
+    pub(crate) fn chunk(&mut self, rows: &[ByteRecord], first: &Place, out: &mut Records) -> Result<(), Failure> {
+        out.words.clear();
+        out.words.resize(rows.len() * self.width, 0);
+        out.bags.clear();
+        for (at, (row, record)) in rows.iter().zip(out.words.chunks_exact_mut(self.width.max(1))).enumerate() {
+            for (number, column) in self.columns.iter().enumerate() {
+                self.cell(number, row, record, &mut out.bags).map_err(|wrong| problem(&first.after(at), column, &wrong))?;
             }
         }
         Ok(())
     }
 
-    fn encode(&mut self, at: usize, encoder: &Encoder, token: &[u8], place: &dyn Fn() -> String) -> Result<u32, Failure> {
+    /// Writes a column's part of a record; entries of a bag go to `bags`.
+    fn cell(&mut self, at: usize, row: &ByteRecord, record: &mut [u32], bags: &mut Vec<u32>) -> Result<(), Wrong> {
+        let column = &self.columns[at];
+        let part = self.layout[at];
+        let cell = match self.cells[at] {
+            Some(cell) => row.get(cell).unwrap_or_default().trim_ascii(),
+            None => b"",
+        };
+        let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
+        match &column.kind {
+            ColumnKind::Label { .. } | ColumnKind::Key if absent => {}
+            ColumnKind::Label { binary } => {
+                let value = label(cell, *binary).and_then(|value| in_domain(column, value));
+                record[part] = value.map_err(|text| wrong(cell, text))?.to_bits();
+            }
+            ColumnKind::Number { fill, moments } => {
+                let value = match (cell, fill) {
+                    (b"", Some(fill)) => Ok(*fill),
+                    (b"", None) => Err("is empty\nhelp: say what stands for it: `|> fill(0)` in the spec".to_owned()),
+                    (text, _) => number(text).and_then(|value| in_domain(column, value)),
+                };
+                let value = value.map_err(|text| wrong(cell, text))?;
+                if self.learning && *moments {
+                    self.moments[at].add(f64::from(value));
+                }
+                record[part] = value.to_bits();
+            }
+            ColumnKind::Key => {
+                let hash = xxh3_64(cell);
+                record[part] = hash as u32;
+                record[part + 1] = (hash >> 32) as u32;
+            }
+            ColumnKind::Id { encoder } => {
+                record[part] = match &column.token {
+                    Token::Column(_) => self.encode(at, encoder, cell)?,
+                    Token::Cross(parts) => self.cross(at, encoder, parts, row)?,
+                };
+            }
+            ColumnKind::Ids { separator, encoder, take } => {
+                let start = bags.len() as u64;
+                if !cell.is_empty() {
+                    let most = take.map_or(usize::MAX, |take| take as usize);
+                    for part in split(cell, separator.as_bytes()).take(most) {
+                        bags.push(self.encode(at, encoder, part.trim_ascii())?);
+                    }
+                }
+                record[part..part + 3].copy_from_slice(&[start as u32, (start >> 32) as u32, (bags.len() as u64 - start) as u32]);
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, at: usize, encoder: &Encoder, token: &[u8]) -> Result<u32, Wrong> {
         if token.is_empty() {
             return Ok(if self.learning && matches!(encoder, Encoder::Vocab { .. } | Encoder::VocabOf(_)) { NOTHING } else { 0 });
         }
         Ok(match encoder {
             Encoder::Hash { buckets } => 1 + (xxh3_64(token) % u64::from(*buckets)) as u32,
             Encoder::Bucket { bounds } => {
-                let value = number(token).map_err(|text| problem(place, &self.columns[at], token, &text))?;
+                let value = number(token).map_err(|text| wrong(token, text))?;
                 1 + bounds.partition_point(|bound| *bound <= f64::from(value)) as u32
             }
-            Encoder::Vocab { .. } if self.learning => Arc::make_mut(&mut self.fitted.vocabs[at]).learn(token, 1),
-            Encoder::VocabOf(other) if self.learning => Arc::make_mut(&mut self.fitted.vocabs[*other as usize]).learn(token, 0),
-            Encoder::Vocab { .. } => self.look_up(at, token),
-            Encoder::VocabOf(other) => self.look_up(*other as usize, token),
+            Encoder::Vocab { .. } if self.learning => self.learned[at].learn(token, 1),
+            Encoder::VocabOf(other) if self.learning => self.learned[*other as usize].learn(token, 0),
+            Encoder::Vocab { .. } => self.fitted.vocabs[at].row(token),
+            Encoder::VocabOf(other) => self.fitted.vocabs[*other as usize].row(token),
         })
     }
 
-    fn look_up(&self, vocab: usize, token: &[u8]) -> u32 {
-        self.fitted.vocabs[vocab].index.get(token).map_or(0, |id| id + 1)
-    }
-
     /// The tokens of several id features as one: text for dictionaries and hashes, the interval for buckets.
-    fn cross(&mut self, at: usize, encoder: &Encoder, parts: &[u32], row: &ByteRecord, place: &dyn Fn() -> String) -> Result<u32, Failure> {
+    fn cross(&mut self, at: usize, encoder: &Encoder, parts: &[u32], row: &ByteRecord) -> Result<u32, Wrong> {
         let mut token = std::mem::take(&mut self.token);
         token.clear();
         for &part in parts {
             let column = &self.columns[part as usize];
             let cell = self.cells[part as usize].and_then(|cell| row.get(cell)).unwrap_or_default().trim_ascii();
             if let (ColumnKind::Id { encoder: bucket @ Encoder::Bucket { .. } }, Token::Column(_)) = (&column.kind, &column.token) {
-                let id = self.encode(part as usize, &bucket.clone(), cell, place)?;
+                let id = self.encode(part as usize, &bucket.clone(), cell)?;
                 token.extend_from_slice(id.to_string().as_bytes());
             } else {
                 token.extend_from_slice(cell);
             }
             token.push(0x1f);
         }
-        let id = self.encode(at, encoder, &token, place);
+        let id = self.encode(at, encoder, &token);
         self.token = token;
         id
     }
@@ -314,20 +332,22 @@ impl<'p> Transformer<'p> {
         for (at, column) in self.columns.iter().enumerate() {
             fitted.moments[at] = self.moments[at].finish();
             if let Some(Encoder::Vocab { min_count }) = column.kind.encoder() {
-                let vocab = Arc::unwrap_or_clone(std::mem::take(&mut fitted.vocabs[at]));
-                let mut kept = (Vec::new(), Vec::new());
-                let mut rows = Vec::with_capacity(vocab.tokens.len());
-                for (token, count) in vocab.tokens.into_iter().zip(vocab.counts) {
-                    if count >= u64::from(*min_count).max(1) {
-                        kept.0.push(token);
-                        kept.1.push(count);
-                        rows.push(kept.0.len() as u32);
-                    } else {
-                        rows.push(0);
-                    }
-                }
+                let vocab = std::mem::take(&mut self.learned[at]);
+                let enough = |count: u64| count >= u64::from(*min_count).max(1);
+                let mut kept = 0;
+                let rows: Vec<u32> = vocab
+                    .words()
+                    .map(|(_, count)| {
+                        if enough(count) {
+                            kept += 1;
+                            kept
+                        } else {
+                            0
+                        }
+                    })
+                    .collect();
                 fitted.rows[at] = if rows.is_empty() { vec![0] } else { rows };
-                fitted.vocabs[at] = Arc::new(Vocab::from_tokens(kept.0, kept.1));
+                fitted.vocabs[at] = Arc::new(vocab.retained(enough));
             }
         }
         fitted
@@ -351,12 +371,22 @@ fn split<'t>(text: &'t [u8], separator: &'t [u8]) -> impl Iterator<Item = &'t [u
     })
 }
 
-fn problem(place: &dyn Fn() -> String, column: &Column, cell: &[u8], text: &str) -> Failure {
+/// A value that a column cannot take, and why.
+struct Wrong {
+    value: Box<[u8]>,
+    text: String,
+}
+
+fn wrong(value: &[u8], text: String) -> Wrong {
+    Wrong { value: value.into(), text }
+}
+
+fn problem(place: &Place, column: &Column, wrong: &Wrong) -> Failure {
     let source = match &column.token {
-        Token::Column(name) => name.clone(),
-        Token::Cross(_) => column.name.clone(),
+        Token::Column(name) => name,
+        Token::Cross(_) => &column.name,
     };
-    Failure::input(format!("{}, column {source:?}: {:?} {text}", place(), String::from_utf8_lossy(cell)))
+    Failure::input(format!("{place}, column {source:?}: {:?} {}", String::from_utf8_lossy(&wrong.value), wrong.text))
 }
 
 /// A finite number.

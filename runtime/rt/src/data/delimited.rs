@@ -1,17 +1,16 @@
 //! csv and tsv. A tsv has no quotes; a csv has them as RFC 4180 says.
 
-use super::RowReader;
+use super::{Place, RowReader};
 use crate::failure::Failure;
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use recc_abi::DataSpec;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) struct DelimitedRows {
-    path: PathBuf,
+    place: Place,
     reader: Reader<Box<dyn BufRead + Send>>,
     columns: Vec<String>,
-    row: u64,
     header: bool,
 }
 
@@ -42,7 +41,7 @@ impl DelimitedRows {
                 pair[0]
             )));
         }
-        Ok(DelimitedRows { path: path.to_owned(), reader, columns, row: 0, header })
+        Ok(DelimitedRows { place: Place::new(path.display()), reader, columns, header })
     }
 }
 
@@ -55,25 +54,24 @@ impl RowReader for DelimitedRows {
         let more = self.reader.read_byte_record(row).map_err(|error| {
             Failure::input(format!(
                 "{}: cannot be read on after row {}: {error}\nhelp: the file is cut off or damaged; make it again",
-                self.path.display(),
-                self.row
+                self.place.source, self.place.row
             ))
         })?;
         if !more {
             return Ok(false);
         }
-        self.row += 1;
-        if self.row == 1 && !self.header && row.iter().zip(&self.columns).all(|(cell, name)| cell.trim_ascii() == name.as_bytes()) {
+        self.place.row += 1;
+        if self.place.row == 1 && !self.header && row.iter().zip(&self.columns).all(|(cell, name)| cell.trim_ascii() == name.as_bytes()) {
             return Err(Failure::input(format!(
                 "{}: the first line names the columns, and the spec says that the file has no header\nhelp: leave `columns` out of `data`, or remove that line",
-                self.path.display()
+                self.place.source
             )));
         }
         if row.len() != self.columns.len() {
             let expected = if self.header { "the header has" } else { "the spec names" };
             return Err(Failure::input(format!(
                 "{}: {} cells where {expected} {} columns\nhelp: look at that line; a missing or extra delimiter, or an unquoted one, shifts its cells",
-                self.place(),
+                self.place,
                 row.len(),
                 self.columns.len()
             )));
@@ -81,7 +79,7 @@ impl RowReader for DelimitedRows {
         Ok(true)
     }
 
-    fn place(&self) -> String {
-        super::place(&self.path, self.row)
+    fn place(&self) -> &Place {
+        &self.place
     }
 }

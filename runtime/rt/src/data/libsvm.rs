@@ -1,18 +1,17 @@
 //! libsvm: `label index:value index:value …`. The cells of a row are the label and the value of each column; what a line leaves out is empty.
 
-use super::RowReader;
+use super::{Place, RowReader};
 use crate::failure::Failure;
 use csv::ByteRecord;
 use recc_abi::DataSpec;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) struct LibsvmRows {
-    path: PathBuf,
+    place: Place,
     reader: Box<dyn BufRead + Send>,
     columns: Vec<String>,
     line: String,
-    row: u64,
 }
 
 impl LibsvmRows {
@@ -23,13 +22,13 @@ impl LibsvmRows {
                 path.display()
             )));
         };
-        Ok(LibsvmRows { path: path.to_owned(), reader, columns, line: String::new(), row: 0 })
+        Ok(LibsvmRows { place: Place::new(path.display()), reader, columns, line: String::new() })
     }
 
     fn fail(&self, text: &str) -> Failure {
         Failure::input(format!(
             "{}: {text}\nhelp: a line is `label index:value index:value …`, with indices from 1 to {}",
-            self.place(),
+            self.place,
             self.columns.len() - 1
         ))
     }
@@ -43,10 +42,9 @@ impl RowReader for LibsvmRows {
     fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
         loop {
             self.line.clear();
-            let read = self
-                .reader
-                .read_line(&mut self.line)
-                .map_err(|error| Failure::input(format!("{}: cannot be read on after row {}: {error}", self.path.display(), self.row)))?;
+            let read = self.reader.read_line(&mut self.line).map_err(|error| {
+                Failure::input(format!("{}: cannot be read on after row {}: {error}", self.place.source, self.place.row))
+            })?;
             if read == 0 {
                 return Ok(false);
             }
@@ -54,7 +52,7 @@ impl RowReader for LibsvmRows {
                 break;
             }
         }
-        self.row += 1;
+        self.place.row += 1;
         let text = self.line.split('#').next().unwrap_or("");
         let mut parts = text.split_ascii_whitespace();
         let mut cells: Vec<&str> = vec![""; self.columns.len()];
@@ -71,7 +69,7 @@ impl RowReader for LibsvmRows {
         Ok(true)
     }
 
-    fn place(&self) -> String {
-        super::place(&self.path, self.row)
+    fn place(&self) -> &Place {
+        &self.place
     }
 }

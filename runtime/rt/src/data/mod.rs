@@ -11,6 +11,51 @@ use recc_abi::{DataFormat, DataSpec};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+/// Rows that pass from the thread that reads to the one that works on them at a time.
+const CHUNK: usize = 256;
+/// Chunks in flight.
+const CHUNKS: usize = 4;
+
+/// Where a row stands: shown as the file, and the row once one was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    source: Arc<str>,
+    /// From 1.
+    row: u64,
+}
+
+impl Place {
+    fn new(source: impl std::fmt::Display) -> Self {
+        Place { source: source.to_string().into(), row: 0 }
+    }
+
+    /// The row that comes `rows` rows later.
+    pub(crate) fn after(&self, rows: usize) -> Place {
+        Place { source: self.source.clone(), row: self.row + rows as u64 }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.row {
+            0 => write!(f, "{}", self.source),
+            row => write!(f, "{}, row {row}", self.source),
+        }
+    }
+}
+
+/// Neighbouring rows of one file.
+#[derive(Default)]
+struct Chunk {
+    /// Rows to be filled again; the first `len` count.
+    rows: Vec<ByteRecord>,
+    len: usize,
+    /// Where the first of them stands.
+    first: Option<Place>,
+}
 
 /// Rows of one file.
 pub(crate) trait RowReader: Send {
@@ -19,7 +64,7 @@ pub(crate) trait RowReader: Send {
     /// Reads the next row; false at the end.
     fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure>;
     /// Where the last row stands.
-    fn place(&self) -> String;
+    fn place(&self) -> &Place;
 }
 
 /// The rows of several files, in order; they have the same columns.
@@ -52,33 +97,86 @@ impl Rows {
         &self.columns
     }
 
-    pub(crate) fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
-        if self.limit.is_some_and(|limit| self.read >= limit) {
-            return Ok(false);
-        }
+    /// Reads all rows on a thread of its own, while `work` gets those read before, in order: neighbours of one file, and where the
+    /// first of them stands.
+    pub(crate) fn for_each_chunk(&mut self, mut work: impl FnMut(&[ByteRecord], &Place) -> Result<(), Failure>) -> Result<(), Failure> {
+        std::thread::scope(|scope| {
+            let (send, receive) = sync_channel::<Result<Chunk, Failure>>(CHUNKS);
+            let (give_back, spent) = sync_channel::<Chunk>(CHUNKS);
+            scope.spawn(move || {
+                loop {
+                    let mut chunk = spent.try_recv().unwrap_or_default();
+                    let more = self.fill(&mut chunk);
+                    // Rows before one that cannot be read come first. A worker that stopped hears no more.
+                    if chunk.len > 0 && send.send(Ok(chunk)).is_err() {
+                        return;
+                    }
+                    match more {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(failure) => return drop(send.send(Err(failure))),
+                    }
+                }
+            });
+            while let Ok(chunk) = receive.recv() {
+                let chunk = chunk?;
+                if let Some(first) = &chunk.first {
+                    work(&chunk.rows[..chunk.len], first)?;
+                }
+                // Full when the reader is ahead by all chunks: one less to keep.
+                drop(give_back.try_send(chunk));
+            }
+            Ok(())
+        })
+    }
+
+    /// Fills a chunk with rows of one file; false at the end of all.
+    fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, Failure> {
+        chunk.len = 0;
         while let Some(current) = &mut self.current {
-            if current.read(row)? {
+            while chunk.len < CHUNK {
+                if self.limit.is_some_and(|limit| self.read >= limit) {
+                    return Ok(false);
+                }
+                if chunk.rows.len() == chunk.len {
+                    chunk.rows.push(ByteRecord::new());
+                }
+                if !current.read(&mut chunk.rows[chunk.len])? {
+                    break;
+                }
+                if chunk.len == 0 {
+                    chunk.first = Some(current.place().clone());
+                }
                 self.read += 1;
+                chunk.len += 1;
+            }
+            if chunk.len > 0 {
                 return Ok(true);
             }
             let Some(next) = self.files.next() else { return Ok(false) };
-            let reader = open_file(&next, &self.spec)?;
-            if reader.columns() != self.columns {
-                let message = format!(
-                    "{}: its columns are {}, those of the first file {}",
-                    next.display(),
-                    reader.columns().join(", "),
-                    self.columns.join(", ")
-                );
-                return Err(Failure::input(format!("{message}\nhelp: files read together have the same columns in the same order")));
-            }
-            self.current = Some(reader);
+            self.open_next(&next)?;
         }
         Ok(false)
     }
 
+    fn open_next(&mut self, path: &Path) -> Result<(), Failure> {
+        let reader = open_file(path, &self.spec)?;
+        if reader.columns() != self.columns {
+            let message = format!(
+                "{}: its columns are {}, those of the first file {}",
+                path.display(),
+                reader.columns().join(", "),
+                self.columns.join(", ")
+            );
+            return Err(Failure::input(format!("{message}\nhelp: files read together have the same columns in the same order")));
+        }
+        self.current = Some(reader);
+        Ok(())
+    }
+
+    /// Where the last row read stands.
     pub(crate) fn place(&self) -> String {
-        self.current.as_ref().map(|current| current.place()).unwrap_or_default()
+        self.current.as_ref().map(|current| current.place().to_string()).unwrap_or_default()
     }
 }
 
@@ -107,11 +205,6 @@ fn open_file(path: &Path, spec: &DataSpec) -> Result<Box<dyn RowReader>, Failure
     }
 }
 
-/// A file, and the row once one was read.
-fn place(path: &Path, row: u64) -> String {
-    if row == 0 { path.display().to_string() } else { format!("{}, row {row}", path.display()) }
-}
-
 /// The format by the file's name, else by the spec.
 fn format_of(path: &Path, spec: &DataSpec) -> Result<DataFormat, Failure> {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -135,4 +228,65 @@ fn decompressed(stream: Box<dyn Read + Send>) -> std::io::Result<Box<dyn BufRead
         return Ok(Box::new(BufReader::with_capacity(1 << 18, zstd::Decoder::with_buffer(reader)?)));
     }
     Ok(Box::new(reader))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places of all rows, and why reading or working stopped.
+    fn places(files: &[(&str, String)], stop_at: Option<&[u8]>) -> (Vec<String>, Option<String>) {
+        let folder = tempfile::tempdir().expect("folder");
+        let paths: Vec<String> = files
+            .iter()
+            .map(|(name, text)| {
+                let path = folder.path().join(name);
+                std::fs::write(&path, text).expect("file");
+                path.display().to_string()
+            })
+            .collect();
+        let mut rows = Rows::open(&paths, &DataSpec::default(), None).expect("rows");
+        let mut seen = Vec::new();
+        let result = rows.for_each_chunk(|rows, first| {
+            for (at, row) in rows.iter().enumerate() {
+                let place = first.after(at).to_string();
+                if row.get(0) == stop_at {
+                    return Err(Failure::input(place));
+                }
+                let name = place.rsplit('/').next().unwrap_or_default();
+                seen.push(format!("{name}: {}", String::from_utf8_lossy(&row[0])));
+            }
+            Ok(())
+        });
+        (seen, result.err().map(|failure| failure.to_string()))
+    }
+
+    fn file(first: usize, rows: usize) -> String {
+        std::iter::once("a,b".to_owned()).chain((first..first + rows).map(|at| format!("{at},x"))).map(|line| line + "\n").collect()
+    }
+
+    #[test]
+    fn rows_keep_their_order_and_place_over_chunks_and_files() {
+        let first = 2 * CHUNK + 3;
+        let (seen, failure) = places(&[("1.csv", file(0, first)), ("2.csv", file(first, 0)), ("3.csv", file(first, CHUNK))], None);
+        let place =
+            |at: usize| if at < first { format!("1.csv, row {}: {at}", at + 1) } else { format!("3.csv, row {}: {at}", at - first + 1) };
+        assert_eq!(seen, (0..first + CHUNK).map(place).collect::<Vec<_>>());
+        assert_eq!(failure, None);
+    }
+
+    #[test]
+    fn rows_before_one_that_cannot_be_read_are_worked_on() {
+        let (seen, failure) = places(&[("1.csv", file(0, CHUNK + 5) + "only one cell\n")], None);
+        assert_eq!(seen.len(), CHUNK + 5);
+        let failure = failure.expect("refused");
+        assert!(failure.contains(&format!("1.csv, row {}: 1 cells", CHUNK + 6)), "{failure}");
+    }
+
+    #[test]
+    fn a_worker_that_stops_stops_the_reader() {
+        let (seen, failure) = places(&[("1.csv", file(0, 100 * CHUNK))], Some(b"7"));
+        assert_eq!(seen.len(), 7);
+        assert!(failure.expect("stopped").ends_with("1.csv, row 8"));
+    }
 }

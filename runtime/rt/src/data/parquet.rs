@@ -1,6 +1,6 @@
 //! Parquet: columns of numbers, truth values and text; a null is an empty cell.
 
-use super::RowReader;
+use super::{Place, RowReader};
 use crate::failure::Failure;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
@@ -12,15 +12,14 @@ use csv::ByteRecord;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) struct ParquetRows {
-    path: PathBuf,
+    place: Place,
     reader: ParquetRecordBatchReader,
     columns: Vec<String>,
     batch: Option<RecordBatch>,
     at: usize,
-    row: u64,
 }
 
 impl ParquetRows {
@@ -45,7 +44,7 @@ impl ParquetRows {
             }
         }
         let reader = builder.with_batch_size(8192).build().map_err(|error| damaged(&error))?;
-        Ok(ParquetRows { path: path.to_owned(), reader, columns, batch: None, at: 0, row: 0 })
+        Ok(ParquetRows { place: Place::new(path.display()), reader, columns, batch: None, at: 0 })
     }
 }
 
@@ -69,8 +68,7 @@ impl RowReader for ParquetRows {
                 Some(Err(error)) => {
                     return Err(Failure::input(format!(
                         "{}: cannot be read on after row {}: {error}\nhelp: the file is damaged; write it again",
-                        self.path.display(),
-                        self.row
+                        self.place.source, self.place.row
                     )));
                 }
             }
@@ -85,12 +83,12 @@ impl RowReader for ParquetRows {
             }
         }
         self.at += 1;
-        self.row += 1;
+        self.place.row += 1;
         Ok(true)
     }
 
-    fn place(&self) -> String {
-        super::place(&self.path, self.row)
+    fn place(&self) -> &Place {
+        &self.place
     }
 }
 

@@ -4,7 +4,7 @@
 //! to a spread of about 2. Ids follow a Zipf law with exponent 1.05; numbers are exponential. A label is drawn with the probability
 //! the logit gives, or is the logit with noise of deviation 0.5.
 
-use super::RowReader;
+use super::{Place, RowReader};
 use crate::failure::Failure;
 use crate::random::{key, mix64, normal, uniform};
 use csv::ByteRecord;
@@ -31,7 +31,7 @@ pub(crate) struct PlantedRows {
     names: Vec<String>,
     planted: Planted,
     part: Part,
-    row: u64,
+    place: Place,
     rows: u64,
     cumulative: Vec<f64>,
     /// Logits of the rows so far, for the best reachable metric.
@@ -58,7 +58,7 @@ impl PlantedRows {
             names: unique,
             planted: planted.clone(),
             part,
-            row: 0,
+            place: Place::new("synthetic data"),
             rows,
             cumulative: cumulative.collect(),
             truth: std::sync::Arc::default(),
@@ -149,7 +149,7 @@ impl RowReader for PlantedRows {
     }
 
     fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
-        if self.row >= self.rows {
+        if self.place.row >= self.rows {
             return Ok(false);
         }
         let part = match self.part {
@@ -157,7 +157,7 @@ impl RowReader for PlantedRows {
             Part::Valid => 1,
             Part::Test => 2,
         };
-        let place = mix64(self.planted.seed ^ (part << 60) ^ self.row);
+        let place = mix64(self.planted.seed ^ (part << 60) ^ self.place.row);
         let mut score = Score::default();
         let mut cells: Vec<(String, String)> = Vec::new();
         for column in &self.columns {
@@ -192,11 +192,11 @@ impl RowReader for PlantedRows {
         if let Ok(mut truth) = self.truth.lock() {
             truth.push(logit);
         }
-        self.row += 1;
+        self.place.row += 1;
         Ok(true)
     }
 
-    fn place(&self) -> String {
-        format!("synthetic data, row {}", self.row)
+    fn place(&self) -> &Place {
+        &self.place
     }
 }
