@@ -11,7 +11,8 @@ use recc_tests::data::draw;
 use recc_tests::native::{load, run};
 use std::collections::BTreeMap;
 
-const FEATURES: &str = "use std.dense.{batch_norm, dropout, layer_norm, linear, mlp}\nuse std.interaction.{cross, cross_v1, fm}\n
+const FEATURES: &str =
+    "use std.dense.{batch_norm, dropout, layer_norm, linear, mlp}\nuse std.interaction.{cross, cross_v1, fm, pairwise_dots}\n
 features {
     label y: binary
     label t: number
@@ -89,6 +90,23 @@ const MODELS: &[(&str, &str)] = &[
     (
         "wide then narrow",
         "let h = linear(X, 16) |> layer_norm\n predict y = logit(sum(tanh(h)) + (layer_norm(linear(tanh(h), 8)) |> linear(1)))",
+    ),
+    ("pairs of fields", "table e { keys: C, dim: 4 }\n predict y = logit(linear(pairwise_dots(e[C]), 3) |> tanh |> linear(1))"),
+    (
+        "matrices one after another",
+        "table e { keys: C, dim: 5 }\n param v: f32[2, 5] = ones\n let f = concat(e[C], stack(X), v)\n predict y = logit(sum(f[1..5] * f[0..4]) + pairwise_dots(f)[7])",
+    ),
+    (
+        "products of two values",
+        "table e { keys: C, dim: 5 }\n table g { keys: C, dim: 4 }\n let p = einsum(\"f d, f h -> d h\", e[C], tanh(g[C]))\n let q = einsum(\"d h, f d -> f h\", p, e[C])\n let r = einsum(\"f h, d h -> d f\", q, p)\n predict y = logit(sum(square(r)))",
+    ),
+    (
+        "einsum with weights",
+        "table e { keys: C, dim: 5 }\n param w: f32[5, 4] = xavier\n param u: f32[4, 5] = xavier\n param k: f32[2, 3] = xavier\n let a = einsum(\"f d, d k -> f k\", e[C], w) + einsum(\"k d, f d -> f k\", u, e[C])\n predict y = logit(sum(square(einsum(\"n f, f k -> n k\", k, a))))",
+    ),
+    (
+        "einsum of any kind",
+        "table e { keys: C, dim: 5 }\n param w: f32[3, 5] = xavier\n let a = einsum(\"f, f d -> d f\", sum(e[C], axis: 1), w)\n let b = einsum(\"d f, f d -> \", a, e[C]) + sum(einsum(\"f d -> d\", w))\n predict y = logit(b + sum(einsum(\"d, f -> f d\", X, X[0..2])) + sum(einsum(\"f d -> d f\", e[C])[1]))",
     ),
     ("computed weight", "param w: f32[5, 4] = xavier\n predict y = logit(sum(tanh(X @ (w * 2))))"),
     ("a value", "predict t = value(mlp(X, [6], activation: tanh) |> linear(1))"),

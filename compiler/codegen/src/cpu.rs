@@ -14,7 +14,9 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::{Context, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use recc_abi::KernelEntry;
-use recc_core::loops::{Affine, BufferArg, Combine, Extent, Instr, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type, VerifiedKernel};
+use recc_core::loops::{
+    Affine, BufferArg, Combine, Extent, Instr, ItemStrides, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type, VerifiedKernel,
+};
 use recc_core::scalar::ScalarOp;
 use std::collections::BTreeMap;
 
@@ -493,7 +495,7 @@ impl<'f> Translator<'f> {
             Some(known) => known,
             None => {
                 let mut signature = Signature::new(CallConv::SystemV);
-                signature.params.extend([AbiParam::new(types::I64); 12]);
+                signature.params.extend([AbiParam::new(types::I64); 16]);
                 let known = self.builder.import_signature(signature);
                 self.matmul = Some(known);
                 known
@@ -508,6 +510,9 @@ impl<'f> Translator<'f> {
             args.push(self.builder.ins().iconst(types::I64, matrix.column));
         }
         args.push(self.builder.ins().iconst(types::I64, i64::from(product.accumulate)));
+        args.push(if product.each.is_some() { self.rows } else { self.builder.ins().iconst(types::I64, 1) });
+        let each = product.each.unwrap_or(ItemStrides { dst: 0, a: 0, b: 0 });
+        args.extend([each.dst, each.a, each.b].map(|stride| self.builder.ins().iconst(types::I64, stride)));
         let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
         self.builder.ins().call_indirect(signature, callee, &args);
     }

@@ -6,7 +6,8 @@
 /// among them; `functions` is a [`KernelFunctions`].
 pub type KernelFn = unsafe extern "C" fn(pointers: *const *mut u8, start: i64, rows: i64, functions: *const KernelFunctions);
 
-/// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; strides are in elements.
+/// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; strides are in elements. It is repeated `count` times,
+/// with each matrix moved by its `_item`.
 pub type MatMulFn = unsafe extern "C" fn(
     m: i64,
     n: i64,
@@ -20,6 +21,10 @@ pub type MatMulFn = unsafe extern "C" fn(
     b_row: i64,
     b_column: i64,
     accumulate: i64,
+    count: i64,
+    dst_item: i64,
+    a_item: i64,
+    b_item: i64,
 );
 
 /// The functions kernels may call, by position.

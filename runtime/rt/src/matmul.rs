@@ -47,6 +47,20 @@ struct Product {
     a: View,
     b: View,
     accumulate: bool,
+    /// How many products, and how far their matrices lie apart.
+    count: usize,
+    dst_item: usize,
+    a_item: isize,
+    b_item: isize,
+}
+
+impl Product {
+    /// The product of one item.
+    #[inline(always)]
+    fn of_item(&self, item: usize) -> Product {
+        let moved = |view: View, stride: isize| View { start: view.start.wrapping_offset(item as isize * stride), ..view };
+        Product { dst: self.dst.wrapping_add(item * self.dst_item), a: moved(self.a, self.a_item), b: moved(self.b, self.b_item), ..*self }
+    }
 }
 
 /// Vectors of one width.
@@ -372,18 +386,29 @@ unsafe fn turn_square(from: *const f32, stride: isize, to: *mut f32, step: usize
 
 #[target_feature(enable = "avx512f")]
 unsafe fn wide(product: &Product) {
-    // SAFETY: the caller's.
-    unsafe { drive::<Wide, 8>(product) }
+    for item in 0..product.count {
+        // SAFETY: the caller's.
+        unsafe { drive::<Wide, 8>(&product.of_item(item)) }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn narrow(product: &Product) {
-    // SAFETY: the caller's.
-    unsafe { drive::<Narrow, 4>(product) }
+    for item in 0..product.count {
+        // SAFETY: the caller's.
+        unsafe { drive::<Narrow, 4>(&product.of_item(item)) }
+    }
 }
 
 /// For processors without fused multiply-adds.
 unsafe fn plain(product: &Product) {
+    for item in 0..product.count {
+        // SAFETY: the caller's.
+        unsafe { plain_item(&product.of_item(item)) }
+    }
+}
+
+unsafe fn plain_item(product: &Product) {
     for i in 0..product.m {
         for j in 0..product.n {
             let mut sum = 0.0f32;
@@ -414,6 +439,10 @@ unsafe extern "C" fn matmul(
     b_row: i64,
     b_column: i64,
     accumulate: i64,
+    count: i64,
+    dst_item: i64,
+    a_item: i64,
+    b_item: i64,
 ) {
     let product = Product {
         m: m as usize,
@@ -424,6 +453,10 @@ unsafe extern "C" fn matmul(
         a: View { start: a, row: a_row as isize, column: a_column as isize },
         b: View { start: b, row: b_row as isize, column: b_column as isize },
         accumulate: accumulate != 0,
+        count: count as usize,
+        dst_item: dst_item as usize,
+        a_item: a_item as isize,
+        b_item: b_item as isize,
     };
     // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed; the processor has what is asked for.
     unsafe {
@@ -495,6 +528,10 @@ mod tests {
                             column: if b_turned { k as isize } else { 1 },
                         },
                         accumulate,
+                        count: 1,
+                        dst_item: 0,
+                        a_item: 0,
+                        b_item: 0,
                     };
                     // SAFETY: the vectors hold the matrices.
                     unsafe { way(&product) };

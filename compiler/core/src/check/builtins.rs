@@ -3,9 +3,9 @@
 use super::Checker;
 use super::calls::Args;
 use super::value::{AxisId, Initializer, Located, Tensor, Value, describe_type};
-use crate::graph::{DType, Dim, NodeId, Space};
+use crate::graph::{DType, Dim, Graph, NodeId, Space};
 use crate::loops::Combine;
-use crate::ops::{BagLength, BatchSum, Broadcast, Concat, Constant, Op, Random, Reduce, Reshape, Slice, Uniform, UniformKind};
+use crate::ops::{BagLength, BatchSum, Broadcast, Concat, Constant, Op, Random, Reduce, Reshape, Slice, Take, Uniform, UniformKind};
 use crate::problem::Problem;
 use crate::scalar::ScalarOp;
 use recc_abi::Init;
@@ -27,7 +27,7 @@ const UNARY: &[(&str, ScalarOp)] = &[
 const OTHER_ELEMENTWISE: &[&str] = &["square", "relu", "silu", "max", "min"];
 
 /// Most numbers a value may have for each example.
-const MOST_ELEMENTS: u64 = 1 << 24;
+pub(super) const MOST_ELEMENTS: u64 = 1 << 24;
 /// Most axes.
 const MOST_AXES: usize = 8;
 
@@ -48,6 +48,8 @@ const SHAPED: &[&str] = &[
     "uniform",
     "constant",
     "dot",
+    "einsum",
+    "lower_triangle",
 ];
 
 /// Initializers without arguments.
@@ -127,6 +129,12 @@ impl Checker<'_> {
                 args.done(self, name);
                 let product = self.binary_op(ScalarOp::Mul, &a, &b, span);
                 self.reduce_all(&Located { value: product, span }, Combine::Add)
+            }
+            "einsum" => self.einsum(args),
+            "lower_triangle" => {
+                let [x] = args.take(self, name, ["x"]);
+                args.done(self, name);
+                self.lower_triangle(&x)
             }
             "in_training" => {
                 let [then, otherwise] = args.take(self, name, ["training", "scoring"]);
@@ -356,17 +364,22 @@ impl Checker<'_> {
         if name == "stack" { self.stack(&tensors, space) } else { self.concat(&tensors, space) }
     }
 
+    /// Along the first axis; the others are those of the value that has most of them.
     fn concat(&mut self, tensors: &[(Tensor, Span)], space: Space) -> Value {
+        let dims = |graph: &Graph, tensor: &Tensor| graph[tensor.node].ty.dims.clone();
+        let Some(widest) = tensors.iter().max_by_key(|(tensor, _)| tensor.axes.len()) else { return Value::Poison };
+        let wide = dims(&self.graph, &widest.0);
         let mut nodes = Vec::new();
         for (tensor, span) in tensors {
-            let dims = self.graph[tensor.node].ty.dims.clone();
-            let node = match dims.len() {
-                0 => self.graph.add(Op::Reshape(Reshape { dims: vec![Dim::Fixed(1)] }), &[tensor.node]),
-                1 => tensor.node,
+            let own = dims(&self.graph, tensor);
+            let node = match own.len() {
+                0 if wide.len() <= 1 => self.graph.add(Op::Reshape(Reshape { dims: vec![Dim::Fixed(1)] }), &[tensor.node]),
+                rank if rank == wide.len() && own[1..] == wide[1..] => tensor.node,
                 _ => {
-                    let text = describe_type(&self.graph, tensor.node);
-                    let problem = Problem::error("E0202", *span, "`concat` joins values of one axis").here(format!("this is {text}"));
-                    self.report(problem.help("flatten it first: `concat(flatten(x), y)`"));
+                    let (here, there) = (describe_type(&self.graph, tensor.node), describe_type(&self.graph, widest.0.node));
+                    let problem = Problem::error("E0202", *span, "`concat` joins values along their first axis; the other axes are equal");
+                    let problem = problem.here(format!("this is {here}")).and(widest.1, format!("this is {there}"));
+                    self.report(problem.help("`flatten(x)` leaves one axis; `stack(v)` makes a vector the row of a matrix"));
                     return Value::Poison;
                 }
             };
@@ -374,7 +387,8 @@ impl Checker<'_> {
             nodes.push(self.graph.broadcast(node, space, &dims));
         }
         let node = self.graph.add(Op::Concat(Concat { axis: 0 }), &nodes);
-        Value::Tensor(Tensor { node, axes: vec![self.fresh_axis()] })
+        let axes = std::iter::once(self.fresh_axis()).chain(widest.0.axes.iter().skip(1).copied());
+        Value::Tensor(Tensor { node, axes: axes.collect() })
     }
 
     fn stack(&mut self, tensors: &[(Tensor, Span)], space: Space) -> Value {
@@ -413,6 +427,28 @@ impl Checker<'_> {
         let dims = vec![Dim::Fixed(ty.len().unwrap_or(0))];
         let node = self.graph.add(Op::Reshape(Reshape { dims }), &[tensor.node]);
         Value::Tensor(Tensor { node, axes: vec![self.fresh_axis()] })
+    }
+
+    /// `lower_triangle(x)`: the elements of a square below its diagonal, row by row.
+    fn lower_triangle(&mut self, x: &Located) -> Value {
+        let Some(tensor) = self.tensor(x) else { return Value::Poison };
+        if self.refuse_bag(&tensor, x.span) {
+            return Value::Poison;
+        }
+        let tensor = self.spread(tensor);
+        match self.graph[tensor.node].ty.dims.as_slice() {
+            [Dim::Fixed(rows), Dim::Fixed(columns)] if rows == columns && *rows >= 2 => {
+                let take = Take::lower_triangle(*rows);
+                let node = self.graph.add(Op::Take(take), &[tensor.node]);
+                Value::Tensor(Tensor { node, axes: vec![self.fresh_axis()] })
+            }
+            _ => {
+                let text = describe_type(&self.graph, tensor.node);
+                let problem = Problem::error("E0202", x.span, "`lower_triangle` takes a square of 2 rows or more");
+                self.report(problem.here(format!("this is {text}")).help("such as `einsum(\"f d, g d -> f g\", v, v)`"));
+                Value::Poison
+            }
+        }
     }
 
     /// `random(x)`: uniform on [0, 1) for each element of `x`, other numbers at each call, epoch, row and element.

@@ -5,6 +5,7 @@
 
 mod builtins;
 mod calls;
+mod einsum;
 mod eval;
 mod features;
 mod fit;

@@ -217,7 +217,7 @@ pub enum Stmt {
         /// What it does.
         body: Vec<Stmt>,
     },
-    /// A matrix product over all items of the call.
+    /// A matrix product over all items of the call, or one for each.
     MatMul(MatMul),
 }
 
@@ -260,6 +260,19 @@ pub struct MatMul {
     pub b: Matrix,
     /// Adds to what is there.
     pub accumulate: bool,
+    /// One product for each item of the call, whose matrices lie this far apart.
+    pub each: Option<ItemStrides>,
+}
+
+/// Elements from an item's matrix to the next one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemStrides {
+    /// Of the result.
+    pub dst: i64,
+    /// Of the left operand.
+    pub a: i64,
+    /// Of the right operand.
+    pub b: i64,
 }
 
 /// A buffer as a kernel sees it.

@@ -1,7 +1,7 @@
 //! The invariants of a kernel: registers are defined before use and once, types fit, accesses with constant bounds stay
 //! inside their buffers, and a vector loop's accesses move by one element or none.
 
-use super::{Affine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, Type, reads};
+use super::{Affine, Extent, Instr, Kernel, LoopVar, MatMul, Reg, Size, Stmt, Term, Type, reads};
 use crate::scalar::Signature;
 use std::collections::BTreeMap;
 
@@ -83,6 +83,9 @@ impl Verifier<'_> {
                             self.report(format!("a matrix product on buffer {} that is not f32", matrix.buffer));
                         }
                     }
+                    if product.each.is_some() {
+                        self.item_matrices(product);
+                    }
                     if product.dst.column != 1 {
                         self.report("a matrix product whose result has columns apart".to_owned());
                     }
@@ -90,6 +93,22 @@ impl Verifier<'_> {
                         self.report("a matrix product in a loop".to_owned());
                     }
                 }
+            }
+        }
+    }
+
+    /// The matrices of one item lie inside that item's part of their buffers.
+    fn item_matrices(&mut self, product: &MatMul) {
+        let sides = [(&product.dst, product.m, product.n), (&product.a, product.m, product.k), (&product.b, product.k, product.n)];
+        for (matrix, rows, columns) in sides {
+            let (Size::Fixed(rows), Size::Fixed(columns)) = (rows, columns) else {
+                self.report("a matrix product for each item whose size is not fixed".to_owned());
+                continue;
+            };
+            let last = matrix.offset + (rows - 1).max(0) * matrix.row + (columns - 1).max(0) * matrix.column;
+            let len = self.kernel.buffers.get(matrix.buffer).and_then(|arg| arg.len);
+            if len.is_some_and(|len| last >= len as i64) {
+                self.report(format!("a matrix product reaches element {last} of buffer {}", matrix.buffer));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Repetition along new axes, and of a global value for every item. A view: nothing is moved.
+//! Repetition along new axes, and of a global value for every item; axes may change their order. A view: nothing is moved.
 
 use super::{GradientCx, Op, OpDef, Reduce, one};
 use crate::graph::reference::{Item, ReferenceCx, Tensor, positions};
@@ -34,7 +34,7 @@ impl OpDef for Broadcast {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let input = one(Self::NAME, inputs)?;
         let fits = input.dims.len() == self.axes.len()
-            && self.axes.windows(2).all(|pair| pair[0] < pair[1])
+            && (0..self.axes.len()).all(|at| !self.axes[at + 1..].contains(&self.axes[at]))
             && input.dims.iter().zip(&self.axes).all(|(dim, axis)| self.dims.get(*axis) == Some(dim));
         if !fits || (input.space != self.space && input.space != Space::Global) {
             return Err(format!("{input} does not repeat to {:?} by axes {:?}", self.dims, self.axes));
@@ -48,6 +48,14 @@ impl OpDef for Broadcast {
         let mut gradient = cx.gradient;
         if !axes.is_empty() {
             gradient = cx.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes }), &[gradient]);
+        }
+        // What is left has the result's order of axes.
+        let mut order = self.axes.clone();
+        order.sort_unstable();
+        if order != self.axes {
+            let axes = order.iter().map(|axis| self.axes.iter().position(|own| own == axis).unwrap_or(0)).collect();
+            let dims = cx.graph[operand].ty.dims.clone();
+            gradient = cx.graph.add(Op::Broadcast(Broadcast { space: self.space, dims, axes }), &[gradient]);
         }
         if cx.graph[operand].ty.space != self.space {
             gradient = cx.graph.add(Op::BatchSum(super::BatchSum), &[gradient]);

@@ -6,6 +6,7 @@
 
 mod assign;
 mod bag_length;
+mod batch_matmul;
 mod batch_sum;
 mod broadcast;
 mod concat;
@@ -22,6 +23,7 @@ mod row_read;
 mod row_sum;
 mod row_write;
 mod slice;
+mod take;
 mod uniform;
 mod variable;
 
@@ -33,6 +35,7 @@ use recc_abi::VariableId;
 
 pub use assign::Assign;
 pub use bag_length::BagLength;
+pub use batch_matmul::BatchMatMul;
 pub use batch_sum::BatchSum;
 pub use broadcast::Broadcast;
 pub use concat::Concat;
@@ -49,6 +52,7 @@ pub use row_read::RowRead;
 pub use row_sum::RowSum;
 pub use row_write::RowWrite;
 pub use slice::Slice;
+pub use take::{Run, Take};
 pub use uniform::{Uniform, UniformKind};
 pub use variable::Variable;
 
@@ -146,6 +150,8 @@ ops! {
     BatchSum,
     /// Matrix product with a weight.
     MatMul,
+    /// Product of two matrices of each item.
+    BatchMatMul,
     /// Weight gradient: sum over items of outer products.
     Contract,
     /// Rows of a table by id.
@@ -160,6 +166,8 @@ ops! {
     Concat,
     /// A part along an axis.
     Slice,
+    /// Runs of elements in another shape.
+    Take,
     /// Uniform random numbers.
     Random,
     /// Entries of a bag.
@@ -186,7 +194,7 @@ impl Op {
             Op::RowWrite(op) => Some(op.variable),
             Op::Input(_) | Op::Constant(_) | Op::Uniform(_) | Op::Map(_) | Op::Broadcast(_) | Op::Reduce(_) | Op::BatchSum(_) => None,
             Op::MatMul(_) | Op::Contract(_) | Op::RowSum(_) | Op::Reshape(_) | Op::Concat(_) | Op::Slice(_) | Op::Random(_) => None,
-            Op::BagLength(_) => None,
+            Op::BagLength(_) | Op::BatchMatMul(_) | Op::Take(_) => None,
         }
     }
 }

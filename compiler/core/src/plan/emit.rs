@@ -398,6 +398,22 @@ impl<'p> Emitter<'p> {
                     start += len;
                 }
             }
+            // Always stored itself, so its places are its own.
+            Op::Take(take) if root => {
+                let take = take.clone();
+                let source = self.operand(node, 0);
+                let place = |at: &Affine| target.index(item, at);
+                let mut end = 0;
+                for run in take.runs {
+                    self.store_zeros(end..run.to, target.buffer, place);
+                    self.nest(&[Extent::Fixed(run.len)], |cx, index| {
+                        let value = cx.load_linear(source, item, index[0].plus(&Affine::constant(run.from as i64)));
+                        cx.store(target.buffer, place(&index[0].plus(&Affine::constant(run.to as i64))), value, false);
+                    });
+                    end = run.to + run.len;
+                }
+                self.store_zeros(end..self.graph[node].ty.len().unwrap_or(0), target.buffer, place);
+            }
             // A shape split or joined: one dimension of the result is contiguous, so its places follow the source's order.
             Op::Reshape(_) if follow && dims.len() == 1 => {
                 let operand = self.operand(node, 0);
@@ -415,6 +431,16 @@ impl<'p> Emitter<'p> {
                 });
             }
         }
+    }
+
+    fn store_zeros(&mut self, places: std::ops::Range<u64>, buffer: BufferId, place: impl Fn(&Affine) -> Affine) {
+        if places.is_empty() {
+            return;
+        }
+        self.nest(&[Extent::Fixed(places.end - places.start)], |cx, index| {
+            let zero = cx.define(Type::F32, Instr::Const(0.0));
+            cx.store(buffer, place(&index[0].plus(&Affine::constant(places.start as i64))), zero, false);
+        });
     }
 
     /// A store to a plan's buffer.

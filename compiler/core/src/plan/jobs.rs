@@ -6,7 +6,7 @@ use super::stages::{Stages, effect_groups, is_barrier};
 use super::storage::{self, Needs};
 use super::{LANES, PlanSpec, Planned};
 use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
-use crate::loops::{Affine, Combine, Extent, Kernel, MatMul, Matrix, Size, Stmt, Type, merge_loops, vectorise};
+use crate::loops::{Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Size, Stmt, Type, merge_loops, vectorise};
 use crate::ops::Op;
 use recc_abi::{BufferId, Element, ItemSpace, Job, Launch, Output, Place, Plan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,7 +244,7 @@ impl<'p> Planner<'p> {
     /// Whether a piece of work is a matrix product, which is a call over all items.
     fn is_product(&self, work: Work) -> bool {
         match work {
-            Work::Store(node) => matches!(self.program.graph[node].op, Op::MatMul(_)),
+            Work::Store(node) => matches!(self.program.graph[node].op, Op::MatMul(_) | Op::BatchMatMul(_)),
             Work::Sum(node) => matches!(self.program.graph[node].op, Op::Contract(_)),
         }
     }
@@ -505,7 +505,23 @@ fn product(
         let a = matrix(a, a_stride, 1, m);
         let b = matrix(b, b_stride, n, 1);
         let dst = matrix(lanes[&node], 0, n, 1);
-        return Stmt::MatMul(MatMul { m: Size::Fixed(m), n: Size::Fixed(n), k: Size::Items(leading(left)), dst, a, b, accumulate: true });
+        let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Items(leading(left)));
+        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: true, each: None });
+    }
+    if let Op::BatchMatMul(op) = &graph[node].op {
+        let (m, n) = (leading(node), last(node));
+        let k = if op.left_transposed { leading(left) } else { last(left) };
+        let mut operand = |node: NodeId, transposed: bool| {
+            let (buffer, stride) = of_items(node);
+            let (row, column) = if transposed { (1, last(node)) } else { (last(node), 1) };
+            (matrix(buffer, stride, row, column), stride)
+        };
+        let (dst, dst_item) = operand(node, false);
+        let (a, a_item) = operand(left, op.left_transposed);
+        let (b, b_item) = operand(right, op.right_transposed);
+        let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Fixed(k));
+        let each = Some(ItemStrides { dst: dst_item, a: a_item, b: b_item });
+        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each });
     }
     let transposed = matches!(&graph[node].op, Op::MatMul(op) if op.transposed);
     let (k, n) = (last(left), last(node));
@@ -519,5 +535,6 @@ fn product(
     };
     let (row, column) = if transposed { (1, k) } else { (n, 1) };
     let b = Matrix { buffer: cx.arg_by_stride(weight, 0), offset: 0, row, column };
-    Stmt::MatMul(MatMul { m: Size::Items(leading(left)), n: Size::Fixed(n), k: Size::Fixed(k), dst, a, b, accumulate: false })
+    let (m, n, k) = (Size::Items(leading(left)), Size::Fixed(n), Size::Fixed(k));
+    Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each: None })
 }

@@ -145,7 +145,9 @@ impl Finder<'_> {
                 if self.needs.kept.contains_key(&node) {
                     continue;
                 }
-                if matches!(op, Op::MatMul(_) | Op::RowSum(_)) || matches!(op, Op::Reduce(_)) && !self.program.graph[node].ty.is_ragged() {
+                if matches!(op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::RowSum(_))
+                    || matches!(op, Op::Reduce(_)) && !self.program.graph[node].ty.is_ragged()
+                {
                     self.keep(node);
                     continue;
                 }
@@ -177,8 +179,9 @@ impl Finder<'_> {
         }
         let here = |user: &NodeId| cone.contains(user) || is_barrier(&graph[*user].op) && self.stages.at(*user) == stage;
         let users: Vec<NodeId> = graph.users(node).into_iter().filter(here).collect();
-        let product = |user: &NodeId| matches!(graph[*user].op, Op::MatMul(_) | Op::Contract(_));
-        if matches!(graph[node].op, Op::MatMul(_) | Op::Concat(_)) || users.iter().any(product) {
+        // These read their operands where they lie.
+        let product = |user: &NodeId| matches!(graph[*user].op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::Contract(_) | Op::Take(_));
+        if matches!(graph[node].op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::Concat(_) | Op::Take(_)) || users.iter().any(product) {
             return true;
         }
         if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) {
@@ -202,7 +205,10 @@ impl Finder<'_> {
         let written = |next: NodeId| !cone.contains(&next) || matches!(graph[next].op, Op::Concat(_));
         let flat = graph[user].ty.dims.len() == 1;
         let stored = self.asked[stage].contains_key(&user)
-            || graph.users(user).iter().any(|next| matches!(graph[*next].op, Op::MatMul(_) | Op::Contract(_)));
+            || graph
+                .users(user)
+                .iter()
+                .any(|next| matches!(graph[*next].op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::Contract(_) | Op::Take(_)));
         !(flat && (stored || graph.users(user).into_iter().all(written)))
     }
 
@@ -216,7 +222,7 @@ impl Finder<'_> {
             Op::Map(map) => map.op.cost(),
             Op::Reduce(_) | Op::Random(_) => RECOMPUTE,
             Op::Gather(_) => 2,
-            Op::MatMul(_) | Op::Concat(_) => return 1,
+            Op::MatMul(_) | Op::BatchMatMul(_) | Op::Concat(_) | Op::Take(_) => return 1,
             _ => 0,
         };
         let mut total = own;

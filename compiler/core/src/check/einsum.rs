@@ -1,0 +1,185 @@
+//! `einsum("f d, g d -> f g", a, b)`: products of elements, summed over the axes that the result does not name.
+
+use super::Checker;
+use super::builtins::MOST_ELEMENTS;
+use super::calls::Args;
+use super::value::{AxisId, Located, Tensor, Value, describe_type};
+use crate::graph::{Dim, Graph, NodeId, Space};
+use crate::loops::Combine;
+use crate::ops::{BatchMatMul, Broadcast, MatMul, Op, Reduce};
+use crate::problem::Problem;
+use crate::scalar::ScalarOp;
+use recc_syntax::ast::Span;
+
+/// Names of the axes of each operand and of the result.
+struct Labels {
+    operands: Vec<Vec<String>>,
+    result: Vec<String>,
+}
+
+impl Labels {
+    fn parse(text: &str) -> Result<Labels, String> {
+        let Some((left, right)) = text.split_once("->") else { return Err("it has no `->`".to_owned()) };
+        let axes = |part: &str| part.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let labels = Labels { operands: left.split(',').map(axes).collect(), result: axes(right) };
+        for list in labels.operands.iter().chain([&labels.result]) {
+            for (at, name) in list.iter().enumerate() {
+                if !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+                    return Err(format!("`{name}` is no name of an axis"));
+                }
+                if list[..at].contains(name) {
+                    return Err(format!("one value has two axes `{name}`"));
+                }
+            }
+        }
+        match labels.result.iter().find(|name| !labels.operands.iter().flatten().any(|own| own == *name)) {
+            Some(name) => Err(format!("no operand has the axis `{name}` of the result")),
+            None => Ok(labels),
+        }
+    }
+
+    /// All axes: those of the result, then those summed over.
+    fn all(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.result.iter().map(String::as_str).collect();
+        for name in self.operands.iter().flatten() {
+            if !all.contains(&name.as_str()) {
+                all.push(name);
+            }
+        }
+        all
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn einsum(&mut self, mut args: Args) -> Value {
+        let span = args.span;
+        let mut values = args.take_all(self, "einsum").into_iter();
+        let example = "such as `einsum(\"f d, g d -> f g\", v, v)`: the axes of each value, separated by blanks, and those of the result";
+        let (text, text_span) = match values.next() {
+            Some(Located { value: Value::Text(text), span }) => (text, span),
+            Some(Located { value: Value::Poison, .. }) => return Value::Poison,
+            other => {
+                let at = other.map_or(span, |other| other.span);
+                self.report(Problem::error("E0224", at, "`einsum` begins with a text that names axes").help(example));
+                return Value::Poison;
+            }
+        };
+        let operands: Vec<Located> = values.collect();
+        let labels = match Labels::parse(&text) {
+            Ok(labels) if labels.operands.len() == operands.len() && operands.len() <= 2 => labels,
+            Ok(labels) => {
+                let (named, given) = (labels.operands.len(), operands.len());
+                let problem = match named {
+                    1 | 2 => {
+                        Problem::error("E0224", text_span, format!("the text names {named} values, and {given} are given")).help(example)
+                    }
+                    _ => Problem::error("E0224", text_span, format!("`einsum` takes one value or two, and the text names {named}"))
+                        .help("multiply two of them first, and the result with the next"),
+                };
+                self.report(problem);
+                return Value::Poison;
+            }
+            Err(what) => {
+                self.report(Problem::error("E0224", text_span, format!("this names no axes: {what}")).help(example));
+                return Value::Poison;
+            }
+        };
+        let mut tensors = Vec::new();
+        for operand in &operands {
+            match self.tensor(operand) {
+                Some(tensor) if !self.refuse_bag(&tensor, operand.span) => tensors.push(tensor),
+                _ => return Value::Poison,
+            }
+        }
+        match self.sizes(&labels, &operands, &tensors) {
+            Some(sizes) => self.contract(&labels, &tensors, &sizes, text_span),
+            None => Value::Poison,
+        }
+    }
+
+    /// Size and identity of all axes, in the order of [`Labels::all`].
+    fn sizes(&mut self, labels: &Labels, operands: &[Located], tensors: &[Tensor]) -> Option<Vec<(Dim, AxisId)>> {
+        let all = labels.all();
+        let mut found: Vec<Option<(Dim, AxisId, usize)>> = vec![None; all.len()];
+        for (at, (names, tensor)) in labels.operands.iter().zip(tensors).enumerate() {
+            let dims = self.graph[tensor.node].ty.dims.clone();
+            let text = describe_type(&self.graph, tensor.node);
+            if dims.len() != names.len() {
+                let what = format!("the text gives this value {} axes: `{}`", names.len(), names.join(" "));
+                let help = "one name for each axis, separated by blanks";
+                self.report(Problem::error("E0202", operands[at].span, what).here(format!("this is {text}")).help(help));
+                return None;
+            }
+            for ((name, dim), axis) in names.iter().zip(dims).zip(&tensor.axes) {
+                let place = all.iter().position(|own| own == name)?;
+                match found[place] {
+                    Some((known, _, other)) if known != dim => {
+                        let there = describe_type(&self.graph, tensors[other].node);
+                        let problem = Problem::error("E0202", operands[at].span, format!("the axis `{name}` has two sizes"));
+                        let problem = problem.here(format!("this is {text}")).and(operands[other].span, format!("this is {there}"));
+                        self.report(problem.help("axes of one name have one size; give them different names"));
+                        return None;
+                    }
+                    Some(_) => {}
+                    None => found[place] = Some((dim, *axis, at)),
+                }
+            }
+        }
+        found.into_iter().map(|entry| entry.map(|(dim, axis, _)| (dim, axis))).collect()
+    }
+
+    fn contract(&mut self, labels: &Labels, tensors: &[Tensor], sizes: &[(Dim, AxisId)], text: Span) -> Value {
+        let kept = labels.result.len();
+        let axes = sizes[..kept].iter().map(|(_, axis)| *axis).collect();
+        if let ([a, b], [left, right]) = (tensors, labels.operands.as_slice()) {
+            let (a, b) = ((a.node, left.as_slice()), (b.node, right.as_slice()));
+            let found = product(&mut self.graph, a, b, &labels.result).or_else(|| product(&mut self.graph, b, a, &labels.result));
+            if let Some(node) = found {
+                return Value::Tensor(Tensor { node, axes });
+            }
+        }
+        let dims: Vec<Dim> = sizes.iter().map(|(dim, _)| *dim).collect();
+        if dims.iter().filter_map(|dim| dim.fixed()).product::<u64>() > MOST_ELEMENTS {
+            let what = format!("this would multiply more than {MOST_ELEMENTS} pairs of elements for each example");
+            self.report(Problem::error("E0222", text, what).help("sum over some axes first"));
+            return Value::Poison;
+        }
+        let all = labels.all();
+        let tensors: Vec<Tensor> = tensors.iter().map(|tensor| self.spread(tensor.clone())).collect();
+        let each = tensors.iter().any(|tensor| self.graph[tensor.node].ty.space == Space::Example);
+        let space = if each { Space::Example } else { Space::Global };
+        let mut nodes = Vec::new();
+        for (names, tensor) in labels.operands.iter().zip(&tensors) {
+            let axes = names.iter().filter_map(|name| all.iter().position(|own| own == name)).collect();
+            nodes.push(self.graph.add(Op::Broadcast(Broadcast { space, dims: dims.clone(), axes }), &[tensor.node]));
+        }
+        let mut node = if nodes.len() == 2 { self.graph.map(ScalarOp::Mul, &nodes) } else { nodes[0] };
+        if kept < dims.len() {
+            node = self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: (kept..dims.len()).collect() }), &[node]);
+        }
+        Value::Tensor(Tensor { node, axes })
+    }
+}
+
+/// The matrix product that an einsum of two values is, if it is one whose left operand is `a`.
+fn product(graph: &mut Graph, a: (NodeId, &[String]), b: (NodeId, &[String]), result: &[String]) -> Option<NodeId> {
+    let (left, right) = (graph[a.0].ty.clone(), graph[b.0].ty.clone());
+    let (rows, columns) = (result.split_last()?.1, result.last()?);
+    let [b0, b1] = b.1 else { return None };
+    let transposed = b0 == columns;
+    let inner = if transposed { b1 } else { b0 };
+    if left.space != Space::Example || (!transposed && b1 != columns) || result.contains(inner) || a.1.contains(columns) {
+        return None;
+    }
+    if right.space == Space::Global {
+        let fits = a.1.split_last() == Some((inner, rows));
+        return fits.then(|| graph.add(Op::MatMul(MatMul { transposed }), &[a.0, b.0]));
+    }
+    let [row] = rows else { return None };
+    let left_transposed = match a.1 {
+        [a0, a1] if a0 == row && a1 == inner => false,
+        [a0, a1] if a1 == row && a0 == inner => true,
+        _ => return None,
+    };
+    Some(graph.add(Op::BatchMatMul(BatchMatMul { left_transposed, right_transposed: transposed }), &[a.0, b.0]))
+}
