@@ -6,8 +6,7 @@ use recc_codegen::Level;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::graph::{Program, TableId};
 use recc_core::ops::Op;
-use recc_core::{Built, spec::Spec};
-use recc_tests::data::draw;
+use recc_tests::data::{draw, lookups_of_bags};
 use recc_tests::native::{load, run};
 use std::collections::BTreeMap;
 
@@ -138,18 +137,6 @@ fn text(body: &str, train: &str) -> String {
         losses.join(", "),
         if body.contains("predict y") { "auc" } else { "rmse" }
     )
-}
-
-fn lookups_of_bags(spec: &Spec, built: &Built) -> BTreeMap<(u32, u32), u32> {
-    let mut found = BTreeMap::new();
-    for (table, own) in built.tables.iter().enumerate() {
-        for (lookup, columns) in own.lookups.iter().enumerate() {
-            if matches!(spec.columns[columns[0] as usize].kind, recc_abi::ColumnKind::Ids { .. }) {
-                found.insert((table as u32, lookup as u32), columns[0]);
-            }
-        }
-    }
-    found
 }
 
 /// New values of all variables by the reference: effects write, everything else stays.

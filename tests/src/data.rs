@@ -5,6 +5,7 @@ use recc_core::Built;
 use recc_core::graph::TableId;
 use recc_core::graph::reference::{Data, Touched};
 use recc_core::spec::Spec;
+use std::collections::BTreeMap;
 
 /// Rows of every vocabulary, row 0 included.
 pub const VOCAB: usize = 7;
@@ -75,16 +76,34 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
         let value = |draw: &mut Draw| if positive { 0.5 + draw.uniform() * 0.5 } else { draw.number() * 0.7 };
         data.variables.insert(VariableId(at as u32), (0..count).map(|_| f64::from(value(&mut draw) as f32)).collect());
     }
-    for table in 0..built.tables.len() {
-        let touched = touch(built, &data, table);
-        data.touched.insert(TableId(table as u32), touched);
-    }
+    group_rows(built, &mut data);
     for (place, input) in built.step_plan.plan.inputs.iter().enumerate() {
         if let recc_abi::InputSource::RandomKey { site } = &input.source {
             data.keys.insert(site.clone(), 77 + place as u32);
         }
     }
     data
+}
+
+/// Groups the rows that the ids touch, for every table.
+pub fn group_rows(built: &Built, data: &mut Data) {
+    for table in 0..built.tables.len() {
+        let touched = touch(built, data, table);
+        data.touched.insert(TableId(table as u32), touched);
+    }
+}
+
+/// Columns of bags, by table and look-up.
+pub fn lookups_of_bags(spec: &Spec, built: &Built) -> BTreeMap<(u32, u32), u32> {
+    let mut found = BTreeMap::new();
+    for (table, own) in built.tables.iter().enumerate() {
+        for (lookup, columns) in own.lookups.iter().enumerate() {
+            if matches!(spec.columns[columns[0] as usize].kind, ColumnKind::Ids { .. }) {
+                found.insert((table as u32, lookup as u32), columns[0]);
+            }
+        }
+    }
+    found
 }
 
 fn touch(built: &Built, data: &Data, table: usize) -> Touched {
