@@ -8,7 +8,7 @@ use crate::random::{key, mix64, uniform};
 use crate::spool::Window;
 use crate::train::{Loaded, pool};
 use crate::transform::{Fitted, Vocab};
-use recc_abi::{ColumnKind, Encoder};
+use recc_abi::{Column, ColumnKind, Encoder, Program};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -18,7 +18,8 @@ pub(crate) struct BenchOptions {
     pub(crate) batch: usize,
     pub(crate) threads: usize,
     pub(crate) steps: u64,
-    pub(crate) vocab: u64,
+    /// Sizes of the dictionaries, in the order of their features; or one for all.
+    pub(crate) vocab: Vec<u64>,
 }
 
 /// Distinct batches that are visited in turn.
@@ -30,12 +31,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let started = Instant::now();
     let program = loaded.program;
     let pool = pool(options.threads)?;
-    // A dictionary of a known size, whose words nobody asks for.
-    let vocabs = program.columns.iter().map(|column| match column.kind.encoder() {
-        Some(Encoder::Vocab { .. }) => Vocab::unnamed(options.vocab as usize),
-        _ => Vocab::default(),
-    });
-    let fitted = Fitted::restored(vocabs.collect(), vec![(0.0, 1.0); program.columns.len()]);
+    let fitted = Fitted::restored(dictionaries(program, &options.vocab)?, vec![(0.0, 1.0); program.columns.len()]);
     let mut model = Model::new(program, fitted, options.train)?;
     model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
@@ -66,6 +62,22 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
         "samples_per_s": options.batch as f64 / mean * 1e3, "ms_per_step": mean, "p50": at(0.5), "p99": at(0.99),
         "peak_rss_bytes": peak_bytes(), "start_ms": start_ms,
     }))
+}
+
+/// Dictionaries of known sizes, whose words nobody asks for.
+fn dictionaries(program: &Program, sizes: &[u64]) -> Result<Vec<Vocab>, Failure> {
+    let is_learned = |column: &&Column| matches!(column.kind.encoder(), Some(Encoder::Vocab { .. }));
+    let learned = program.columns.iter().filter(is_learned).count();
+    if sizes.len() != 1 && sizes.len() != learned {
+        let message = format!("--vocab gives {} sizes, and the model has {learned} dictionaries", sizes.len());
+        return Err(Failure::usage(format!("{message}\nhelp: give one size for all, or one for each in the order of `info`")));
+    }
+    let mut sizes = sizes.iter().cycle();
+    let dictionary = |column: &Column| match is_learned(&column) {
+        true => Vocab::unnamed(sizes.next().map_or(0, |&size| size as usize)),
+        false => Vocab::default(),
+    };
+    Ok(program.columns.iter().map(dictionary).collect())
 }
 
 /// Peak memory of this process, as the system counts it.

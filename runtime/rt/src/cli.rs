@@ -134,9 +134,9 @@ struct BenchArgs {
     /// Steps to measure
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Rows of each dictionary, which is not known before training
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    vocab: u64,
+    /// Rows of the dictionaries, which are not known before training: one for all, or one each, as 1000,20
+    #[arg(long, default_value = "100000", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    vocab: Vec<u64>,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -332,7 +332,7 @@ fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
         batch: args.batch as usize,
         threads: args.threads as usize,
         steps: args.steps,
-        vocab: args.vocab,
+        vocab: args.vocab.clone(),
     };
     let result = bench::bench(loaded, &options)?;
     if args.json {

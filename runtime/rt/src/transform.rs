@@ -23,16 +23,18 @@ type Word = SmallVec<[u8; 16]>;
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Vocab {
     counts: IndexMap<Word, u64, foldhash::fast::RandomState>,
+    /// Values beyond those, which nobody asks for.
+    unnamed: usize,
 }
 
 impl Vocab {
     /// A dictionary of a size whose words nobody asks for.
     pub(crate) fn unnamed(size: usize) -> Self {
-        Vocab { counts: (0..size as u64).map(|at| (at.to_le_bytes()[..].into(), 0)).collect() }
+        Vocab { unnamed: size, ..Vocab::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.counts.len()
+        self.counts.len() + self.unnamed
     }
 
     /// Values and how often each was seen, in order.
