@@ -495,7 +495,7 @@ impl<'f> Translator<'f> {
             Some(known) => known,
             None => {
                 let mut signature = Signature::new(CallConv::SystemV);
-                signature.params.extend([AbiParam::new(types::I64); 16]);
+                signature.params.extend([AbiParam::new(types::I64); 17]);
                 let known = self.builder.import_signature(signature);
                 self.matmul = Some(known);
                 known
@@ -512,7 +512,8 @@ impl<'f> Translator<'f> {
         args.push(self.builder.ins().iconst(types::I64, i64::from(product.accumulate)));
         args.push(if product.each.is_some() { self.rows } else { self.builder.ins().iconst(types::I64, 1) });
         let each = product.each.unwrap_or(ItemStrides { dst: 0, a: 0, b: 0 });
-        args.extend([each.dst, each.a, each.b].map(|stride| self.builder.ins().iconst(types::I64, stride)));
+        let last = [each.dst, each.a, each.b, i64::from(product.bf16)];
+        args.extend(last.map(|value| self.builder.ins().iconst(types::I64, value)));
         let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
         self.builder.ins().call_indirect(signature, callee, &args);
     }

@@ -4,7 +4,7 @@ use crate::graph::{Named, Program, TableId, Violation};
 use crate::loops::Kernel;
 use crate::passes::run_passes;
 use crate::plan::{PlanSpec, Planned, plan};
-use crate::spec::Spec;
+use crate::spec::{Precision, Spec};
 use crate::train::{StepSpec, TableSpec, Trained, add_loss, add_updates, differentiate};
 use recc_abi::{Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
@@ -73,6 +73,7 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
     let plan_spec = |name: &str, batch: u64| PlanSpec {
         name: name.to_owned(),
         batch,
+        bf16: spec.train.precision == Precision::Bf16,
         members: spec.tables.iter().map(|table| table.members.len()).collect(),
         variables: variables.iter().map(|variable| variable.path.clone()).collect(),
     };

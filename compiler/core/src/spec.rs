@@ -69,6 +69,24 @@ pub struct Loss {
     pub weight: f64,
 }
 
+/// What the factors of matrix products with weights are rounded to; everything else is `f32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// They stay as they are.
+    F32,
+    /// The upper half of an `f32`: 8 bits of precision.
+    Bf16,
+}
+
+impl Precision {
+    /// All of them by their names in a spec.
+    pub const ALL: [(&str, Precision); 2] = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, own)| *own == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// The `train` item.
 #[derive(Clone, Debug)]
 pub struct Train {
@@ -80,6 +98,8 @@ pub struct Train {
     pub seed: u64,
     /// Whether epochs permute the rows.
     pub shuffle: bool,
+    /// What factors of matrix products are rounded to.
+    pub precision: Precision,
     /// Optimizer of dense parameters.
     pub dense: OptimizerSpec,
     /// Optimizer of tables without their own.
@@ -144,6 +164,7 @@ impl Spec {
             format!("epochs: {}", train.epochs),
             format!("seed: {}", train.seed),
             format!("shuffle: {}", train.shuffle),
+            format!("precision: {}", train.precision.name()),
             format!("dense: {}", optimizer(&train.dense)),
             format!("clip: {}", train.clip.map_or("none".to_owned(), |norm| format!("norm({norm:?})"))),
         ];

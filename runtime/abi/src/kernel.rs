@@ -7,7 +7,7 @@
 pub type KernelFn = unsafe extern "C" fn(pointers: *const *mut u8, start: i64, rows: i64, functions: *const KernelFunctions);
 
 /// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; strides are in elements. It is repeated `count` times,
-/// with each matrix moved by its `_item`.
+/// with each matrix moved by its `_item`. Factors are rounded to bfloat16 where `bf16` is not 0.
 pub type MatMulFn = unsafe extern "C" fn(
     m: i64,
     n: i64,
@@ -25,6 +25,7 @@ pub type MatMulFn = unsafe extern "C" fn(
     dst_item: i64,
     a_item: i64,
     b_item: i64,
+    bf16: i64,
 );
 
 /// The functions kernels may call, by position.

@@ -10,6 +10,7 @@ mod data;
 mod engine;
 mod failure;
 mod matmul;
+mod matmul_bf16;
 mod memory;
 mod metrics;
 mod model;

@@ -22,42 +22,42 @@ const DEPTH: usize = 128;
 
 /// A matrix by its strides.
 #[derive(Clone, Copy)]
-struct View {
-    start: *const f32,
-    row: isize,
-    column: isize,
+pub(crate) struct View {
+    pub(crate) start: *const f32,
+    pub(crate) row: isize,
+    pub(crate) column: isize,
 }
 
 impl View {
     /// The element's address; to be read only inside the matrix.
     #[inline(always)]
-    fn at(self, row: usize, column: usize) -> *const f32 {
+    pub(crate) fn at(self, row: usize, column: usize) -> *const f32 {
         self.start.wrapping_offset(row as isize * self.row + column as isize * self.column)
     }
 }
 
 /// A product `dst (+)= a · b`, `[m, k]` by `[k, n]`.
 #[derive(Clone, Copy)]
-struct Product {
-    m: usize,
-    n: usize,
-    k: usize,
-    dst: *mut f32,
-    dst_row: usize,
-    a: View,
-    b: View,
-    accumulate: bool,
+pub(crate) struct Product {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) dst: *mut f32,
+    pub(crate) dst_row: usize,
+    pub(crate) a: View,
+    pub(crate) b: View,
+    pub(crate) accumulate: bool,
     /// How many products, and how far their matrices lie apart.
-    count: usize,
-    dst_item: usize,
-    a_item: isize,
-    b_item: isize,
+    pub(crate) count: usize,
+    pub(crate) dst_item: usize,
+    pub(crate) a_item: isize,
+    pub(crate) b_item: isize,
 }
 
 impl Product {
     /// The product of one item.
     #[inline(always)]
-    fn of_item(&self, item: usize) -> Product {
+    pub(crate) fn of_item(&self, item: usize) -> Product {
         let moved = |view: View, stride: isize| View { start: view.start.wrapping_offset(item as isize * stride), ..view };
         Product { dst: self.dst.wrapping_add(item * self.dst_item), a: moved(self.a, self.a_item), b: moved(self.b, self.b_item), ..*self }
     }
@@ -443,6 +443,7 @@ unsafe extern "C" fn matmul(
     dst_item: i64,
     a_item: i64,
     b_item: i64,
+    bf16: i64,
 ) {
     let product = Product {
         m: m as usize,
@@ -460,7 +461,9 @@ unsafe extern "C" fn matmul(
     };
     // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed; the processor has what is asked for.
     unsafe {
-        if is_x86_feature_detected!("avx512f") {
+        if bf16 != 0 {
+            crate::matmul_bf16::matmul(&product);
+        } else if is_x86_feature_detected!("avx512f") {
             wide(&product);
         } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             narrow(&product);
@@ -476,6 +479,15 @@ mod tests {
 
     fn numbers(count: usize, seed: u64) -> Vec<f32> {
         (0..count).map(|at| crate::random::uniform(seed, at as u64) as f32 - 0.5).collect()
+    }
+
+    impl Product {
+        /// A single product whose matrices are still to be named.
+        pub(crate) fn of_sizes(m: usize, n: usize, k: usize, accumulate: bool) -> Product {
+            let nothing = View { start: std::ptr::null(), row: 0, column: 0 };
+            let (dst, dst_row) = (std::ptr::null_mut(), 0);
+            Product { m, n, k, dst, dst_row, a: nothing, b: nothing, accumulate, count: 1, dst_item: 0, a_item: 0, b_item: 0 }
+        }
     }
 
     /// One way to compute a product.
@@ -512,9 +524,6 @@ mod tests {
                     }
                     let mut dst = old.clone();
                     let product = Product {
-                        m,
-                        n,
-                        k,
                         dst: dst.as_mut_ptr(),
                         dst_row: n + 3,
                         a: View {
@@ -527,11 +536,7 @@ mod tests {
                             row: if b_turned { 1 } else { n as isize },
                             column: if b_turned { k as isize } else { 1 },
                         },
-                        accumulate,
-                        count: 1,
-                        dst_item: 0,
-                        a_item: 0,
-                        b_item: 0,
+                        ..Product::of_sizes(m, n, k, accumulate)
                     };
                     // SAFETY: the vectors hold the matrices.
                     unsafe { way(&product) };

@@ -4,7 +4,7 @@ use super::Checker;
 use super::features::Kind;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use crate::spec::{Loss, Train};
+use crate::spec::{Loss, Precision, Train};
 use crate::train::{LossKind, OptimizerSpec, TableUpdate};
 use recc_abi::{Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
@@ -76,6 +76,7 @@ impl Checker<'_> {
             epochs: 10,
             seed: 1,
             shuffle: true,
+            precision: Precision::F32,
             dense: adam(),
             tables: TableUpdate { optimizer: adam(), all_rows: false },
             clip: None,
@@ -113,8 +114,15 @@ impl Checker<'_> {
                     }
                 }
                 "clip" => train.clip = self.clip(value),
-                "precision" if !matches!(&value.kind, ExprKind::Name(name) if name == "f32") => {
-                    self.not_yet(value.span, "training in reduced precision");
+                "precision" => {
+                    let named = |(name, _): &&(&str, Precision)| matches!(&value.kind, ExprKind::Name(own) if own.as_str() == *name);
+                    match Precision::ALL.iter().find(named) {
+                        Some((_, precision)) => train.precision = *precision,
+                        None => {
+                            let help = "`bf16` multiplies matrices in half the precision, and faster where the processor can";
+                            self.report(Problem::error("E0602", value.span, "`precision` is `f32` or `bf16`").help(help));
+                        }
+                    }
                 }
                 _ => {}
             }

@@ -262,6 +262,8 @@ pub struct MatMul {
     pub accumulate: bool,
     /// One product for each item of the call, whose matrices lie this far apart.
     pub each: Option<ItemStrides>,
+    /// Factors are rounded to bfloat16; sums are 32-bit floats all the same.
+    pub bf16: bool,
 }
 
 /// Elements from an item's matrix to the next one's.

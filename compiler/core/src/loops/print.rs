@@ -108,10 +108,17 @@ fn print_body(out: &mut String, body: &[Stmt], depth: usize) {
                 print_body(out, body, depth + 1);
                 let _ = writeln!(out, "{:width$}}}", "", width = depth * 2);
             }
-            Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate, each }) => {
+            Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate, each, bf16 }) => {
                 let sign = if *accumulate { "+=" } else { "=" };
                 let each = each.map_or(String::new(), |each| format!(", for each item, {}, {} and {} apart", each.dst, each.a, each.b));
-                let _ = writeln!(out, "{} {sign} {} @ {}   // {m}x{k} @ {k}x{n}{each}", matrix(dst), matrix(a), matrix(b));
+                let _ = writeln!(
+                    out,
+                    "{} {sign} {} @ {}   // {m}x{k} @ {k}x{n}{each}{}",
+                    matrix(dst),
+                    matrix(a),
+                    matrix(b),
+                    if *bf16 { ", bf16" } else { "" }
+                );
             }
         }
     }

@@ -4,7 +4,7 @@ use super::buffers::{Buffers, Storage};
 use super::emit::{At, Emitter};
 use super::stages::{Stages, effect_groups, is_barrier};
 use super::storage::{self, Needs};
-use super::{LANES, PlanSpec, Planned};
+use super::{LANES, LEAST_ROUNDED, PlanSpec, Planned};
 use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
 use crate::loops::{Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Size, Stmt, Type, merge_loops, vectorise};
 use crate::ops::Op;
@@ -282,7 +282,7 @@ impl<'p> Planner<'p> {
             let lanes = &self.lanes;
             let mut cx = Emitter::new(graph, &mut self.buffers, &self.storage);
             for work in now_products {
-                let stmt = product(&mut cx, program, *work, lanes, &self.storage);
+                let stmt = product(&mut cx, program, *work, lanes, &self.storage, self.spec.bf16);
                 cx.push(stmt);
             }
             item_loop(&mut cx, program, now_loops, lanes, &self.storage);
@@ -481,6 +481,7 @@ fn product(
     work: Work,
     lanes: &BTreeMap<NodeId, BufferId>,
     storage: &BTreeMap<NodeId, Storage>,
+    bf16: bool,
 ) -> Stmt {
     let graph = &program.graph;
     let node = work.node();
@@ -505,8 +506,9 @@ fn product(
         let a = matrix(a, a_stride, 1, m);
         let b = matrix(b, b_stride, n, 1);
         let dst = matrix(lanes[&node], 0, n, 1);
+        let bf16 = bf16 && m.min(n) >= LEAST_ROUNDED;
         let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Items(leading(left)));
-        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: true, each: None });
+        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: true, each: None, bf16 });
     }
     if let Op::BatchMatMul(op) = &graph[node].op {
         let (m, n) = (leading(node), last(node));
@@ -521,7 +523,7 @@ fn product(
         let (b, b_item) = operand(right, op.right_transposed);
         let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Fixed(k));
         let each = Some(ItemStrides { dst: dst_item, a: a_item, b: b_item });
-        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each });
+        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each, bf16: false });
     }
     let transposed = matches!(&graph[node].op, Op::MatMul(op) if op.transposed);
     let (k, n) = (last(left), last(node));
@@ -535,6 +537,7 @@ fn product(
     };
     let (row, column) = if transposed { (1, k) } else { (n, 1) };
     let b = Matrix { buffer: cx.arg_by_stride(weight, 0), offset: 0, row, column };
+    let bf16 = bf16 && k.min(n) >= LEAST_ROUNDED;
     let (m, n, k) = (Size::Items(leading(left)), Size::Fixed(n), Size::Fixed(k));
-    Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each: None })
+    Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each: None, bf16 })
 }

@@ -17,6 +17,8 @@ use recc_abi::Plan;
 const MOST_TILE: u64 = 256;
 /// Fewest examples per tile, unless the batch has fewer.
 const LEAST_TILE: u64 = 64;
+/// Shortest sides of a weight whose products may be rounded: smaller ones cost little and give the last logit.
+const LEAST_ROUNDED: i64 = 16;
 /// Independent sums a batch is divided into; threads share them out.
 const LANES: u64 = 8;
 
@@ -27,6 +29,8 @@ pub struct PlanSpec {
     pub name: String,
     /// Examples of a batch; the lanes share them out.
     pub batch: u64,
+    /// Whether products with weights round their factors to bfloat16.
+    pub bf16: bool,
     /// Members of each table.
     pub members: Vec<usize>,
     /// Paths of the variables, by id.
