@@ -7,9 +7,9 @@
 use crate::matmul::{Product, View};
 use std::arch::asm;
 use std::arch::x86_64::{
-    __cpuid_count, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_storeu_ps, _mm512_storeu_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __cpuid_count, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_shuffle_i32x4,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -389,7 +389,7 @@ unsafe fn drive(way: Way, product: &Product) {
             let b = two(&packed.b, column / SIDE, steps);
             for row in (0..product.m).step_by(BLOCK) {
                 block(way, two(&packed.a, row / SIDE, steps), b, &mut sums);
-                write(product, row, column, &sums);
+                if way == Way::Plain { write(product, row, column, &sums) } else { write_wide(product, row, column, &sums) }
             }
         }
         if way == Way::Amx {
@@ -405,6 +405,7 @@ fn two(tiles: &[Tile], first: usize, steps: usize) -> [&[Tile]; 2] {
     [&tiles[first * steps..(first + 1) * steps], &tiles[(first + 1) * steps..(first + 2) * steps]]
 }
 
+/// Writes a block's rows and columns that the result has.
 unsafe fn write(product: &Product, row: usize, column: usize, sums: &Sums) {
     let width = BLOCK.min(product.n - column);
     for (at, sums) in sums.0.chunks_exact(BLOCK).take(product.m - row).enumerate() {
@@ -426,6 +427,26 @@ pub(crate) unsafe fn matmul(product: &Product) {
     for item in 0..product.count {
         // SAFETY: the caller's.
         unsafe { drive(Way::best(), &product.of_item(item)) }
+    }
+}
+
+/// [`write`] by vectors.
+#[target_feature(enable = "avx512f")]
+unsafe fn write_wide(product: &Product, row: usize, column: usize, sums: &Sums) {
+    let width = product.n - column;
+    for at in 0..BLOCK.min(product.m - row) {
+        for half in 0..2 {
+            let lanes = mask(width.saturating_sub(half * SIDE));
+            // SAFETY: masked lanes are neither read nor written; the block has 32 rows of 32 numbers.
+            unsafe {
+                let to = product.dst.wrapping_add((row + at) * product.dst_row + column + half * SIDE);
+                let mut sum = _mm512_loadu_ps(sums.0.as_ptr().add(at * BLOCK + half * SIDE));
+                if product.accumulate {
+                    sum = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, to), sum);
+                }
+                _mm512_mask_storeu_ps(to, lanes, sum);
+            }
+        }
     }
 }
 
