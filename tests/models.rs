@@ -100,6 +100,10 @@ const MODELS: &[(&str, &str)] = &[
         "table e { keys: C, dim: 5 }\n table g { keys: C, dim: 4 }\n let p = einsum(\"f d, f h -> d h\", e[C], tanh(g[C]))\n let q = einsum(\"d h, f d -> f h\", p, e[C])\n let r = einsum(\"f h, d h -> d f\", q, p)\n predict y = logit(sum(square(r)))",
     ),
     (
+        "matrix products of values",
+        "table e { keys: C, dim: 5 }\n param p: f32[4, 3] = xavier\n param q: f32[3, 5] = xavier\n let t = einsum(\"f d -> d f\", e[C])\n let a = e[C] @ tanh(t) + (p @ q)[0..3] @ t\n predict y = logit(sum(square(a)) + sum(X @ t))",
+    ),
+    (
         "einsum with weights",
         "table e { keys: C, dim: 5 }\n param w: f32[5, 4] = xavier\n param u: f32[4, 5] = xavier\n param k: f32[2, 3] = xavier\n let a = einsum(\"f d, d k -> f k\", e[C], w) + einsum(\"k d, f d -> f k\", u, e[C])\n predict y = logit(sum(square(einsum(\"n f, f k -> n k\", k, a))))",
     ),
@@ -241,6 +245,29 @@ fn optimizers_agree_with_the_reference() {
                 check_native("optimizer", body, train, rows, Level::native());
             }
         }
+    }
+}
+
+/// Factors rounded to 8 bits: near the reference, and not equal to what products in `f32` give.
+#[test]
+fn products_in_bf16_are_near_the_reference() {
+    let body = "table e { keys: C, dim: 16 }\n predict y = logit(concat(flatten(e[C]), X) |> mlp([48, 33], activation: tanh) |> linear(1))";
+    let rate = "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)";
+    let (spec, exact) = recc_tests::build(&text(body, rate));
+    let (_, rounded) = recc_tests::build(&text(body, &format!("{rate}, precision: bf16")));
+    for rows in [1, 131, 700] {
+        let data = draw(&spec, &exact, rows, 7);
+        let [exact, rounded] = [&exact, &rounded]
+            .map(|built| run(&built.step_plan.plan, &load(&built.step_plan.kernels, Level::native()), &data, &BTreeMap::new()));
+        let mut differing = 0;
+        for (id, exact) in &exact.variables {
+            let largest = exact.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            for (exact, rounded) in exact.iter().zip(&rounded.variables[id]) {
+                assert!((exact - rounded).abs() <= 0.02 * largest, "{rows} rows: {rounded} for {exact}");
+                differing += usize::from(exact != rounded);
+            }
+        }
+        assert!(differing > 1000, "{rows} rows: {differing} parameters differ");
     }
 }
 

@@ -97,6 +97,17 @@ impl Checker<'_> {
         }
     }
 
+    /// `a @ b` of values of which neither is a weight.
+    pub(super) fn matrix_product(&mut self, a: &Tensor, b: &Tensor, span: Span) -> Value {
+        let leading: Vec<String> = (1..a.axes.len()).map(|axis| format!("l{axis}")).collect();
+        let with = |last: &[&str]| leading.iter().cloned().chain(last.iter().map(|name| (*name).to_owned())).collect::<Vec<_>>();
+        let labels = Labels { operands: vec![with(&["k"]), vec!["k".to_owned(), "n".to_owned()]], result: with(&["n"]) };
+        let dims = |tensor: &Tensor| self.graph[tensor.node].ty.dims.iter().copied().zip(tensor.axes.iter().copied()).collect::<Vec<_>>();
+        let (left, right) = (dims(a), dims(b));
+        let sizes: Vec<_> = left[..leading.len()].iter().chain(&right[1..]).chain(&right[..1]).copied().collect();
+        self.contract(&labels, &[a.clone(), b.clone()], &sizes, span)
+    }
+
     /// Size and identity of all axes, in the order of [`Labels::all`].
     fn sizes(&mut self, labels: &Labels, operands: &[Located], tensors: &[Tensor]) -> Option<Vec<(Dim, AxisId)>> {
         let all = labels.all();

@@ -460,9 +460,7 @@ impl Checker<'_> {
             return Value::Tensor(Tensor { node, axes });
         }
         if right.space != Space::Global || left.space != Space::Example {
-            let what = if right.space == Space::Global { "a product of two parameters" } else { "a product of two values of an example" };
-            self.not_yet(span, what);
-            return Value::Poison;
+            return self.matrix_product(&x, &w, span);
         }
         let node = self.graph.add(Op::MatMul(MatMul { transposed: false }), &[x.node, w.node]);
         let mut axes = x.axes;

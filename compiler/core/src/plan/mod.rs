@@ -14,7 +14,7 @@ use crate::loops::Kernel;
 use recc_abi::Plan;
 
 /// Most examples per tile: enough for the weights, which each tile reads once, to cost little beside the products.
-const MOST_TILE: u64 = 256;
+const MOST_TILE: u64 = 512;
 /// Fewest examples per tile, unless the batch has fewer.
 const LEAST_TILE: u64 = 64;
 /// Shortest sides of a weight whose products may be rounded: smaller ones cost little and give the last logit.
