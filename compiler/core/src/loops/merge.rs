@@ -1,4 +1,4 @@
-//! Joins neighbouring loops of one extent, and drops what is then computed twice.
+//! Joins neighbouring loops of one extent, and drops what is then computed twice or read back from where it was just stored.
 //!
 //! Condition: single assignment. After: the same stores in the same order for each element; sums keep their order.
 
@@ -19,10 +19,11 @@ fn merge_body(body: Vec<Stmt>, same: &[usize]) -> Vec<Stmt> {
     let mut out: Vec<Stmt> = Vec::new();
     for stmt in body {
         let Stmt::For { var, extent, vector, body } = stmt else {
-            out.push(stmt);
+            let place = earliest(&out, &stmt, same);
+            out.insert(place, stmt);
             continue;
         };
-        match partner(&out, &extent, vector, &body, same) {
+        match partner(&out, var, &extent, vector, &body, same) {
             Some(at) => {
                 let (accumulators, rest): (Vec<Stmt>, Vec<Stmt>) =
                     out.drain(at..).partition(|stmt| matches!(stmt, Stmt::Accumulator { .. }));
@@ -44,18 +45,62 @@ fn merge_body(body: Vec<Stmt>, same: &[usize]) -> Vec<Stmt> {
     out
 }
 
-fn partner(out: &[Stmt], extent: &Extent, vector: bool, body: &[Stmt], same: &[usize]) -> Option<usize> {
+/// Where a value may stand: before the loops that it does not need, so that they can join with loops that use it.
+fn earliest(out: &[Stmt], stmt: &Stmt, same: &[usize]) -> usize {
+    let mut place = out.len();
+    if !matches!(stmt, Stmt::Let { .. }) {
+        return place;
+    }
+    let own = Effects::of(std::slice::from_ref(stmt), same);
+    for (at, earlier) in out.iter().enumerate().rev() {
+        let effects = Effects::of(std::slice::from_ref(earlier), same);
+        if own.depends_on(&effects) || !own.loads.is_disjoint(&effects.stores) {
+            break;
+        }
+        if matches!(earlier, Stmt::For { .. }) {
+            place = at;
+        }
+    }
+    place
+}
+
+/// Whether two loops touch a buffer only at one element for each round, by plain stores and loads that stand in the loops themselves.
+fn same_element(buffer: usize, (var, body): (LoopVar, &[Stmt]), (other_var, other_body): (LoopVar, &[Stmt]), same: &[usize]) -> bool {
+    let mut places: Vec<(usize, Affine)> = Vec::new();
+    for (stmts, from) in [(body, var), (other_body, other_var)] {
+        for stmt in stmts {
+            match stmt {
+                Stmt::Let { instr: Instr::Load { buffer: own, index }, .. } | Stmt::Store { buffer: own, index, accumulate: false, .. }
+                    if same[*own] == buffer =>
+                {
+                    places.push((*own, rename_affine(index.clone(), from, var)));
+                }
+                Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => {}
+                Stmt::Store { buffer: own, .. } if same[*own] != buffer => {}
+                Stmt::Store { .. } | Stmt::MatMul(_) => return false,
+                Stmt::For { .. } => {
+                    let effects = Effects::of(std::slice::from_ref(stmt), same);
+                    if effects.stores.contains(&buffer) || effects.loads.contains(&buffer) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+    places.windows(2).all(|pair| pair[0] == pair[1]) && places.iter().all(|(_, index)| index.stride(var) != 0)
+}
+
+fn partner(out: &[Stmt], var: LoopVar, extent: &Extent, vector: bool, body: &[Stmt], same: &[usize]) -> Option<usize> {
     let own = Effects::of(body, same);
     for (at, stmt) in out.iter().enumerate().rev() {
         let effects = Effects::of(std::slice::from_ref(stmt), same);
-        if let Stmt::For { extent: other, vector: other_vector, .. } = stmt
+        if let Stmt::For { var: other_var, extent: other, vector: other_vector, body: other_body } = stmt
             && other == extent
             && *other_vector == vector
             && !own.depends_on(&effects)
-            // What one loop stores another may not touch: elements are visited in another order once joined.
-            && own.stores.is_disjoint(&effects.stores)
-            && own.loads.is_disjoint(&effects.stores)
-            && own.stores.is_disjoint(&effects.loads)
+            // Elements are visited in another order once joined: what one loop stores another may not touch, unless both
+            // work on an element of their own in each round.
+            && own.shared(&effects).into_iter().all(|buffer| same_element(buffer, (var, body), (*other_var, other_body), same))
         {
             return Some(at);
         }
@@ -63,12 +108,7 @@ fn partner(out: &[Stmt], extent: &Extent, vector: bool, body: &[Stmt], same: &[u
             // Needs nothing, so it can stand before the loop that is joined.
             Stmt::Accumulator { .. } => true,
             Stmt::Let { .. } => !own.uses.iter().any(|reg| effects.defines.contains(reg)) && own.stores.is_disjoint(&effects.loads),
-            _ => {
-                !own.depends_on(&effects)
-                    && own.stores.is_disjoint(&effects.stores)
-                    && own.loads.is_disjoint(&effects.stores)
-                    && own.stores.is_disjoint(&effects.loads)
-            }
+            _ => !own.depends_on(&effects) && own.shared(&effects).is_empty(),
         };
         if !movable {
             return None;
@@ -136,6 +176,12 @@ impl Effects {
                 self.uses.insert(*reg);
             }
         }
+    }
+
+    /// Buffers that one of two stores and the other touches.
+    fn shared(&self, other: &Effects) -> BTreeSet<usize> {
+        let touched = |effects: &Effects| effects.loads.union(&effects.stores).copied().collect::<BTreeSet<_>>();
+        self.stores.intersection(&touched(other)).chain(other.stores.intersection(&touched(self))).copied().collect()
     }
 
     fn depends_on(&self, earlier: &Effects) -> bool {
@@ -237,11 +283,15 @@ impl Sharing {
                     let changed = *reg;
                     self.known.retain(|known| !reads(&known.instr).0.contains(&changed));
                 }
-                Stmt::Store { buffer, index, value, .. } => {
+                Stmt::Store { buffer, index, value, accumulate } => {
                     *value = self.reg(*value);
                     self.affine(index);
                     let written = self.same_buffer[*buffer];
                     self.forget(written);
+                    if !*accumulate {
+                        let instr = Instr::Load { buffer: *buffer, index: index.clone() };
+                        self.known.push(Known { instr, reg: *value, depth: self.depth });
+                    }
                 }
                 Stmt::For { extent, body, .. } => {
                     if let Extent::Between(begin, end) = extent {

@@ -6,7 +6,9 @@ use super::stages::{Stages, effect_groups, is_barrier};
 use super::storage::{self, Needs};
 use super::{LANES, LEAST_ROUNDED, PlanSpec, Planned};
 use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
-use crate::loops::{Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Size, Stmt, Type, merge_loops, vectorise};
+use crate::loops::{
+    Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Size, Stmt, Type, drop_dead, loaded_buffers, merge_loops, vectorise,
+};
 use crate::ops::Op;
 use recc_abi::{BufferId, Element, ItemSpace, Job, Launch, Output, Place, Plan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -199,10 +201,22 @@ impl<'p> Planner<'p> {
         let accumulators =
             work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
         let kernels = self.examples_kernels(&work);
+        self.drop_unread_scratch(&kernels);
         for node in scratch {
             self.storage.remove(&node);
         }
         Some(Job { space: ItemSpace::Examples, kernels, accumulators })
+    }
+
+    /// What joined loops hand on in registers need not be stored.
+    fn drop_unread_scratch(&mut self, kernels: &[u32]) {
+        let loaded: BTreeSet<BufferId> = kernels.iter().flat_map(|&kernel| loaded_buffers(&self.kernels[kernel as usize])).collect();
+        for &kernel in kernels {
+            let buffers = &self.buffers;
+            drop_dead(&mut self.kernels[kernel as usize], |id| {
+                !matches!(buffers.buffer(id).place, Place::Tile { .. }) || loaded.contains(&id)
+            });
+        }
     }
 
     /// Offsets in the tile's scratch: a value's place is free again after its last reader.
