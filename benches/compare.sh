@@ -23,9 +23,9 @@ if [ ! -x "$out/venv/bin/python" ]; then
     mv "$out/venv.new" "$out/venv"
 fi
 # The peers write beside their scripts.
-[ -d "$out/peers" ] || cp -r "$peers" "$out/peers"
+[ -d "$out/peers" ] || { cp -r "$peers" "$out/peers"; chmod -R u+w "$out/peers"; }
 [ -x "$out/limits" ] || gcc -O3 -march=native -fopenmp "$peers/limits.c" -o "$out/limits"
-cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p recc
+cargo build --quiet --release --manifest-path "$root/Cargo.toml" --workspace
 for spec in "$root"/benches/models/*.rec; do
     name=$(basename "$spec" .rec)
     "$root/target/release/recc" build "$spec" -o "$out/$name.f32"

@@ -755,3 +755,23 @@ fn speed_is_measured_on_drawn_input() {
         }
     }
 }
+
+#[test]
+fn a_profile_accounts_for_every_kernel() {
+    let folder = Folder::new();
+    let model = folder.build("small", SPEC);
+    let bench = |more: &[&str]| {
+        let mut command = Command::new(&model);
+        command.args(["bench", "--phase", "train", "--batch", "256", "--steps", "5", "--vocab", "100,50"]).args(more);
+        command
+    };
+    let result = json(&ok(&mut bench(&["--profile", "--json"])));
+    let kernels = result["profile"]["kernels"].as_array().expect("kernels");
+    let sum = |key: &str| kernels.iter().map(|kernel| kernel[key].as_f64().expect(key)).sum::<f64>();
+    assert!((sum("share") - 1.0).abs() < 1e-9, "{result}");
+    assert!(sum("gflop_per_s") > 0.0 && sum("gbyte_per_s") > 0.0, "{result}");
+    assert!(sum("ms_per_step") < 1.1 * result["ms_per_step"].as_f64().expect("a step"), "{result}");
+    let text = ok(&mut bench(&["--profile"])).stdout;
+    contains(&String::from_utf8_lossy(&text), &["recc_step_", "of peak", "GB/s", "others"]);
+    contains(&fails(2, bench(&["--vocab", "1,2,3,4,5"]).arg("--json")), &["--vocab gives 5 sizes"]);
+}

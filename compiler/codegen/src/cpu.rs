@@ -8,17 +8,19 @@ use crate::math::Lanes;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    AbiParam, BlockArg, Function, InstBuilder as _, MemFlagsData, SigRef, Signature, Type as ClifType, UserFuncName, Value, types,
+    AbiParam, BlockArg, Function, InstBuilder as _, MemFlagsData, SigRef, Signature, StackSlotData, StackSlotKind, Type as ClifType,
+    UserFuncName, Value, types,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::{Context, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use recc_abi::KernelEntry;
 use recc_core::loops::{
-    Affine, BufferArg, Combine, Extent, Instr, ItemStrides, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type, VerifiedKernel,
+    Affine, BufferArg, Combine, Cost, Extent, Instr, ItemStrides, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type, VerifiedKernel,
+    cost,
 };
 use recc_core::scalar::ScalarOp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Elements of a vector.
 const LANES: i64 = 4;
@@ -64,7 +66,9 @@ pub fn compile_kernels(kernels: &[VerifiedKernel<'_>], level: Level) -> Result<C
         let name = kernel.kernel().name.clone();
         let bytes = part.unwrap_or_else(|| Err(CodegenError { kernel: name.clone(), message: "was not compiled".to_owned() }))?;
         compiled.code.resize(compiled.code.len().next_multiple_of(64), 0x90);
-        compiled.entries.push(KernelEntry { name, offset: compiled.code.len() as u64, len: bytes.len() as u64 });
+        let Cost { flops, bytes: moved, bf16 } = cost(kernel.kernel());
+        let (offset, len) = (compiled.code.len() as u64, bytes.len() as u64);
+        compiled.entries.push(KernelEntry { name, offset, len, flops, bytes: moved, bf16 });
         compiled.code.extend_from_slice(&bytes);
     }
     Ok(compiled)
@@ -123,6 +127,7 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> F
         vars: BTreeMap::new(),
         vector: None,
         matmul: None,
+        row_keys: BTreeMap::new(),
     };
     for arg in &kernel.buffers {
         let base = translator.base(arg, params[0], params[1]);
@@ -142,6 +147,9 @@ struct Held {
     lanes: bool,
 }
 
+/// Instructions of this cost are not repeated for every round of a loop.
+const DEAR: u32 = 6;
+
 struct Translator<'f> {
     builder: FunctionBuilder<'f>,
     fma: bool,
@@ -155,6 +163,8 @@ struct Translator<'f> {
     /// The variable of the loop whose iterations run side by side.
     vector: Option<LoopVar>,
     matmul: Option<SigRef>,
+    /// Keys of rows for random numbers, computed before the open loop.
+    row_keys: BTreeMap<(Reg, Reg), Value>,
 }
 
 fn bytes(ty: Type) -> i64 {
@@ -339,9 +349,10 @@ impl<'f> Translator<'f> {
     }
 
     fn random(&mut self, key: Reg, row: Reg, element: &Affine) -> Held {
-        let (key, row) = (self.held(key).value, self.held(row).value);
-        let sum = self.builder.ins().iadd(row, key);
-        let row_key = self.lanes(false).mix(sum);
+        let row_key = match self.row_keys.get(&(key, row)) {
+            Some(known) => *known,
+            None => self.row_key(key, row),
+        };
         let lanes = self.vector.is_some_and(|var| element.stride(var) != 0);
         let mut number = self.builder.ins().iconst(types::I64, element.offset);
         for &(term, stride) in &element.terms {
@@ -362,6 +373,24 @@ impl<'f> Translator<'f> {
             (number, row_key)
         };
         Held { value: self.lanes(lanes).random(row_key, number), ty: Type::F32, lanes }
+    }
+
+    fn row_key(&mut self, key: Reg, row: Reg) -> Value {
+        let (key, row) = (self.held(key).value, self.held(row).value);
+        let sum = self.builder.ins().iadd(row, key);
+        self.lanes(false).mix(sum)
+    }
+
+    /// A value through memory. Code without side effects is placed at its uses, also inside loops that it does not belong to;
+    /// what is dear and computed before a loop stays before it this way. It is read as bits of another type, or the detour would be
+    /// seen through.
+    fn pinned(&mut self, value: Value, ty: ClifType) -> Value {
+        let bits = if ty == types::F64 { types::I64 } else { types::I32 };
+        let other = if ty.is_float() { bits } else { types::F32 };
+        let slot = self.builder.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bits.bytes(), 3));
+        self.builder.ins().stack_store(types::I64, value, slot, 0);
+        let loaded = self.builder.ins().stack_load(types::I64, other, slot, 0);
+        self.builder.ins().bitcast(ty, MemFlagsData::new(), loaded)
     }
 
     fn scalar(&mut self, op: ScalarOp, operands: &[Reg], ty: Type) -> Held {
@@ -401,6 +430,8 @@ impl<'f> Translator<'f> {
             ScalarOp::Widen => self.builder.ins().fpromote(types::F64, x[0]),
             ScalarOp::Narrow => self.builder.ins().fdemote(types::F32, x[0]),
         };
+        let dear = op.cost() >= DEAR && !lanes && self.vector.is_none();
+        let value = if dear { self.pinned(value, clif(ty, false)) } else { value };
         Held { value, ty, lanes }
     }
 
@@ -439,9 +470,18 @@ impl<'f> Translator<'f> {
                 self.accumulator(reg, Type::F32, combine, true);
             }
         }
+        let mut places = BTreeSet::new();
+        random_places(body, &mut places);
+        places.retain(|(key, row)| self.regs.contains_key(key) && self.regs.contains_key(row));
+        for (key, row) in places {
+            let row_key = self.row_key(key, row);
+            let row_key = self.pinned(row_key, types::I32);
+            self.row_keys.insert((key, row), row_key);
+        }
         self.vector = Some(var);
         self.run(var, begin, end, LANES, body);
         self.vector = None;
+        self.row_keys.clear();
         for (reg, combine, known) in saved {
             let Some((parts, ..)) = self.accumulators.insert(reg, known) else { continue };
             let parts = self.builder.use_var(parts);
@@ -516,6 +556,19 @@ impl<'f> Translator<'f> {
         args.extend(last.map(|value| self.builder.ins().iconst(types::I64, value)));
         let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
         self.builder.ins().call_indirect(signature, callee, &args);
+    }
+}
+
+/// Keys and rows of the random numbers in a body.
+fn random_places(body: &[Stmt], out: &mut BTreeSet<(Reg, Reg)>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let { instr: Instr::Random { key, row, .. }, .. } => {
+                out.insert((*key, *row));
+            }
+            Stmt::For { body, .. } => random_places(body, out),
+            _ => {}
+        }
     }
 }
 

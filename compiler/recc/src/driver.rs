@@ -107,7 +107,7 @@ pub(crate) fn write_executable(model: &Model, weights: Option<&Generation>, out:
         None => Vec::new(),
     };
     let symbols =
-        model.program.kernels.iter().map(|KernelEntry { name, offset, len }| Symbol { name, offset: *offset, len: *len }).collect();
+        model.program.kernels.iter().map(|KernelEntry { name, offset, len, .. }| Symbol { name, offset: *offset, len: *len }).collect();
     let addition = Addition { code: &model.code, program: &program, weights: &weights, symbols };
     let bytes = add(&file, &addition).map_err(|error| Failure::internal("link", error))?;
     // A running executable cannot be written over; a new file takes its name.

@@ -227,4 +227,10 @@ pub struct KernelEntry {
     pub offset: u64,
     /// Bytes of code.
     pub len: u64,
+    /// Operations on numbers for each item.
+    pub flops: f64,
+    /// Bytes of what moves with the item.
+    pub bytes: f64,
+    /// Whether its products round their factors to bfloat16.
+    pub bf16: bool,
 }

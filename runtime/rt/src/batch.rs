@@ -123,8 +123,24 @@ impl<'p> Assembler<'p> {
             layout.labels.iter().map(|&column| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect()).collect();
         let key = |row: u32, column: u32| u64::from(record(row)[word(column)]) | u64::from(record(row)[word(column) + 1]) << 32;
         batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| key(row, column)).collect()).collect();
-        batch.groups = (0..layout.tables.len()).map(|table| self.group(table, window, rows)).collect();
+        for table in 0..layout.tables.len() {
+            let group = match (0..table).find(|&other| self.groups_alike(other, table)) {
+                Some(other) => batch.groups[other].clone(),
+                None => self.group(table, window, rows),
+            };
+            batch.groups.push(group);
+        }
         batch
+    }
+
+    /// Whether two tables have the same rows looked up by the same columns, so that one grouping is good for both.
+    fn groups_alike(&self, a: usize, b: usize) -> bool {
+        let (first, second) = (&self.layout.tables[a], &self.layout.tables[b]);
+        let columns = |table: &recc_abi::Table| table.members.iter().map(|member| member.columns.clone()).collect::<Vec<_>>();
+        first.lookups == second.lookups
+            && first.all_rows == second.all_rows
+            && columns(first) == columns(second)
+            && self.slots[a].len() == self.slots[b].len()
     }
 
     fn bag(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
@@ -155,33 +171,24 @@ impl<'p> Assembler<'p> {
             let bases: Vec<u64> = columns.iter().map(|&column| layout.base(table, column)).collect();
             let vocabs: Vec<usize> = columns.iter().map(|&column| Fitted::vocab_column(layout.columns, column as usize)).collect();
             let is_bag = matches!(layout.columns[columns[0] as usize].kind, recc_abi::ColumnKind::Ids { .. });
+            // Row, example and slot of each occurrence.
             let mut own = Vec::new();
-            let mut entry = 0;
-            let mut touch = |id: u32| -> u32 {
-                if spec.all_rows {
-                    return id;
-                }
-                let slot = &mut slots[id as usize];
-                if *slot == 0 {
-                    group.rows.push(id);
-                    *slot = group.rows.len() as u32;
-                }
-                *slot - 1
-            };
             for (example, &row) in rows.iter().enumerate() {
                 if is_bag {
                     for &id in bag_of(window, layout, row, columns[0]) {
-                        let place = touch(layout.fitted.row_of(vocabs[0], id) + bases[0] as u32);
-                        own.push((place, example as u32, entry));
-                        entry += 1;
+                        let entry = own.len() as u32;
+                        own.push((layout.fitted.row_of(vocabs[0], id) + bases[0] as u32, example as u32, entry));
                     }
                     continue;
                 }
                 let record = &window.records[row as usize * layout.width..(row as usize + 1) * layout.width];
                 for (field, &column) in columns.iter().enumerate() {
                     let id = layout.fitted.row_of(vocabs[field], record[layout.words[column as usize]]) + bases[field] as u32;
-                    own.push((touch(id), example as u32, field as u32));
+                    own.push((id, example as u32, field as u32));
                 }
+            }
+            if !spec.all_rows {
+                number(&mut own, slots, &mut group.rows);
             }
             found.push(own);
         }
@@ -190,6 +197,25 @@ impl<'p> Assembler<'p> {
         }
         group.lookups = found.into_iter().map(|own| sorted(&own, group.rows.len())).collect();
         group
+    }
+}
+
+/// Occurrences ahead whose slots are asked for: slots lie all over a large table.
+const AHEAD: usize = 24;
+
+/// Replaces each occurrence's row by its place among the touched rows, in order of first occurrence.
+fn number(occurrences: &mut [(u32, u32, u32)], slots: &mut [u32], rows: &mut Vec<u32>) {
+    for at in 0..occurrences.len() {
+        if let Some(&(row, ..)) = occurrences.get(at + AHEAD) {
+            crate::prefetch::ask(&raw const slots[row as usize]);
+        }
+        let row = occurrences[at].0;
+        let slot = &mut slots[row as usize];
+        if *slot == 0 {
+            rows.push(row);
+            *slot = rows.len() as u32;
+        }
+        occurrences[at].0 = *slot - 1;
     }
 }
 

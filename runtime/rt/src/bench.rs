@@ -4,6 +4,7 @@ use crate::batch::{Assembler, Batch};
 use crate::engine::{Engine, StepNumbers};
 use crate::failure::Failure;
 use crate::model::Model;
+use crate::profile::Profile;
 use crate::random::{key, mix64, uniform};
 use crate::spool::Window;
 use crate::train::{Loaded, pool};
@@ -20,6 +21,8 @@ pub(crate) struct BenchOptions {
     pub(crate) steps: u64,
     /// Sizes of the dictionaries, in the order of their features; or one for all.
     pub(crate) vocab: Vec<u64>,
+    /// Whether to time each kernel.
+    pub(crate) profile: bool,
 }
 
 /// Distinct batches that are visited in turn.
@@ -35,8 +38,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let mut model = Model::new(program, fitted, options.train)?;
     model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
-    let offsets: Vec<u64> = program.kernels.iter().map(|kernel| kernel.offset).collect();
-    let mut engine = Engine::new(plan, &offsets, loaded.code, &pool)?;
+    let mut engine = Engine::new(program, plan, loaded.code, &pool)?;
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&model.fitted), plan);
     let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();
@@ -44,6 +46,9 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let start_ms = started.elapsed().as_secs_f64() * 1e3;
     let mut times = Vec::new();
     for step in 0..WARM + options.steps as usize {
+        if step == WARM && options.profile {
+            engine.profile = Some(Profile::new(program.kernels.len()));
+        }
         let window = &windows[step % BATCHES];
         let begin = Instant::now();
         let batch: Batch = assembler.assemble(window, &order);
@@ -57,11 +62,15 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
     let mean = total / times.len() as f64;
-    Ok(json!({
+    let mut result = json!({
         "phase": if options.train { "train" } else { "score" }, "batch": options.batch, "threads": options.threads, "steps": options.steps,
         "samples_per_s": options.batch as f64 / mean * 1e3, "ms_per_step": mean, "p50": at(0.5), "p99": at(0.99),
         "peak_rss_bytes": peak_bytes(), "start_ms": start_ms,
-    }))
+    });
+    if let Some(profile) = &engine.profile {
+        result["profile"] = profile.report(&program.kernels, options.steps);
+    }
+    Ok(result)
 }
 
 /// Dictionaries of known sizes, whose words nobody asks for.

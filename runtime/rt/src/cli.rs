@@ -137,6 +137,9 @@ struct BenchArgs {
     /// Rows of the dictionaries, which are not known before training: one for all, or one each, as 1000,20
     #[arg(long, default_value = "100000", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     vocab: Vec<u64>,
+    /// Also show what each kernel takes, beside what this machine can do
+    #[arg(long)]
+    profile: bool,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -333,13 +336,14 @@ fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
         threads: args.threads as usize,
         steps: args.steps,
         vocab: args.vocab.clone(),
+        profile: args.profile,
     };
     let result = bench::bench(loaded, &options)?;
     if args.json {
         return print(&format!("{result}\n"));
     }
     let figure = |key: &str| result[key].as_f64().unwrap_or(0.0);
-    print(&format!(
+    let mut text = format!(
         "{:.0} samples/s; a step of {} takes {:.3} ms (median {:.3}, 99th percentile {:.3}); peak {:.0} MB; started in {:.1} ms\n",
         figure("samples_per_s"),
         options.batch,
@@ -348,7 +352,11 @@ fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
         figure("p99"),
         figure("peak_rss_bytes") / 1e6,
         figure("start_ms")
-    ))
+    );
+    if options.profile {
+        text += &format!("\n{}", crate::profile::table(&result["profile"]));
+    }
+    print(&text)
 }
 
 fn encoder_text(program: &Program, encoder: &Encoder) -> String {

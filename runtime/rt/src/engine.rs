@@ -7,8 +7,11 @@ use crate::batch::{Batch, grouping_part};
 use crate::failure::Failure;
 use crate::matmul::FUNCTIONS;
 use crate::memory::Memory;
-use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelFn, Launch, Place, Plan};
+use crate::prefetch::Prefetch;
+use crate::profile::Profile;
+use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelEntry, KernelFn, Launch, Place, Plan, Program};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// The compiled code in memory.
 #[derive(Clone, Copy)]
@@ -57,6 +60,9 @@ pub(crate) struct Engine<'p> {
     scratch: Vec<Memory>,
     pool: &'p rayon::ThreadPool,
     capacity: usize,
+    prefetch: Prefetch,
+    /// Times of kernels, where they are asked for.
+    pub(crate) profile: Option<Profile>,
 }
 
 /// Base addresses of all buffers for one lane.
@@ -67,9 +73,11 @@ unsafe impl Send for Pointers {}
 unsafe impl Sync for Pointers {}
 
 impl<'p> Engine<'p> {
-    pub(crate) fn new(plan: &'p Plan, kernels: &[u64], code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
-        let find = |&offset: &u64| code.kernel(offset).ok_or_else(|| Failure::internal("start", "a kernel lies outside the code"));
-        let kernels = kernels.iter().map(find).collect::<Result<_, _>>()?;
+    /// Runs one of a program's plans.
+    pub(crate) fn new(program: &Program, plan: &'p Plan, code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
+        let find =
+            |kernel: &KernelEntry| code.kernel(kernel.offset).ok_or_else(|| Failure::internal("start", "a kernel lies outside the code"));
+        let kernels = program.kernels.iter().map(find).collect::<Result<_, _>>()?;
         let scratch = Memory::zeroed_together(&vec![plan.tile_bytes as usize; pool.current_num_threads()])?;
         // Buffers of a fixed size; those of a batch come with the first one.
         let fixed = |buffer: &Buffer| {
@@ -83,7 +91,7 @@ impl<'p> Engine<'p> {
         let sizes: Vec<Option<usize>> = plan.buffers.iter().map(fixed).collect();
         let mut pieces = Memory::zeroed_together(&sizes.iter().copied().flatten().collect::<Vec<_>>())?.into_iter();
         let memory = sizes.into_iter().map(|size| size.and_then(|_| pieces.next())).collect();
-        Ok(Engine { plan, kernels, memory, scratch, pool, capacity: 0 })
+        Ok(Engine { plan, kernels, memory, scratch, pool, capacity: 0, prefetch: Prefetch::new(program, plan), profile: None })
     }
 
     fn buffer(&self, id: usize) -> &Buffer {
@@ -235,9 +243,15 @@ impl<'p> Engine<'p> {
         let mut start = lane * per_lane;
         while start < end {
             let rows = tile.min(end - start);
+            // SAFETY: the pointers are this batch's, and the tile lies inside it.
+            unsafe { self.prefetch.ask(job.space, start, rows, pointers) };
             for kernel in &job.kernels {
+                let begin = self.profile.as_ref().map(|_| Instant::now());
                 // SAFETY: the kernel was compiled for this plan; all buffers it names are allocated for at least these items.
                 unsafe { (self.kernels[*kernel as usize])(pointers.as_ptr(), start as i64, rows as i64, &raw const FUNCTIONS) };
+                if let (Some(profile), Some(begin)) = (&self.profile, begin) {
+                    profile.add(*kernel, rows, begin);
+                }
             }
             start += rows;
         }

@@ -15,6 +15,8 @@ mod memory;
 mod metrics;
 mod model;
 mod output;
+mod prefetch;
+mod profile;
 mod progress;
 pub mod random;
 mod spool;

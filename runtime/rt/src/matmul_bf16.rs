@@ -233,12 +233,16 @@ unsafe fn pack(way: Way, view: View, across: usize, k: usize, is_a: bool, out: &
         out.resize(count, Tile([0; SIDE * SIDE]));
     }
     let (side, along) = if is_a { (view.row, view.column) } else { (view.column, view.row) };
-    for (at, tile) in out[..count].iter_mut().enumerate() {
-        let (first, depth) = (at / steps * SIDE, at % steps * DEPTH);
+    // Rows in memory are rows of words, or become pairs; a factor that has them the other way round is turned.
+    let along_rows = along == 1;
+    for at in 0..count {
+        // In the order of memory.
+        let blocks = count / steps;
+        let (block, step) = if along_rows { (at / steps, at % steps) } else { (at % blocks, at / blocks) };
+        let tile = &mut out[block * steps + step];
+        let (first, depth) = (block * SIDE, step * DEPTH);
         let start = view.start.wrapping_offset(first as isize * side + depth as isize * along);
         let (wide, deep) = (across.saturating_sub(first).min(SIDE), k.saturating_sub(depth).min(DEPTH));
-        // Rows in memory are rows of words, or become pairs; a factor that has them the other way round is turned.
-        let along_rows = along == 1;
         let source = match along_rows {
             true => Source { start, stride: side, rows: wide, columns: deep },
             false => Source { start, stride: along, rows: deep, columns: wide },

@@ -41,9 +41,8 @@ pub(crate) struct Loaded<'p> {
 
 impl<'p> Loaded<'p> {
     fn engine(&self, step: bool, pool: &'p rayon::ThreadPool) -> Result<Engine<'p>, Failure> {
-        let offsets: Vec<u64> = self.program.kernels.iter().map(|kernel| kernel.offset).collect();
         let plan = if step { &self.program.step } else { &self.program.score };
-        Engine::new(plan, &offsets, self.code, pool)
+        Engine::new(self.program, plan, self.code, pool)
     }
 }
 
@@ -95,8 +94,7 @@ pub(crate) struct Scored {
 pub(crate) fn score(loaded: Loaded<'_>, model: &Model<'_>, spool: &Spool, pool: &rayon::ThreadPool) -> Result<Scored, Failure> {
     let program = loaded.program;
     let fitted = model.fitted.settled();
-    let offsets: Vec<u64> = program.kernels.iter().map(|kernel| kernel.offset).collect();
-    let mut engine = Engine::new(&program.score, &offsets, loaded.code, pool)?;
+    let mut engine = Engine::new(program, &program.score, loaded.code, pool)?;
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
     let count = program.predictions.len();

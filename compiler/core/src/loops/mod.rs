@@ -5,6 +5,7 @@
 //! excepted. A loop marked `vector` may run several iterations at a time: its body's accesses move by one element
 //! or not at all with its variable.
 
+mod cost;
 mod dead;
 mod merge;
 mod print;
@@ -14,6 +15,7 @@ mod verify;
 use crate::scalar::ScalarOp;
 use recc_abi::BufferId;
 
+pub use cost::{Cost, cost};
 pub use dead::{drop_dead, loaded_buffers};
 pub use merge::merge_loops;
 pub use vectorise::vectorise;

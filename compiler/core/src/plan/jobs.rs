@@ -195,7 +195,7 @@ impl<'p> Planner<'p> {
         if work.is_empty() {
             return None;
         }
-        work.sort_by_key(|work| work.node());
+        work.sort_by_key(|work| (!storage::is_pooled_number(&self.program.graph, work.node()), work.node()));
         let scratch_end = self.place_scratch(&scratch, &work);
         self.tile_bytes = self.tile_bytes.max(scratch_end);
         let accumulators =

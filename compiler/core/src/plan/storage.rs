@@ -5,7 +5,7 @@
 //! not cheap to compute again from what it has, are kept for the whole batch.
 
 use super::stages::{Stages, is_barrier};
-use crate::graph::{DType, NodeId, Program, Space};
+use crate::graph::{DType, Graph, NodeId, Program, Space};
 use crate::ops::Op;
 use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +43,12 @@ pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
         }
     }
     found
+}
+
+/// Whether a node is one number pooled from looked-up rows. It is computed first, while its rows are on their way to the cache.
+pub(super) fn is_pooled_number(graph: &Graph, node: NodeId) -> bool {
+    let looked_up = |node: NodeId| matches!(graph[node].op, Op::Gather(_));
+    matches!(graph[node].op, Op::Reduce(_)) && graph[node].ty.len() == Some(1) && graph.operands(node).into_iter().any(looked_up)
 }
 
 struct Finder<'p> {
@@ -184,7 +190,7 @@ impl Finder<'_> {
         if matches!(graph[node].op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::Concat(_) | Op::Take(_)) || users.iter().any(product) {
             return true;
         }
-        if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) {
+        if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) || is_pooled_number(graph, node) {
             return true;
         }
         // Sums are among those that ask.
