@@ -773,5 +773,5 @@ fn a_profile_accounts_for_every_kernel() {
     assert!(sum("ms_per_step") < 1.1 * result["ms_per_step"].as_f64().expect("a step"), "{result}");
     let text = ok(&mut bench(&["--profile"])).stdout;
     contains(&String::from_utf8_lossy(&text), &["recc_step_", "of peak", "GB/s", "others"]);
-    contains(&fails(2, bench(&["--vocab", "1,2,3,4,5"]).arg("--json")), &["--vocab gives 5 sizes"]);
+    contains(&fails(2, bench(&["--vocab", "1,2,3,4,5"]).arg("--json")), &["--vocab gives 7 sizes, and the model has 2"]);
 }
