@@ -1,4 +1,4 @@
-//! Shows that a model of `benches/models/` is the same function as its PyTorch peer: `same_function SPEC DUMP.npz`.
+//! Shows that a model of `benches/models/` is the same function as its PyTorch peer: `cargo run --release -p recc-tests --example same_function -- SPEC DUMP.npz`.
 //!
 //! A dump holds weights, ten batches, the probabilities of the first one, and the losses and weights of ten steps of plain SGD with
 //! rate 0.1. The compiled model starts from those weights, scores and trains on those batches; each figure that it gives is compared with
