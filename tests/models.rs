@@ -111,6 +111,10 @@ const MODELS: &[(&str, &str)] = &[
         "einsum of any kind",
         "table e { keys: C, dim: 5 }\n param w: f32[3, 5] = xavier\n let a = einsum(\"f, f d -> d f\", sum(e[C], axis: 1), w)\n let b = einsum(\"d f, f d -> \", a, e[C]) + sum(einsum(\"f d -> d\", w))\n predict y = logit(b + sum(einsum(\"d, f -> f d\", X, X[0..2])) + sum(einsum(\"f d -> d f\", e[C])[1]))",
     ),
+    (
+        "numbers looked up before layers that widen",
+        "table w { keys: C, dim: 1 }\n table v { keys: tags, dim: 1 }\n table e { keys: C, dim: 4 }\n let f = e[C]\n let deep = mlp(flatten(f), [6, 16, 5], activation: tanh) |> linear(1)\n predict y = logit(fm(f) + deep + sum(w[C]) + sum(v[tags]))",
+    ),
     ("computed weight", "param w: f32[5, 4] = xavier\n predict y = logit(sum(tanh(X @ (w * 2))))"),
     ("a value", "predict t = value(mlp(X, [6], activation: tanh) |> linear(1))"),
     ("two tasks", "let h = mlp(X, [6], activation: tanh)\n predict y = logit(linear(h, 1))\n predict t = value(linear(h, 1))"),

@@ -20,7 +20,7 @@ use recc_core::loops::{
     cost,
 };
 use recc_core::scalar::ScalarOp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Elements of a vector.
 const LANES: i64 = 4;
@@ -127,7 +127,6 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> F
         vars: BTreeMap::new(),
         vector: None,
         matmul: None,
-        row_keys: BTreeMap::new(),
     };
     for arg in &kernel.buffers {
         let base = translator.base(arg, params[0], params[1]);
@@ -163,8 +162,6 @@ struct Translator<'f> {
     /// The variable of the loop whose iterations run side by side.
     vector: Option<LoopVar>,
     matmul: Option<SigRef>,
-    /// Keys of rows for random numbers, computed before the open loop.
-    row_keys: BTreeMap<(Reg, Reg), Value>,
 }
 
 fn bytes(ty: Type) -> i64 {
@@ -335,7 +332,13 @@ impl<'f> Translator<'f> {
                 Held { value: self.builder.ins().load(loaded, access(), address, offset), ty, lanes }
             }
             Instr::Scalar(op, operands) => self.scalar(*op, operands, ty),
-            Instr::Random { key, row, element } => self.random(*key, *row, element),
+            Instr::RowKey { key, row } => {
+                let (key, row) = (self.held(*key).value, self.held(*row).value);
+                let sum = self.builder.ins().iadd(row, key);
+                let row_key = self.lanes(false).mix(sum);
+                Held { value: self.pinned(row_key, types::I32), ty, lanes: false }
+            }
+            Instr::Random { row_key, element } => self.random(*row_key, element),
             Instr::AddInt(a, b) => {
                 let (a, b) = (self.held(*a).value, self.held(*b).value);
                 Held { value: self.builder.ins().iadd(a, b), ty, lanes: false }
@@ -348,11 +351,8 @@ impl<'f> Translator<'f> {
         }
     }
 
-    fn random(&mut self, key: Reg, row: Reg, element: &Affine) -> Held {
-        let row_key = match self.row_keys.get(&(key, row)) {
-            Some(known) => *known,
-            None => self.row_key(key, row),
-        };
+    fn random(&mut self, row_key: Reg, element: &Affine) -> Held {
+        let row_key = self.held(row_key).value;
         let lanes = self.vector.is_some_and(|var| element.stride(var) != 0);
         let mut number = self.builder.ins().iconst(types::I64, element.offset);
         for &(term, stride) in &element.terms {
@@ -373,12 +373,6 @@ impl<'f> Translator<'f> {
             (number, row_key)
         };
         Held { value: self.lanes(lanes).random(row_key, number), ty: Type::F32, lanes }
-    }
-
-    fn row_key(&mut self, key: Reg, row: Reg) -> Value {
-        let (key, row) = (self.held(key).value, self.held(row).value);
-        let sum = self.builder.ins().iadd(row, key);
-        self.lanes(false).mix(sum)
     }
 
     /// A value through memory. Code without side effects is placed at its uses, also inside loops that it does not belong to;
@@ -470,18 +464,9 @@ impl<'f> Translator<'f> {
                 self.accumulator(reg, Type::F32, combine, true);
             }
         }
-        let mut places = BTreeSet::new();
-        random_places(body, &mut places);
-        places.retain(|(key, row)| self.regs.contains_key(key) && self.regs.contains_key(row));
-        for (key, row) in places {
-            let row_key = self.row_key(key, row);
-            let row_key = self.pinned(row_key, types::I32);
-            self.row_keys.insert((key, row), row_key);
-        }
         self.vector = Some(var);
         self.run(var, begin, end, LANES, body);
         self.vector = None;
-        self.row_keys.clear();
         for (reg, combine, known) in saved {
             let Some((parts, ..)) = self.accumulators.insert(reg, known) else { continue };
             let parts = self.builder.use_var(parts);
@@ -531,16 +516,6 @@ impl<'f> Translator<'f> {
     }
 
     fn product(&mut self, product: &MatMul) {
-        let signature = match self.matmul {
-            Some(known) => known,
-            None => {
-                let mut signature = Signature::new(CallConv::SystemV);
-                signature.params.extend([AbiParam::new(types::I64); 17]);
-                let known = self.builder.import_signature(signature);
-                self.matmul = Some(known);
-                known
-            }
-        };
         let mut args = vec![self.size(product.m), self.size(product.n), self.size(product.k)];
         args.push(self.matrix(&product.dst));
         args.push(self.builder.ins().iconst(types::I64, product.dst.row));
@@ -554,21 +529,18 @@ impl<'f> Translator<'f> {
         let each = product.each.unwrap_or(ItemStrides { dst: 0, a: 0, b: 0 });
         let last = [each.dst, each.a, each.b, i64::from(product.bf16)];
         args.extend(last.map(|value| self.builder.ins().iconst(types::I64, value)));
+        let signature = match self.matmul {
+            Some(known) => known,
+            None => {
+                let mut signature = Signature::new(CallConv::SystemV);
+                signature.params = vec![AbiParam::new(types::I64); args.len()];
+                let known = self.builder.import_signature(signature);
+                self.matmul = Some(known);
+                known
+            }
+        };
         let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
         self.builder.ins().call_indirect(signature, callee, &args);
-    }
-}
-
-/// Keys and rows of the random numbers in a body.
-fn random_places(body: &[Stmt], out: &mut BTreeSet<(Reg, Reg)>) {
-    for stmt in body {
-        match stmt {
-            Stmt::Let { instr: Instr::Random { key, row, .. }, .. } => {
-                out.insert((*key, *row));
-            }
-            Stmt::For { body, .. } => random_places(body, out),
-            _ => {}
-        }
     }
 }
 

@@ -79,6 +79,12 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
     };
     let step_plan = plan(&step, &plan_spec("step", spec.train.batch));
     let score_plan = plan(&score, &plan_spec("score", SCORED));
+    for planned in [&step_plan, &score_plan] {
+        let found = planned.verify();
+        if !found.is_empty() {
+            return Err(violations("plan", &found));
+        }
+    }
     let lookups = |at: usize| {
         trained.lookups.iter().find(|(table, _)| table.0 as usize == at).map(|(_, columns)| columns.clone()).unwrap_or_default()
     };

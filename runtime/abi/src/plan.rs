@@ -188,6 +188,8 @@ pub struct Job {
     pub kernels: Vec<u32>,
     /// Lane buffers this job adds to: zeroed at the start of each lane.
     pub accumulators: Vec<BufferId>,
+    /// Buffers of variables that its kernels load.
+    pub variables: Vec<BufferId>,
 }
 
 /// Jobs that may run at the same time; the next launch begins when all have ended.

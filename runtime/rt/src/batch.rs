@@ -1,7 +1,7 @@
 //! One batch as a plan's inputs: columns of numbers and ids, bags, and the grouping of each table's rows.
 
 use crate::spool::Window;
-use crate::transform::Fitted;
+use crate::transform::{Fitted, long};
 use recc_abi::{Column, InputSource, Plan, RowSource, Table};
 
 /// The touched rows of a table, and where each occurs per look-up.
@@ -121,8 +121,7 @@ impl<'p> Assembler<'p> {
         }
         batch.labels =
             layout.labels.iter().map(|&column| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect()).collect();
-        let key = |row: u32, column: u32| u64::from(record(row)[word(column)]) | u64::from(record(row)[word(column) + 1]) << 32;
-        batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| key(row, column)).collect()).collect();
+        batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| long(record(row), word(column))).collect()).collect();
         for table in 0..layout.tables.len() {
             let group = match (0..table).find(|&other| self.groups_alike(other, table)) {
                 Some(other) => batch.groups[other].clone(),
@@ -221,7 +220,7 @@ fn number(occurrences: &mut [(u32, u32, u32)], slots: &mut [u32], rows: &mut Vec
 
 fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
     let at = row as usize * layout.width + layout.words[column as usize];
-    let place = (u64::from(window.records[at]) | u64::from(window.records[at + 1]) << 32) as usize;
+    let place = long(&window.records, at) as usize;
     &window.bags[place..place + window.records[at + 2] as usize]
 }
 

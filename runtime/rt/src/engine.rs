@@ -244,7 +244,7 @@ impl<'p> Engine<'p> {
         while start < end {
             let rows = tile.min(end - start);
             // SAFETY: the pointers are this batch's, and the tile lies inside it.
-            unsafe { self.prefetch.ask(job.space, start, rows, pointers) };
+            unsafe { self.prefetch.ask(job, start, rows, pointers) };
             for kernel in &job.kernels {
                 let begin = self.profile.as_ref().map(|_| Instant::now());
                 // SAFETY: the kernel was compiled for this plan; all buffers it names are allocated for at least these items.

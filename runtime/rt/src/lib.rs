@@ -10,7 +10,6 @@ mod data;
 mod engine;
 mod failure;
 mod matmul;
-mod matmul_bf16;
 mod memory;
 mod metrics;
 mod model;

@@ -1,7 +1,7 @@
 //! Rows of tables on their way to the cache before kernels ask for them: ids lie all over a large table, and a processor cannot guess
 //! the next one.
 
-use recc_abi::{BufferId, InputSource, ItemSpace, Place, Plan, Program, RowSource};
+use recc_abi::{BufferId, InputSource, ItemSpace, Job, Place, Plan, Program, RowSource};
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// Bytes that come to the cache together.
@@ -63,15 +63,15 @@ impl Prefetch {
         found
     }
 
-    /// Asks for the rows that some items of a job need.
+    /// Asks for the rows that a job's kernels load for some of its items.
     ///
     /// # Safety
     /// The pointers are those of the plan's buffers, filled for a batch that has these items.
-    pub(crate) unsafe fn ask(&self, space: ItemSpace, start: usize, count: usize, pointers: &[*mut u8]) {
+    pub(crate) unsafe fn ask(&self, job: &Job, start: usize, count: usize, pointers: &[*mut u8]) {
         let words = |buffer: BufferId| pointers[buffer.0 as usize].cast_const().cast::<u32>();
-        match space {
+        match job.space {
             ItemSpace::Examples => {
-                for lookup in &self.lookups {
+                for lookup in self.lookups.iter().filter(|lookup| job.variables.contains(&lookup.table)) {
                     // SAFETY: ids and bases have an element for each field of the examples, and begins one more than examples.
                     unsafe {
                         let (first, last) = match lookup.begins {
@@ -91,7 +91,7 @@ impl Prefetch {
                     for at in start..start + count {
                         // SAFETY: there is a row number for each item.
                         let number = unsafe { *words(update.rows).add(at) } as usize;
-                        for &(variable, row_bytes) in &update.variables {
+                        for &(variable, row_bytes) in update.variables.iter().filter(|(variable, _)| job.variables.contains(variable)) {
                             row(pointers[variable.0 as usize], number, row_bytes);
                         }
                     }

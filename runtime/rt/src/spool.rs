@@ -7,7 +7,7 @@
 use crate::data::Rows;
 use crate::failure::Failure;
 use crate::random::{key, permutation};
-use crate::transform::{Records, Transformer};
+use crate::transform::{Records, Transformer, long, set_long};
 use bytemuck::{cast_slice, cast_slice_mut};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -53,16 +53,6 @@ fn read_words(file: &File, path: &Path, start: u64, count: usize, out: &mut Vec<
     file.read_exact_at(cast_slice_mut(&mut out[before..]), start * 4).map_err(|error| Failure::io("read back from", path, &error))
 }
 
-/// Where a record's bag begins among the entries.
-fn start_of(record: &[u32], at: usize) -> u64 {
-    u64::from(record[at]) | u64::from(record[at + 1]) << 32
-}
-
-fn set_start(record: &mut [u32], at: usize, start: u64) {
-    record[at] = start as u32;
-    record[at + 1] = (start >> 32) as u32;
-}
-
 impl Spool {
     /// Reads and transforms all rows. `progress` hears of rows read.
     pub(crate) fn write(
@@ -93,7 +83,7 @@ impl Spool {
             transformer.chunk(rows, first, &mut chunk)?;
             if !spool.bag_words.is_empty() {
                 for record in chunk.words.chunks_exact_mut(spool.width) {
-                    spool.bag_words.iter().for_each(|&at| set_start(record, at, start_of(record, at) + spool.entries));
+                    spool.bag_words.iter().for_each(|&at| set_long(record, at, long(record, at) + spool.entries));
                 }
             }
             records.write_all(cast_slice(&chunk.words)).map_err(failed)?;
@@ -126,14 +116,14 @@ impl Spool {
         }
         // The entries of neighbouring rows are neighbours.
         let head = &window.records[first..first + self.width];
-        let from = self.bag_words.iter().map(|&at| start_of(head, at)).min().unwrap_or(0);
+        let from = self.bag_words.iter().map(|&at| long(head, at)).min().unwrap_or(0);
         let tail = &window.records[first + (count - 1) * self.width..];
-        let to = self.bag_words.iter().map(|&at| start_of(tail, at) + u64::from(tail[at + 2])).max().unwrap_or(0);
+        let to = self.bag_words.iter().map(|&at| long(tail, at) + u64::from(tail[at + 2])).max().unwrap_or(0);
         let shift = window.bags.len() as u64;
         read_words(&self.bags, &self.folder, from, (to - from) as usize, &mut window.bags)?;
         for record in window.records[first..].chunks_exact_mut(self.width) {
             for &at in &self.bag_words {
-                set_start(record, at, start_of(record, at) - from + shift);
+                set_long(record, at, long(record, at) - from + shift);
             }
         }
         Ok(())
@@ -181,8 +171,8 @@ impl Spool {
         into.rows.push(window.rows[at]);
         for &word in &self.bag_words {
             let record = &mut into.records[first..];
-            let (start, count) = (start_of(record, word) as usize, record[word + 2] as usize);
-            set_start(record, word, into.bags.len() as u64);
+            let (start, count) = (long(record, word) as usize, record[word + 2] as usize);
+            set_long(record, word, into.bags.len() as u64);
             into.bags.extend_from_slice(&window.bags[start..start + count]);
         }
     }

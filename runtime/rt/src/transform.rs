@@ -168,6 +168,17 @@ fn words_of(kind: &ColumnKind) -> usize {
     }
 }
 
+/// A number of 64 bits in two words of a record.
+pub(crate) fn long(record: &[u32], at: usize) -> u64 {
+    u64::from(record[at]) | u64::from(record[at + 1]) << 32
+}
+
+/// Writes a number of 64 bits as two words.
+pub(crate) fn set_long(record: &mut [u32], at: usize, value: u64) {
+    record[at] = value as u32;
+    record[at + 1] = (value >> 32) as u32;
+}
+
 /// First word of each column's part of a record, and the words of a record.
 pub(crate) fn record_layout(columns: &[Column]) -> (Vec<usize>, usize) {
     let mut width = 0;
@@ -265,11 +276,7 @@ impl<'p> Transformer<'p> {
                 }
                 record[part] = value.to_bits();
             }
-            ColumnKind::Key => {
-                let hash = xxh3_64(cell);
-                record[part] = hash as u32;
-                record[part + 1] = (hash >> 32) as u32;
-            }
+            ColumnKind::Key => set_long(record, part, xxh3_64(cell)),
             ColumnKind::Id { encoder } => {
                 record[part] = match &column.token {
                     Token::Column(_) => self.encode(at, encoder, cell)?,
@@ -284,7 +291,8 @@ impl<'p> Transformer<'p> {
                         bags.push(self.encode(at, encoder, part.trim_ascii())?);
                     }
                 }
-                record[part..part + 3].copy_from_slice(&[start as u32, (start >> 32) as u32, (bags.len() as u64 - start) as u32]);
+                set_long(record, part, start);
+                record[part + 2] = (bags.len() as u64 - start) as u32;
             }
         }
         Ok(())

@@ -97,7 +97,7 @@ impl Checker<'_> {
         }
     }
 
-    /// `a @ b` of values of which neither is a weight.
+    /// `a @ b`, whose inner sizes are equal.
     pub(super) fn matrix_product(&mut self, a: &Tensor, b: &Tensor, span: Span) -> Value {
         let leading: Vec<String> = (1..a.axes.len()).map(|axis| format!("l{axis}")).collect();
         let with = |last: &[&str]| leading.iter().cloned().chain(last.iter().map(|name| (*name).to_owned())).collect::<Vec<_>>();

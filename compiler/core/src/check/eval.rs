@@ -4,8 +4,8 @@ use super::Checker;
 use super::calls::Args;
 use super::features::Kind;
 use super::value::{AxisId, Located, Tensor, Value, describe_type};
-use crate::graph::{DType, Space};
-use crate::ops::{Constant, Input, InputKind, MatMul, Op, Reduce};
+use crate::graph::DType;
+use crate::ops::{Constant, Input, InputKind, Op, Reduce};
 use crate::problem::Problem;
 use crate::scalar::ScalarOp;
 use recc_syntax::ast::{BinaryOp, Body, Expr, ExprKind, Name, Span, UnaryOp};
@@ -459,15 +459,7 @@ impl Checker<'_> {
             let axes = product.axes[..axis].to_vec();
             return Value::Tensor(Tensor { node, axes });
         }
-        if right.space != Space::Global || left.space != Space::Example {
-            return self.matrix_product(&x, &w, span);
-        }
-        let node = self.graph.add(Op::MatMul(MatMul { transposed: false }), &[x.node, w.node]);
-        let mut axes = x.axes;
-        if let (Some(last), Some(own)) = (axes.last_mut(), w.axes.last()) {
-            *last = *own;
-        }
-        Value::Tensor(Tensor { node, axes })
+        self.matrix_product(&x, &w, span)
     }
 
     /// A number as a tensor; anything else is reported.

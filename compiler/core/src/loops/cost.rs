@@ -75,7 +75,7 @@ impl Counter<'_> {
         match instr {
             Instr::Load { buffer, index } => self.access(*buffer, index.terms.iter().map(|(term, _)| *term), times),
             Instr::Scalar(..) => self.cost.flops += times,
-            Instr::Const(_) | Instr::Random { .. } | Instr::AddInt(..) | Instr::CountBetween(..) => {}
+            Instr::Const(_) | Instr::RowKey { .. } | Instr::Random { .. } | Instr::AddInt(..) | Instr::CountBetween(..) => {}
         }
     }
 

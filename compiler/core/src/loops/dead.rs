@@ -1,7 +1,6 @@
 //! Drops what nobody reads: stores to scratch that no kernel loads, values without users, loops and buffers that are left empty.
 
-use super::{Extent, Instr, Kernel, Stmt, reads};
-use super::{Reg, Term};
+use super::{Extent, Instr, Kernel, Reg, Stmt, Term, reads};
 use recc_abi::BufferId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +20,19 @@ pub fn loaded_buffers(kernel: &Kernel) -> BTreeSet<BufferId> {
     found
 }
 
+/// The arguments that a body loads or stores, by its own code or through a matrix product.
+pub fn touched_buffers(body: &[Stmt]) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    visit(body, &mut |stmt| match stmt {
+        Stmt::Let { instr: Instr::Load { buffer, .. }, .. } | Stmt::Store { buffer, .. } => {
+            found.insert(*buffer);
+        }
+        Stmt::MatMul(product) => found.extend([product.dst.buffer, product.a.buffer, product.b.buffer]),
+        _ => {}
+    });
+    found
+}
+
 fn visit(body: &[Stmt], each: &mut impl FnMut(&Stmt)) {
     for stmt in body {
         each(stmt);
@@ -35,14 +47,7 @@ pub fn drop_dead(kernel: &mut Kernel, is_read: impl Fn(BufferId) -> bool) {
     let ids: Vec<BufferId> = kernel.buffers.iter().map(|arg| arg.id).collect();
     let mut used = BTreeSet::new();
     live(&mut kernel.body, &mut used, &|buffer| is_read(ids[buffer]));
-    let mut touched = BTreeSet::new();
-    visit(&kernel.body, &mut |stmt| match stmt {
-        Stmt::Let { instr: Instr::Load { buffer, .. }, .. } | Stmt::Store { buffer, .. } => {
-            touched.insert(*buffer);
-        }
-        Stmt::MatMul(product) => touched.extend([product.dst.buffer, product.a.buffer, product.b.buffer]),
-        _ => {}
-    });
+    let touched = touched_buffers(&kernel.body);
     let places: BTreeMap<usize, usize> = touched.iter().enumerate().map(|(new, old)| (*old, new)).collect();
     renumber(&mut kernel.body, &places);
     kernel.buffers = touched.iter().map(|&old| kernel.buffers[old].clone()).collect();

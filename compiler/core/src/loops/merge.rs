@@ -201,8 +201,8 @@ fn rename(stmt: Stmt, from: LoopVar, to: LoopVar) -> Stmt {
         Stmt::Let { reg, ty, instr } => {
             let instr = match instr {
                 Instr::Load { buffer, index } => Instr::Load { buffer, index: rename_affine(index, from, to) },
-                Instr::Random { key, row, element } => Instr::Random { key, row, element: rename_affine(element, from, to) },
-                other @ (Instr::Const(_) | Instr::Scalar(..) | Instr::AddInt(..) | Instr::CountBetween(..)) => other,
+                Instr::Random { row_key, element } => Instr::Random { row_key, element: rename_affine(element, from, to) },
+                other @ (Instr::Const(_) | Instr::Scalar(..) | Instr::RowKey { .. } | Instr::AddInt(..) | Instr::CountBetween(..)) => other,
             };
             Stmt::Let { reg, ty, instr }
         }
@@ -255,8 +255,9 @@ impl Sharing {
             Instr::Const(_) => {}
             Instr::Load { index, .. } => self.affine(index),
             Instr::Scalar(_, operands) => operands.iter_mut().for_each(|operand| *operand = self.reg(*operand)),
-            Instr::Random { key, row, element } => {
-                (*key, *row) = (self.reg(*key), self.reg(*row));
+            Instr::RowKey { key, row } => (*key, *row) = (self.reg(*key), self.reg(*row)),
+            Instr::Random { row_key, element } => {
+                *row_key = self.reg(*row_key);
                 self.affine(element);
             }
             Instr::AddInt(a, b) | Instr::CountBetween(a, b) => (*a, *b) = (self.reg(*a), self.reg(*b)),

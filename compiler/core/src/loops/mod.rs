@@ -16,7 +16,7 @@ use crate::scalar::ScalarOp;
 use recc_abi::BufferId;
 
 pub use cost::{Cost, cost};
-pub use dead::{drop_dead, loaded_buffers};
+pub use dead::{drop_dead, loaded_buffers, touched_buffers};
 pub use merge::merge_loops;
 pub use vectorise::vectorise;
 pub use verify::{VerifiedKernel, Violation, verify};
@@ -113,12 +113,17 @@ pub enum Instr {
     },
     /// A scalar instruction.
     Scalar(ScalarOp, Vec<Reg>),
-    /// Uniform on [0, 1): a function of a key, the example's row number and the element.
-    Random {
+    /// The key of an example's random numbers: a function of the key of place, seed and epoch, and of the row number.
+    RowKey {
         /// Key of place, seed and epoch.
         key: Reg,
         /// Row number of the example.
         row: Reg,
+    },
+    /// Uniform on [0, 1): a function of a row's key and the element.
+    Random {
+        /// The row's key.
+        row_key: Reg,
         /// Element within the example.
         element: Affine,
     },
@@ -324,9 +329,10 @@ pub fn reads(instr: &Instr) -> (Vec<Reg>, Vec<LoopVar>) {
     match instr {
         Instr::Const(_) => {}
         Instr::Load { index, .. } => affine(index),
-        Instr::Random { key, row, element } => {
+        Instr::RowKey { key, row } => regs.extend([*key, *row]),
+        Instr::Random { row_key, element } => {
             affine(element);
-            regs.extend([*key, *row]);
+            regs.push(*row_key);
         }
         Instr::Scalar(_, operands) => regs.extend(operands),
         Instr::AddInt(a, b) | Instr::CountBetween(a, b) => regs.extend([*a, *b]),

@@ -136,7 +136,8 @@ fn print_instr(instr: &Instr) -> String {
             let operands: Vec<String> = operands.iter().map(ToString::to_string).collect();
             format!("{}({})", op.name(), operands.join(", "))
         }
-        Instr::Random { key, row, element } => format!("random({key}, {row}, {element})"),
+        Instr::RowKey { key, row } => format!("row_key({key}, {row})"),
+        Instr::Random { row_key, element } => format!("random({row_key}, {element})"),
         Instr::AddInt(a, b) => format!("{a} + {b}"),
         Instr::CountBetween(a, b) => format!("count({a} - {b})"),
     }

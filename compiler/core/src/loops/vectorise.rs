@@ -78,8 +78,8 @@ impl Check {
         match instr {
             Instr::Const(_) | Instr::Scalar(..) => true,
             Instr::Load { buffer, index } => self.steps(index, false) && !self.stored.contains(buffer),
-            Instr::Random { key, row, element } => !self.varying.contains(key) && !self.varying.contains(row) && self.steps(element, false),
-            Instr::AddInt(..) | Instr::CountBetween(..) => false,
+            Instr::Random { row_key, element } => !self.varying.contains(row_key) && self.steps(element, false),
+            Instr::RowKey { .. } | Instr::AddInt(..) | Instr::CountBetween(..) => false,
         }
     }
 

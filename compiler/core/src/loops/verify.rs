@@ -183,11 +183,8 @@ impl Verifier<'_> {
                     Signature::Narrow => self.expect(operands[0], Type::F64),
                 }
             }
-            Instr::Random { key, row, .. } => {
-                self.expect(*key, Type::I32);
-                self.expect(*row, Type::I32);
-            }
-            Instr::AddInt(a, b) | Instr::CountBetween(a, b) => {
+            Instr::Random { row_key, .. } => self.expect(*row_key, Type::I32),
+            Instr::RowKey { key: a, row: b } | Instr::AddInt(a, b) | Instr::CountBetween(a, b) => {
                 self.expect(*a, Type::I32);
                 self.expect(*b, Type::I32);
             }

@@ -65,7 +65,8 @@ impl OpDef for Random {
         let key = cx.load_at(InputSource::RandomKey { site: self.site.clone() }, 1, Type::I32, crate::loops::Affine::default());
         let row = cx.load_row_number(at.item.clone());
         let element = crate::plan::emit::linear(&self.dims, &at.index);
-        cx.define(Type::F32, Instr::Random { key, row, element })
+        let row_key = cx.define(Type::I32, Instr::RowKey { key, row });
+        cx.define(Type::F32, Instr::Random { row_key, element })
     }
 }
 

@@ -186,6 +186,12 @@ impl<'p> Planner<'p> {
         self.lanes.keys().copied().filter(wanted).collect()
     }
 
+    fn job(&self, space: ItemSpace, kernels: Vec<u32>, accumulators: Vec<BufferId>) -> Job {
+        let loaded: BTreeSet<BufferId> = kernels.iter().flat_map(|&kernel| loaded_buffers(&self.kernels[kernel as usize])).collect();
+        let variables = loaded.into_iter().filter(|&id| matches!(self.buffers.buffer(id).place, Place::Variable(_))).collect();
+        Job { space, kernels, accumulators, variables }
+    }
+
     fn examples_job(&mut self, stage: usize, needs: &Needs) -> Option<Job> {
         let mut work: Vec<Work> = self.sums(stage, Space::Example).into_iter().map(Work::Sum).collect();
         let scratch = needs.scratch.get(stage).cloned().unwrap_or_default();
@@ -205,7 +211,7 @@ impl<'p> Planner<'p> {
         for node in scratch {
             self.storage.remove(&node);
         }
-        Some(Job { space: ItemSpace::Examples, kernels, accumulators })
+        Some(self.job(ItemSpace::Examples, kernels, accumulators))
     }
 
     /// What joined loops hand on in registers need not be stored.
@@ -224,8 +230,12 @@ impl<'p> Planner<'p> {
         let stored: BTreeSet<NodeId> = scratch.iter().chain(self.storage.keys()).copied().collect();
         let mut taken: Vec<(u64, u64, usize)> = Vec::new();
         let mut end = 0;
-        for &node in scratch {
-            let born = work.iter().position(|work| *work == Work::Store(node)).unwrap_or(0);
+        // In the order of their making, which is not that of the graph: a place is given back once only what comes later may take it.
+        let born_in_order = work.iter().enumerate().filter_map(|(born, work)| match *work {
+            Work::Store(node) if scratch.contains(&node) => Some((born, node)),
+            _ => None,
+        });
+        for (born, node) in born_in_order {
             // All work between two products is one loop over the items: what it reads is read until the loop's last item.
             let dies = self.end_of_loop(self.last_use(node, work, &stored), work);
             let bytes = (self.len(node) * 4 * self.spec.tile()).next_multiple_of(64);
@@ -329,7 +339,7 @@ impl<'p> Planner<'p> {
             });
             let kernel = cx.finish(name);
             let kernel = self.kernel(kernel);
-            jobs.push(Job { space: ItemSpace::Fixed { items: len, tile: CHUNK }, kernels: vec![kernel], accumulators: Vec::new() });
+            jobs.push(self.job(ItemSpace::Fixed { items: len, tile: CHUNK }, vec![kernel], Vec::new()));
         }
         jobs
     }
@@ -345,7 +355,7 @@ impl<'p> Planner<'p> {
             item_loop(&mut cx, self.program, &[Work::Sum(node)], &self.lanes, &self.storage);
             let kernel = cx.finish(name);
             let kernel = self.kernel(kernel);
-            jobs.push(Job { space: ItemSpace::Fixed { items, tile: 64 }, kernels: vec![kernel], accumulators: vec![self.lanes[&node]] });
+            jobs.push(self.job(ItemSpace::Fixed { items, tile: 64 }, vec![kernel], vec![self.lanes[&node]]));
         }
         for &node in live {
             let stored = self.storage.get(&node).copied();
@@ -356,7 +366,7 @@ impl<'p> Planner<'p> {
             cx.items(|cx| cx.store_node(node, target, &Affine::default()));
             let kernel = cx.finish(name);
             let kernel = self.kernel(kernel);
-            jobs.push(Job { space: ItemSpace::Fixed { items: 1, tile: 1 }, kernels: vec![kernel], accumulators: Vec::new() });
+            jobs.push(self.job(ItemSpace::Fixed { items: 1, tile: 1 }, vec![kernel], Vec::new()));
         }
         jobs
     }
@@ -386,7 +396,7 @@ impl<'p> Planner<'p> {
                 }
             }
             if !kernels.is_empty() {
-                jobs.push(Job { space: ItemSpace::Rows(table), kernels, accumulators });
+                jobs.push(self.job(ItemSpace::Rows(table), kernels, accumulators));
             }
         }
         jobs
@@ -397,7 +407,7 @@ impl<'p> Planner<'p> {
         let items = if dims.len() >= 2 { dims[0].fixed().unwrap_or(1) } else { 1 };
         let width = (self.len(group[0]) / items.max(1)).max(1);
         let kernel = self.update_kernel(group);
-        Job { space: ItemSpace::Fixed { items, tile: (CHUNK / width).max(1) }, kernels: vec![kernel], accumulators: Vec::new() }
+        self.job(ItemSpace::Fixed { items, tile: (CHUNK / width).max(1) }, vec![kernel], Vec::new())
     }
 
     /// Writes a group of variables: every new value is computed before any is stored.

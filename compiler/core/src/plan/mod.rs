@@ -8,6 +8,7 @@ pub mod emit;
 mod jobs;
 mod stages;
 mod storage;
+mod verify;
 
 use crate::graph::Program;
 use crate::loops::Kernel;

@@ -1,10 +1,10 @@
-//! Products of small dense matrices: what compiled kernels call.
+//! Products of small dense matrices of 32-bit floats.
 //!
 //! A panel of `b`, three vectors wide and [`DEPTH`] rows deep, is copied together and stays in the first cache while all rows of `a` pass
 //! it; `a` is read in place. Every element is summed in the order of `k` by fused multiply-adds, whatever the vectors' width, so that all
 //! levels with such an instruction give the same bits.
 
-use recc_abi::KernelFunctions;
+use super::product::{Product, View};
 use std::arch::x86_64::{
     __m256, __m256i, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps,
     _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
@@ -14,54 +14,8 @@ use std::arch::x86_64::{
 use std::cell::Cell;
 use std::hint::black_box;
 
-/// What compiled kernels may call.
-pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul };
-
 /// Rows of `b` that are gone through at once.
 const DEPTH: usize = 128;
-
-/// A matrix by its strides.
-#[derive(Clone, Copy)]
-pub(crate) struct View {
-    pub(crate) start: *const f32,
-    pub(crate) row: isize,
-    pub(crate) column: isize,
-}
-
-impl View {
-    /// The element's address; to be read only inside the matrix.
-    #[inline(always)]
-    pub(crate) fn at(self, row: usize, column: usize) -> *const f32 {
-        self.start.wrapping_offset(row as isize * self.row + column as isize * self.column)
-    }
-}
-
-/// A product `dst (+)= a · b`, `[m, k]` by `[k, n]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Product {
-    pub(crate) m: usize,
-    pub(crate) n: usize,
-    pub(crate) k: usize,
-    pub(crate) dst: *mut f32,
-    pub(crate) dst_row: usize,
-    pub(crate) a: View,
-    pub(crate) b: View,
-    pub(crate) accumulate: bool,
-    /// How many products, and how far their matrices lie apart.
-    pub(crate) count: usize,
-    pub(crate) dst_item: usize,
-    pub(crate) a_item: isize,
-    pub(crate) b_item: isize,
-}
-
-impl Product {
-    /// The product of one item.
-    #[inline(always)]
-    pub(crate) fn of_item(&self, item: usize) -> Product {
-        let moved = |view: View, stride: isize| View { start: view.start.wrapping_offset(item as isize * stride), ..view };
-        Product { dst: self.dst.wrapping_add(item * self.dst_item), a: moved(self.a, self.a_item), b: moved(self.b, self.b_item), ..*self }
-    }
-}
 
 /// Vectors of one width.
 trait Simd {
@@ -425,50 +379,19 @@ unsafe fn plain_item(product: &Product) {
     }
 }
 
-/// See [`recc_abi::MatMulFn`].
-unsafe extern "C" fn matmul(
-    m: i64,
-    n: i64,
-    k: i64,
-    dst: *mut f32,
-    dst_row: i64,
-    a: *const f32,
-    a_row: i64,
-    a_column: i64,
-    b: *const f32,
-    b_row: i64,
-    b_column: i64,
-    accumulate: i64,
-    count: i64,
-    dst_item: i64,
-    a_item: i64,
-    b_item: i64,
-    bf16: i64,
-) {
-    let product = Product {
-        m: m as usize,
-        n: n as usize,
-        k: k as usize,
-        dst,
-        dst_row: dst_row as usize,
-        a: View { start: a, row: a_row as isize, column: a_column as isize },
-        b: View { start: b, row: b_row as isize, column: b_column as isize },
-        accumulate: accumulate != 0,
-        count: count as usize,
-        dst_item: dst_item as usize,
-        a_item: a_item as isize,
-        b_item: b_item as isize,
-    };
-    // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed; the processor has what is asked for.
+/// The products of all items, by the widest vectors that the processor has.
+///
+/// # Safety
+/// The matrices lie in memory of the caller.
+pub(super) unsafe fn matmul(product: &Product) {
+    // SAFETY: the caller's; the processor has what is asked for.
     unsafe {
-        if bf16 != 0 {
-            crate::matmul_bf16::matmul(&product);
-        } else if is_x86_feature_detected!("avx512f") {
-            wide(&product);
+        if is_x86_feature_detected!("avx512f") {
+            wide(product);
         } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            narrow(&product);
+            narrow(product);
         } else {
-            plain(&product);
+            plain(product);
         }
     }
 }
@@ -479,15 +402,6 @@ mod tests {
 
     fn numbers(count: usize, seed: u64) -> Vec<f32> {
         (0..count).map(|at| crate::random::uniform(seed, at as u64) as f32 - 0.5).collect()
-    }
-
-    impl Product {
-        /// A single product whose matrices are still to be named.
-        pub(crate) fn of_sizes(m: usize, n: usize, k: usize, accumulate: bool) -> Product {
-            let nothing = View { start: std::ptr::null(), row: 0, column: 0 };
-            let (dst, dst_row) = (std::ptr::null_mut(), 0);
-            Product { m, n, k, dst, dst_row, a: nothing, b: nothing, accumulate, count: 1, dst_item: 0, a_item: 0, b_item: 0 }
-        }
     }
 
     /// One way to compute a product.

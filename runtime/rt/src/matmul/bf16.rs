@@ -4,7 +4,7 @@
 //! neighbours along `k`. A tile of `a` has a row of words for each of its rows, a tile of `b` a row of words for each pair of its rows.
 //! AMX multiplies whole tiles, AVX512_BF16 a word with a row of words; other processors multiply the same rounded numbers one by one.
 
-use crate::matmul::{Product, View};
+use super::product::{Product, View};
 use std::arch::asm;
 use std::arch::x86_64::{
     __cpuid_count, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
@@ -427,7 +427,7 @@ unsafe fn write(product: &Product, row: usize, column: usize, sums: &Sums) {
 ///
 /// # Safety
 /// The matrices lie in memory of the caller, and the numbers of each are neighbours along its rows or along its columns.
-pub(crate) unsafe fn matmul(product: &Product) {
+pub(super) unsafe fn matmul(product: &Product) {
     for item in 0..product.count {
         // SAFETY: the caller's.
         unsafe { drive(Way::best(), &product.of_item(item)) }

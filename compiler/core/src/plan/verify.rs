@@ -1,0 +1,56 @@
+//! The invariant of the tile's scratch: two values that are alive together do not overlap.
+
+use super::Planned;
+use crate::graph::Violation;
+use crate::loops::touched_buffers;
+use recc_abi::{BufferId, Job, Place};
+use std::collections::BTreeMap;
+
+/// Where a value lies, and the first and last statement of its job that touches it.
+struct Life {
+    begin: u64,
+    end: u64,
+    born: usize,
+    dies: usize,
+}
+
+impl Planned {
+    /// Values of a job that share bytes of the scratch while both are alive: bugs of the compiler.
+    pub fn verify(&self) -> Vec<Violation> {
+        self.plan.launches.iter().flat_map(|launch| &launch.jobs).flat_map(|job| self.overlaps(job)).collect()
+    }
+
+    fn overlaps(&self, job: &Job) -> Vec<Violation> {
+        let lives: Vec<(BufferId, Life)> = self.lives(job).into_iter().collect();
+        let mut found = Vec::new();
+        for (at, (one, first)) in lives.iter().enumerate() {
+            for (other, second) in &lives[at + 1..] {
+                let bytes = first.begin < second.end && second.begin < first.end;
+                let time = first.born <= second.dies && second.born <= first.dies;
+                if bytes && time {
+                    let name = |id: &BufferId| &self.plan.buffers[id.0 as usize].name;
+                    found.push(Violation(format!("{} and {} lie over each other in the scratch", name(one), name(other))));
+                }
+            }
+        }
+        found
+    }
+
+    /// A statement of a kernel's outermost level goes through all items before the next one begins.
+    fn lives(&self, job: &Job) -> BTreeMap<BufferId, Life> {
+        let mut lives: BTreeMap<BufferId, Life> = BTreeMap::new();
+        let kernels = job.kernels.iter().map(|&kernel| &self.kernels[kernel as usize]);
+        let statements = kernels.flat_map(|kernel| kernel.body.iter().map(move |stmt| (kernel, stmt)));
+        for (at, (kernel, stmt)) in statements.enumerate() {
+            for argument in touched_buffers(std::slice::from_ref(stmt)) {
+                let id = kernel.buffers[argument].id;
+                let buffer = &self.plan.buffers[id.0 as usize];
+                if let Place::Tile { offset } = buffer.place {
+                    let end = offset + buffer.len * buffer.element.bytes() * self.plan.tile;
+                    lives.entry(id).or_insert(Life { begin: offset, end, born: at, dies: at }).dies = at;
+                }
+            }
+        }
+        lives
+    }
+}

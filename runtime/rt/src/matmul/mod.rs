@@ -1,0 +1,49 @@
+//! Products of small dense matrices: what compiled kernels call.
+
+mod bf16;
+mod product;
+mod single;
+
+use product::{Product, View};
+use recc_abi::KernelFunctions;
+
+/// What compiled kernels may call.
+pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul };
+
+/// See [`recc_abi::MatMulFn`].
+unsafe extern "C" fn matmul(
+    m: i64,
+    n: i64,
+    k: i64,
+    dst: *mut f32,
+    dst_row: i64,
+    a: *const f32,
+    a_row: i64,
+    a_column: i64,
+    b: *const f32,
+    b_row: i64,
+    b_column: i64,
+    accumulate: i64,
+    count: i64,
+    dst_item: i64,
+    a_item: i64,
+    b_item: i64,
+    bf16: i64,
+) {
+    let product = Product {
+        m: m as usize,
+        n: n as usize,
+        k: k as usize,
+        dst,
+        dst_row: dst_row as usize,
+        a: View { start: a, row: a_row as isize, column: a_column as isize },
+        b: View { start: b, row: b_row as isize, column: b_column as isize },
+        accumulate: accumulate != 0,
+        count: count as usize,
+        dst_item: dst_item as usize,
+        a_item: a_item as isize,
+        b_item: b_item as isize,
+    };
+    // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed.
+    unsafe { if bf16 == 0 { single::matmul(&product) } else { bf16::matmul(&product) } }
+}
