@@ -7,7 +7,7 @@ use recc_core::graph::reference::{Data, evaluate};
 use recc_core::graph::{Program, TableId};
 use recc_core::ops::Op;
 use recc_tests::data::{draw, lookups_of_bags};
-use recc_tests::native::{load, run};
+use recc_tests::native::{as_read, load, run};
 use std::collections::BTreeMap;
 
 const FEATURES: &str =
@@ -247,6 +247,31 @@ fn optimizers_agree_with_the_reference() {
         {
             for rows in [1, 37] {
                 check_native("optimizer", body, train, rows, Level::native());
+            }
+        }
+    }
+}
+
+/// Weights of few bytes: the scores are those of the values that are stored, at every level, and other than those of the trained ones.
+#[test]
+fn stored_weights_score_as_what_they_stand_for() {
+    let body = "table w { keys: C, dim: 1 }\n table e { keys: C, dim: 7 }\n table g { keys: tags, dim: 16 }\n let f = concat(flatten(e[C]), mean(g[tags], axis: tags), X)\n predict y = logit(sum(w[C]) + (mlp(f, [33, 20], activation: tanh) |> linear(1)))";
+    let rate = "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)";
+    let (_, exact) = recc_tests::build(&text(body, rate));
+    for storage in ["f16", "int8"] {
+        let (spec, built) = recc_tests::build(&text(body, &format!("{rate}, storage: {storage}")));
+        for (rows, level) in [(1, Level::native()), (3, Level::V2), (37, Level::native())] {
+            let data = draw(&spec, &built, rows, 5);
+            let plan = &built.score_plan.plan;
+            let native = run(plan, &load(&built.score_plan.kernels, level), &data, &lookups_of_bags(&spec, &built)).results;
+            let reference = evaluate(&built.score, &as_read(plan, &data));
+            let trained = evaluate(&exact.score, &data);
+            for (result, other) in built.score.results.iter().zip(&exact.score.results) {
+                let (wanted, trained) = (reference[&result.node].flat(), trained[&other.node].flat());
+                for (native, wanted) in native[&result.name].iter().zip(&wanted) {
+                    assert_close(&format!("{storage}, {rows} rows, {}", result.name), f64::from(*native), *wanted, 1.0);
+                }
+                assert_ne!(wanted, trained, "{storage}");
             }
         }
     }

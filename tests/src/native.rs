@@ -4,13 +4,13 @@
 //! guard words behind it, so that a write out of bounds is seen.
 
 use memmap2::MmapMut;
-use recc_abi::{Element, InputSource, ItemSpace, KernelFn, Place, Plan, RowSource, VariableId};
+use recc_abi::{Buffer, Element, InputSource, ItemSpace, KernelFn, Place, Plan, RowSource, VariableId};
 use recc_codegen::{Compiled, Level, compile_kernels};
 use recc_core::graph::TableId;
 use recc_core::graph::reference::Data;
 use recc_core::loops::{Kernel, verify};
 use recc_core::ops::UniformKind;
-use recc_rt::FUNCTIONS;
+use recc_rt::{FUNCTIONS, as_stored};
 use std::collections::BTreeMap;
 
 /// Written behind every buffer.
@@ -112,6 +112,29 @@ pub fn bag_slots(data: &Data, column: u32) -> Vec<usize> {
         .collect()
 }
 
+/// A variable's values in the form that a plan reads, and the scales of its rows.
+fn stored(buffer: &Buffer, values: &[f64]) -> (Vec<u8>, Vec<f32>) {
+    let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    as_stored(buffer.element, &values, buffer.len as usize).unwrap_or_else(|at| panic!("{} is too large to be stored", values[at]))
+}
+
+/// The data with the variables' values as a plan reads them.
+pub fn as_read(plan: &Plan, data: &Data) -> Data {
+    let mut data = data.clone();
+    for buffer in &plan.buffers {
+        let Place::Variable(id) = buffer.place else { continue };
+        let (bytes, scales) = stored(buffer, &data.variables[&id]);
+        let half = |bytes: &[u8]| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64();
+        let scaled = |(at, byte): (usize, &u8)| f64::from(byte.cast_signed()) * f64::from(scales[at / buffer.len as usize]);
+        match buffer.element {
+            Element::F16 => data.variables.insert(id, bytes.chunks(2).map(half).collect()),
+            Element::I8 => data.variables.insert(id, bytes.iter().enumerate().map(scaled).collect()),
+            Element::F32 | Element::F64 | Element::I32 => None,
+        };
+    }
+    data
+}
+
 /// Runs a plan once.
 pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u32, u32), u32>) -> Outcome {
     let items = |space: ItemSpace| match space {
@@ -130,7 +153,7 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
                 Place::Lane => words * plan.lanes as usize,
                 Place::Global => words,
                 Place::Rows(table) => words * data.touched[&TableId(table)].rows.len(),
-                Place::Variable(_) | Place::Bag(_) => 0,
+                Place::Variable(_) | Place::Scales(_) | Place::Bag(_) => 0,
             };
             // What nobody wrote is not a number.
             vec![f32::NAN.to_bits(); count]
@@ -149,7 +172,12 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
     }
     for (at, buffer) in plan.buffers.iter().enumerate() {
         if let Place::Variable(id) = buffer.place {
-            memory[at] = data.variables[&id].iter().map(|&value| (value as f32).to_bits()).collect();
+            let (bytes, scales) = stored(buffer, &data.variables[&id]);
+            let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+            memory[at] = bytes.chunks(4).map(word).collect();
+            if let Some(at) = plan.buffers.iter().position(|buffer| buffer.place == Place::Scales(id)) {
+                memory[at] = scales.iter().map(|scale| scale.to_bits()).collect();
+            }
         }
     }
     for words in &mut memory {
@@ -201,6 +229,7 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
         .buffers
         .iter()
         .enumerate()
+        .filter(|(_, buffer)| buffer.element == Element::F32)
         .filter_map(|(at, buffer)| if let Place::Variable(id) = buffer.place { Some((id, floats(at))) } else { None });
     Outcome { results, variables: variables.collect() }
 }

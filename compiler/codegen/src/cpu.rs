@@ -164,18 +164,10 @@ struct Translator<'f> {
     matmul: Option<SigRef>,
 }
 
-fn bytes(ty: Type) -> i64 {
-    match ty {
-        Type::F32 | Type::I32 => 4,
-        Type::F64 => 8,
-        Type::Bool => 1,
-    }
-}
-
 fn clif(ty: Type, lanes: bool) -> ClifType {
     match (ty, lanes) {
-        (Type::F32, false) => types::F32,
-        (Type::F32, true) => types::F32X4,
+        (Type::F32 | Type::F16 | Type::I8, false) => types::F32,
+        (Type::F32 | Type::F16 | Type::I8, true) => types::F32X4,
         (Type::F64, _) => types::F64,
         (Type::I32, _) => types::I32,
         (Type::Bool, false) => types::I8,
@@ -184,7 +176,7 @@ fn clif(ty: Type, lanes: bool) -> ClifType {
 }
 
 /// Addresses are inside buffers the runtime allocated; alignment is that of an element only.
-fn access() -> MemFlagsData {
+pub(crate) fn access() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
@@ -194,7 +186,7 @@ impl<'f> Translator<'f> {
         if !arg.moves {
             return base;
         }
-        let stride = self.builder.ins().iconst(types::I64, arg.item_stride * bytes(arg.ty));
+        let stride = self.builder.ins().iconst(types::I64, arg.item_stride * arg.ty.bytes());
         let offset = self.builder.ins().imul(start, stride);
         self.builder.ins().iadd(base, offset)
     }
@@ -244,7 +236,7 @@ impl<'f> Translator<'f> {
             return held.value;
         }
         match held.ty {
-            Type::F32 => self.builder.ins().splat(types::F32X4, held.value),
+            Type::F32 | Type::F16 | Type::I8 => self.builder.ins().splat(types::F32X4, held.value),
             Type::I32 => self.builder.ins().splat(types::I32X4, held.value),
             Type::Bool => {
                 let mask = self.builder.ins().bmask(types::I32, held.value);
@@ -274,7 +266,7 @@ impl<'f> Translator<'f> {
 
     /// The byte address of an element, and whether it moves with the vector loop.
     fn address(&mut self, buffer: usize, index: &Affine) -> (Value, i32, bool) {
-        let size = bytes(self.elements[buffer]);
+        let size = self.elements[buffer].bytes();
         let mut address = self.bases[buffer];
         let moves = self.vector.is_some_and(|var| index.stride(var) != 0);
         for &(term, stride) in &index.terms {
@@ -322,14 +314,19 @@ impl<'f> Translator<'f> {
                 let value = match ty {
                     Type::F64 => self.builder.ins().f64const(*value),
                     Type::I32 => self.builder.ins().iconst(types::I32, *value as i64),
-                    Type::F32 | Type::Bool => self.builder.ins().f32const(*value as f32),
+                    Type::F32 | Type::Bool | Type::F16 | Type::I8 => self.builder.ins().f32const(*value as f32),
                 };
                 Held { value, ty, lanes: false }
             }
             Instr::Load { buffer, index } => {
                 let (address, offset, lanes) = self.address(*buffer, index);
-                let loaded = if lanes && ty == Type::I32 { types::I32X4 } else { clif(ty, lanes) };
-                Held { value: self.builder.ins().load(loaded, access(), address, offset), ty, lanes }
+                let value = match self.elements[*buffer] {
+                    Type::F16 => self.lanes(lanes).load_half(address, offset),
+                    Type::I8 => self.lanes(lanes).load_byte(address, offset),
+                    Type::I32 if lanes => self.builder.ins().load(types::I32X4, access(), address, offset),
+                    own => self.builder.ins().load(clif(own, lanes), access(), address, offset),
+                };
+                Held { value, ty, lanes }
             }
             Instr::Scalar(op, operands) => self.scalar(*op, operands, ty),
             Instr::RowKey { key, row } => {
@@ -511,7 +508,7 @@ impl<'f> Translator<'f> {
     }
 
     fn matrix(&mut self, matrix: &Matrix) -> Value {
-        let offset = self.builder.ins().iconst(types::I64, matrix.offset * 4);
+        let offset = self.builder.ins().iconst(types::I64, matrix.offset * self.elements[matrix.buffer].bytes());
         self.builder.ins().iadd(self.bases[matrix.buffer], offset)
     }
 
@@ -527,8 +524,17 @@ impl<'f> Translator<'f> {
         args.push(self.builder.ins().iconst(types::I64, i64::from(product.accumulate)));
         args.push(if product.each.is_some() { self.rows } else { self.builder.ins().iconst(types::I64, 1) });
         let each = product.each.unwrap_or(ItemStrides { dst: 0, a: 0, b: 0 });
-        let last = [each.dst, each.a, each.b, i64::from(product.bf16)];
+        let stored = match self.elements[product.b.buffer] {
+            Type::F16 => 1,
+            Type::I8 => 2,
+            _ => 0,
+        };
+        let last = [each.dst, each.a, each.b, i64::from(product.bf16), stored];
         args.extend(last.map(|value| self.builder.ins().iconst(types::I64, value)));
+        args.push(match product.scales {
+            Some(scales) => self.bases[scales],
+            None => self.builder.ins().iconst(types::I64, 0),
+        });
         let signature = match self.matmul {
             Some(known) => known,
             None => {

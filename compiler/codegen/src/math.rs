@@ -5,6 +5,7 @@
 
 #![allow(clippy::excessive_precision, reason = "coefficients are written as they are published")]
 
+use crate::cpu::access;
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder as _, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
@@ -63,6 +64,50 @@ impl Lanes<'_, '_> {
     fn mul_constant(&mut self, a: Value, b: f32) -> Value {
         let b = self.constant(b);
         self.builder.ins().fmul(a, b)
+    }
+
+    /// 16-bit floats as 32-bit ones; none is infinite.
+    pub(crate) fn load_half(&mut self, address: Value, offset: i32) -> Value {
+        let half = match self.vector {
+            true => self.builder.ins().uload16x4(access(), address, offset),
+            false => self.builder.ins().uload16(types::I32, access(), address, offset),
+        };
+        let thirteen = self.builder.ins().iconst(types::I32, 13);
+        let sixteen = self.builder.ins().iconst(types::I32, 16);
+        let size_bits = self.int_constant(0x7fff);
+        let size = self.builder.ins().band(half, size_bits);
+        let shifted = self.builder.ins().ishl(size, thirteen);
+        let bias = self.int_constant((127 - 15) << 23);
+        let normal = self.builder.ins().iadd(shifted, bias);
+        let normal = self.float_of(normal);
+        // Below the least normal one the bits are a multiple of 2^-24: made exact by taking the bias off as a number.
+        let one_more = self.int_constant((127 - 14) << 23);
+        let small = self.builder.ins().iadd(shifted, one_more);
+        let small = self.float_of(small);
+        let small = self.add_constant(small, -f32::from_bits((127 - 14) << 23));
+        let least = self.constant(f32::from_bits((127 - 14) << 23));
+        let is_small = self.compare(FloatCC::LessThan, normal, least);
+        let value = self.select(is_small, small, normal);
+        let sign_bit = self.int_constant(0x8000);
+        let sign = self.builder.ins().band(half, sign_bit);
+        let sign = self.builder.ins().ishl(sign, sixteen);
+        let bits = self.bits(value);
+        let signed = self.builder.ins().bor(bits, sign);
+        self.float_of(signed)
+    }
+
+    /// 8-bit integers as floats.
+    pub(crate) fn load_byte(&mut self, address: Value, offset: i32) -> Value {
+        if !self.vector {
+            let byte = self.builder.ins().sload8(types::I32, access(), address, offset);
+            return self.builder.ins().fcvt_from_sint(types::F32, byte);
+        }
+        let four = self.builder.ins().load(types::I32, access(), address, offset);
+        let four = self.builder.ins().scalar_to_vector(types::I32X4, four);
+        let bytes = self.builder.ins().bitcast(types::I8X16, little_endian(), four);
+        let words = self.builder.ins().swiden_low(bytes);
+        let words = self.builder.ins().swiden_low(words);
+        self.builder.ins().fcvt_from_sint(types::F32X4, words)
     }
 
     /// Polynomial, highest power first.

@@ -1,12 +1,13 @@
 //! From a checked spec to graphs, plans and kernels: the levels below the spec, in order.
 
-use crate::graph::{Named, Program, TableId, Violation};
+use crate::graph::{Named, NodeId, Program, TableId, Violation};
 use crate::loops::Kernel;
+use crate::ops::Op;
 use crate::passes::run_passes;
-use crate::plan::{PlanSpec, Planned, plan};
+use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
 use crate::spec::{Precision, Spec};
 use crate::train::{StepSpec, TableSpec, Trained, add_loss, add_updates, differentiate};
-use recc_abi::{Role, Table, TrainSpec, Variable, VariableId};
+use recc_abi::{Element, Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
 /// A bug of the compiler.
@@ -70,15 +71,20 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
     let score = run_passes(score).map_err(|(pass, found)| violations(pass, &found))?;
     let mut variables = spec.variables.clone();
     variables.extend(trained.slots);
-    let plan_spec = |name: &str, batch: u64| PlanSpec {
+    let stored = |(variable, element): (&Variable, Element)| StoredVariable {
+        path: variable.path.clone(),
+        width: variable.shape.last().copied().unwrap_or(1),
+        element,
+    };
+    let plan_spec = |name: &str, batch: u64, elements: Vec<Element>| PlanSpec {
         name: name.to_owned(),
         batch,
         bf16: spec.train.precision == Precision::Bf16,
         members: spec.tables.iter().map(|table| table.members.len()).collect(),
-        variables: variables.iter().map(|variable| variable.path.clone()).collect(),
+        variables: variables.iter().zip(elements).map(stored).collect(),
     };
-    let step_plan = plan(&step, &plan_spec("step", spec.train.batch));
-    let score_plan = plan(&score, &plan_spec("score", SCORED));
+    let step_plan = plan(&step, &plan_spec("step", spec.train.batch, vec![Element::F32; variables.len()]));
+    let score_plan = plan(&score, &plan_spec("score", SCORED, storage(spec, &score, variables.len())));
     for planned in [&step_plan, &score_plan] {
         let found = planned.verify();
         if !found.is_empty() {
@@ -97,6 +103,27 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
         lookups: lookups(at),
     });
     Ok(Built { forward, step, score, step_plan, score_plan, tables: tables.collect(), variables })
+}
+
+/// What each variable is stored as for scoring: rows of tables, and weights that only matrix products read.
+fn storage(spec: &Spec, score: &Program, variables: usize) -> Vec<Element> {
+    let mut stored = vec![Element::F32; variables];
+    for table in &spec.tables {
+        stored[table.variable.0 as usize] = table.storage;
+    }
+    let graph = &score.graph;
+    let live = score.live();
+    for &node in &live {
+        if let Op::Variable(op) = &graph[node].op {
+            let is_weight =
+                |user: &NodeId| matches!(&graph[*user].op, Op::MatMul(product) if !product.transposed) && graph.operands(*user)[0] != node;
+            let users: Vec<NodeId> = graph.users(node).into_iter().filter(|user| live.contains(user)).collect();
+            if users.iter().all(is_weight) {
+                stored[op.id.0 as usize] = spec.train.storage;
+            }
+        }
+    }
+    stored
 }
 
 /// The forward graph with its loss, gradients and updates.
@@ -136,7 +163,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     for (variable, value) in &spec.training.updates {
         let path = spec.variables[variable.0 as usize].path.clone();
         graph.set_origin(&format!("update {path}"));
-        let effect = graph.add(crate::ops::Op::Assign(crate::ops::Assign { variable: *variable, path }), &[*value]);
+        let effect = graph.add(Op::Assign(crate::ops::Assign { variable: *variable, path }), &[*value]);
         program.effects.push(effect);
     }
     (program, trained)

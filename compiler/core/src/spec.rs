@@ -2,7 +2,7 @@
 
 use crate::graph::{NodeId, Program};
 use crate::train::{LossKind, OptimizerSpec, TableUpdate};
-use recc_abi::{Column, DataSpec, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId};
+use recc_abi::{Column, DataSpec, Element, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId};
 use std::fmt::Write as _;
 
 /// A checked spec.
@@ -56,6 +56,8 @@ pub struct Table {
     pub variable: VariableId,
     /// How it is updated.
     pub update: TableUpdate,
+    /// What its rows are stored as for scoring.
+    pub storage: Element,
 }
 
 /// A loss of a prediction.
@@ -87,6 +89,13 @@ impl Precision {
     }
 }
 
+/// What weights may be stored as for scoring, by the names in a spec.
+pub const STORAGES: [(&str, Element); 3] = [("f32", Element::F32), ("f16", Element::F16), ("int8", Element::I8)];
+
+fn storage_name(storage: Element) -> &'static str {
+    STORAGES.iter().find(|(_, own)| *own == storage).map_or("", |(name, _)| name)
+}
+
 /// The `train` item.
 #[derive(Clone, Debug)]
 pub struct Train {
@@ -100,6 +109,8 @@ pub struct Train {
     pub shuffle: bool,
     /// What factors of matrix products are rounded to.
     pub precision: Precision,
+    /// What weights of matrix products are stored as for scoring.
+    pub storage: Element,
     /// Optimizer of dense parameters.
     pub dense: OptimizerSpec,
     /// Optimizer of tables without their own.
@@ -150,6 +161,8 @@ impl Spec {
             format!("{}: {}, rows {rows}", table.path, optimizer(&table.update.optimizer))
         });
         push_sorted(&mut out, "updates", updates.collect());
+        let tables = self.tables.iter().map(|table| format!("{}: {}", table.path, storage_name(table.storage)));
+        push_sorted(&mut out, "storage", tables.chain([format!("weights: {}", storage_name(self.train.storage))]).collect());
         let variables = self
             .variables
             .iter()

@@ -8,6 +8,9 @@ pub type KernelFn = unsafe extern "C" fn(pointers: *const *mut u8, start: i64, r
 
 /// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; strides are in elements. It is repeated `count` times,
 /// with each matrix moved by its `_item`. Factors are rounded to bfloat16 where `bf16` is not 0.
+///
+/// `b` holds `f32` where `stored` is 0, `f16` where it is 1, and where it is 2 `i8`, each multiplied by its row's number in `scales`. The columns
+/// of what is not `f32` are adjacent.
 pub type MatMulFn = unsafe extern "C" fn(
     m: i64,
     n: i64,
@@ -17,7 +20,7 @@ pub type MatMulFn = unsafe extern "C" fn(
     a: *const f32,
     a_row: i64,
     a_column: i64,
-    b: *const f32,
+    b: *const u8,
     b_row: i64,
     b_column: i64,
     accumulate: i64,
@@ -26,6 +29,8 @@ pub type MatMulFn = unsafe extern "C" fn(
     a_item: i64,
     b_item: i64,
     bf16: i64,
+    stored: i64,
+    scales: *const f32,
 );
 
 /// The functions kernels may call, by position.

@@ -16,6 +16,10 @@ pub enum Element {
     F64,
     /// 32-bit integer: rows of tables, offsets.
     I32,
+    /// 16-bit float: weights as they are stored for scoring.
+    F16,
+    /// 8-bit integer, times its row's scale: weights as they are stored for scoring.
+    I8,
 }
 
 impl Element {
@@ -24,6 +28,8 @@ impl Element {
         match self {
             Element::F32 | Element::I32 => 4,
             Element::F64 => 8,
+            Element::F16 => 2,
+            Element::I8 => 1,
         }
     }
 }
@@ -44,6 +50,8 @@ pub enum Place {
     Global,
     /// The storage of a variable.
     Variable(VariableId),
+    /// The scale of each row of a variable of 8-bit integers.
+    Scales(VariableId),
     /// One value per touched row of a table.
     Rows(u32),
     /// One value per entry of a bag column, over the whole batch.
@@ -59,7 +67,7 @@ pub struct Buffer {
     pub place: Place,
     /// Its elements.
     pub element: Element,
-    /// Elements per item (tile, batch, rows, bag), per lane, or in all (global).
+    /// Elements per item (tile, batch, rows, bag), per row (variables), per lane, or in all (global).
     pub len: u64,
 }
 

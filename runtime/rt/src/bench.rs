@@ -39,6 +39,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
     let mut engine = Engine::new(program, plan, loaded.code, &pool)?;
+    engine.store(&model.values)?;
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&model.fitted), plan);
     let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();

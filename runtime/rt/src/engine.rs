@@ -9,6 +9,7 @@ use crate::matmul::FUNCTIONS;
 use crate::memory::Memory;
 use crate::prefetch::Prefetch;
 use crate::profile::Profile;
+use crate::stored::Stored;
 use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelEntry, KernelFn, Launch, Place, Plan, Program};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -60,6 +61,8 @@ pub(crate) struct Engine<'p> {
     scratch: Vec<Memory>,
     pool: &'p rayon::ThreadPool,
     capacity: usize,
+    /// Variables that the plan does not read as they are trained.
+    stored: Stored,
     prefetch: Prefetch,
     /// Times of kernels, where they are asked for.
     pub(crate) profile: Option<Profile>,
@@ -85,13 +88,23 @@ impl<'p> Engine<'p> {
             match buffer.place {
                 Place::Global => Some(size),
                 Place::Lane => Some(size * plan.lanes as usize),
-                Place::Tile { .. } | Place::Batch | Place::Variable(_) | Place::Rows(_) | Place::Bag(_) => None,
+                Place::Tile { .. } | Place::Batch | Place::Variable(_) | Place::Scales(_) | Place::Rows(_) | Place::Bag(_) => None,
             }
         };
         let sizes: Vec<Option<usize>> = plan.buffers.iter().map(fixed).collect();
         let mut pieces = Memory::zeroed_together(&sizes.iter().copied().flatten().collect::<Vec<_>>())?.into_iter();
         let memory = sizes.into_iter().map(|size| size.and_then(|_| pieces.next())).collect();
-        Ok(Engine { plan, kernels, memory, scratch, pool, capacity: 0, prefetch: Prefetch::new(program, plan), profile: None })
+        Ok(Engine {
+            plan,
+            kernels,
+            memory,
+            scratch,
+            pool,
+            capacity: 0,
+            stored: Stored::default(),
+            prefetch: Prefetch::new(program, plan),
+            profile: None,
+        })
     }
 
     fn buffer(&self, id: usize) -> &Buffer {
@@ -131,6 +144,12 @@ impl<'p> Engine<'p> {
         }
     }
 
+    /// Takes variables in the form that the plan reads; they are written again when they have changed.
+    pub(crate) fn store(&mut self, values: &[Memory]) -> Result<(), Failure> {
+        self.stored = Stored::new(self.plan, values, self.pool)?;
+        Ok(())
+    }
+
     /// Inputs the runtime fills once per model: bases of tables, moments of columns.
     pub(crate) fn sources(&self) -> Vec<InputSource> {
         self.plan.inputs.iter().map(|input| input.source.clone()).collect()
@@ -156,7 +175,11 @@ impl<'p> Engine<'p> {
     fn pointers(&self, batch: &Batch, variables: &[Memory]) -> Pointers {
         let mut pointers: Vec<*mut u8> = (0..self.memory.len())
             .map(|at| match self.buffer(at).place {
-                Place::Variable(id) => variables[id.0 as usize].pointer(),
+                Place::Variable(id) => self.stored.get(id.0).map_or(&variables[id.0 as usize], |packed| &packed.elements).pointer(),
+                Place::Scales(id) => {
+                    let scales = self.stored.get(id.0).and_then(|packed| packed.scales.as_ref());
+                    scales.map_or(std::ptr::null_mut(), Memory::pointer)
+                }
                 _ => self.memory[at].as_ref().map_or(std::ptr::null_mut(), Memory::pointer),
             })
             .collect();

@@ -19,6 +19,7 @@ mod profile;
 mod progress;
 pub mod random;
 mod spool;
+mod stored;
 mod train;
 mod transform;
 
@@ -27,3 +28,4 @@ pub use cli::{finish, run, run_training};
 pub use engine::Code;
 pub use failure::Failure;
 pub use matmul::FUNCTIONS;
+pub use stored::as_stored;

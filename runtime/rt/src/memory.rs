@@ -57,6 +57,16 @@ impl Memory {
         self.pointer
     }
 
+    pub(crate) fn bytes_of(&self) -> &[u8] {
+        // SAFETY: the memory holds `bytes` initialised bytes.
+        unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `&mut self` makes the access the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer, self.bytes) }
+    }
+
     pub(crate) fn floats(&self) -> &[f32] {
         // SAFETY: the memory holds `bytes` initialised bytes, aligned; any bits are a float.
         unsafe { std::slice::from_raw_parts(self.pointer.cast::<f32>(), self.bytes / 4) }

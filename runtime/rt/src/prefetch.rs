@@ -41,7 +41,10 @@ impl Prefetch {
             let place = plan.buffers.iter().position(|buffer| matches!(buffer.place, Place::Variable(own) if own.0 == id));
             place.map(|at| BufferId(at as u32))
         };
-        let row_bytes = |id: u32| program.variables[id as usize].shape.iter().product::<u64>() as usize * 4;
+        let row_bytes = |id: u32| {
+            let place = variable(id).map(|buffer| plan.buffers[buffer.0 as usize].element.bytes());
+            program.variables[id as usize].shape.iter().product::<u64>() as usize * place.unwrap_or(0) as usize
+        };
         let mut found = Prefetch { lookups: Vec::new(), updates: Vec::new() };
         for (number, table) in (0u32..).zip(&program.tables) {
             for columns in &table.lookups {

@@ -108,7 +108,27 @@ impl Limits {
             best(Duration::from_millis(30), || {
                 // SAFETY: the vectors hold matrices of these sizes.
                 unsafe {
-                    (FUNCTIONS.matmul)(m, n, k, dst.as_mut_ptr(), n, a.as_ptr(), k, 1, b.as_ptr(), n, 1, 0, 1, 0, 0, 0, i64::from(bf16));
+                    (FUNCTIONS.matmul)(
+                        m,
+                        n,
+                        k,
+                        dst.as_mut_ptr(),
+                        n,
+                        a.as_ptr(),
+                        k,
+                        1,
+                        b.as_ptr().cast(),
+                        n,
+                        1,
+                        0,
+                        1,
+                        0,
+                        0,
+                        0,
+                        i64::from(bf16),
+                        0,
+                        std::ptr::null(),
+                    );
                 }
                 2.0 * (m * n * k) as f64
             })

@@ -95,6 +95,7 @@ pub(crate) fn score(loaded: Loaded<'_>, model: &Model<'_>, spool: &Spool, pool: 
     let program = loaded.program;
     let fitted = model.fitted.settled();
     let mut engine = Engine::new(program, &program.score, loaded.code, pool)?;
+    engine.store(&model.values)?;
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
     let count = program.predictions.len();

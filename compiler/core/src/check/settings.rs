@@ -4,9 +4,9 @@ use super::Checker;
 use super::features::Kind;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use crate::spec::{Loss, Precision, Train};
+use crate::spec::{Loss, Precision, STORAGES, Train};
 use crate::train::{LossKind, OptimizerSpec, TableUpdate};
-use recc_abi::{Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
+use recc_abi::{Element, Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 
 const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
@@ -77,6 +77,7 @@ impl Checker<'_> {
             seed: 1,
             shuffle: true,
             precision: Precision::F32,
+            storage: Element::F32,
             dense: adam(),
             tables: TableUpdate { optimizer: adam(), all_rows: false },
             clip: None,
@@ -88,7 +89,7 @@ impl Checker<'_> {
         self.known_settings(
             settings,
             "train",
-            &["batch", "epochs", "dense", "tables", "clip", "rate", "stop", "seed", "shuffle", "precision"],
+            &["batch", "epochs", "dense", "tables", "clip", "rate", "stop", "seed", "shuffle", "precision", "storage"],
         );
         for setting in &settings.entries {
             let value = &setting.value;
@@ -114,6 +115,7 @@ impl Checker<'_> {
                     }
                 }
                 "clip" => train.clip = self.clip(value),
+                "storage" => train.storage = self.storage(value).unwrap_or(train.storage),
                 "precision" => {
                     let named = |(name, _): &&(&str, Precision)| matches!(&value.kind, ExprKind::Name(own) if own.as_str() == *name);
                     match Precision::ALL.iter().find(named) {
@@ -128,6 +130,17 @@ impl Checker<'_> {
             }
         }
         train
+    }
+
+    /// What weights are stored as for scoring.
+    pub(super) fn storage(&mut self, value: &Expr) -> Option<Element> {
+        let named = |(name, _): &&(&str, Element)| matches!(&value.kind, ExprKind::Name(own) if own.as_str() == *name);
+        let found = STORAGES.iter().find(named).map(|(_, storage)| *storage);
+        if found.is_none() {
+            let help = "a scoring model keeps its weights this way; training keeps them as `f32`";
+            self.report(Problem::error("E0602", value.span, "`storage` is `f32`, `f16` or `int8`").help(help));
+        }
+        found
     }
 
     fn whole(&mut self, value: &Expr, what: &str, least: i64, most: i64) -> Option<u64> {

@@ -9,7 +9,7 @@ use crate::ops::{Gather, Input, InputKind, Op};
 use crate::problem::Problem;
 use crate::spec::{self, Train};
 use crate::train::TableUpdate;
-use recc_abi::{Init, Role, TableMember, Variable, VariableId};
+use recc_abi::{Element, Init, Role, TableMember, Variable, VariableId};
 use recc_syntax::ast::{self, Expr, ExprKind, ItemKind, Name, Span, StatementKind};
 
 /// A declared table.
@@ -26,6 +26,7 @@ pub(super) struct Declared {
     rows: Option<u64>,
     pub(super) variable: VariableId,
     update: TableUpdate,
+    storage: Element,
     pub(super) used: bool,
 }
 
@@ -96,6 +97,8 @@ impl Checker<'_> {
         let Some((columns, split)) = self.table_keys(&keys.value, shared) else { return self.poison_table(name) };
         let mut update = train.tables;
         let mut rows = None;
+        // A number and its scale take more room than the number.
+        let mut storage = if width == 1 && train.storage == Element::I8 { Element::F32 } else { train.storage };
         let mut init = Initializer::Fixed(Init::Normal { std: 0.01 });
         for setting in &table.settings.entries {
             match setting.key.text.as_str() {
@@ -107,9 +110,7 @@ impl Checker<'_> {
                         update = own;
                     }
                 }
-                "storage" if !matches!(&setting.value.kind, ExprKind::Name(name) if name == "f32") => {
-                    self.not_yet(setting.value.span, "reduced storage of tables");
-                }
+                "storage" => storage = self.table_storage(&setting.value, width),
                 _ => {}
             }
         }
@@ -127,6 +128,7 @@ impl Checker<'_> {
             rows,
             variable,
             update,
+            storage,
             used: false,
         });
     }
@@ -134,6 +136,15 @@ impl Checker<'_> {
     /// A table with a mistake is known by its name, so that its uses are not reported too.
     fn poison_table(&mut self, name: &Name) {
         self.modules[0].names.entry(name.text.clone()).or_insert(Known { value: Value::Poison, span: name.span });
+    }
+
+    fn table_storage(&mut self, value: &Expr, width: u64) -> Element {
+        let storage = self.storage(value).unwrap_or(Element::F32);
+        if storage == Element::I8 && width == 1 {
+            let problem = Problem::error("E0602", value.span, "`int8` saves nothing in a table of one number a row");
+            self.report(problem.here("each row also keeps a scale of 4 bytes").help("use `f16` or `f32`"));
+        }
+        storage
     }
 
     fn table_rows(&mut self, value: &Expr) -> Option<u64> {
@@ -305,7 +316,7 @@ impl Checker<'_> {
             } else {
                 vec![TableMember { path: path.clone(), columns: table.columns.clone(), rows: table.rows }]
             };
-            spec::Table { path, dim: table.dim, members, variable: table.variable, update: table.update }
+            spec::Table { path, dim: table.dim, members, variable: table.variable, update: table.update, storage: table.storage }
         };
         self.tables.iter().map(finish).collect()
     }

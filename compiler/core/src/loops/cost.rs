@@ -1,6 +1,6 @@
 //! What a kernel does for each item, counted from its loops: for profiles, not for decisions.
 
-use super::{Extent, Instr, Kernel, Size, Stmt, Term, Type};
+use super::{Extent, Instr, Kernel, Size, Stmt, Term};
 use std::collections::BTreeSet;
 
 /// Work for each item. A loop over a bag counts as one round, since its length is not known.
@@ -81,8 +81,7 @@ impl Counter<'_> {
 
     fn access(&mut self, buffer: usize, mut terms: impl Iterator<Item = Term>, times: f64) {
         if terms.any(|term| self.moving.contains(&term)) {
-            let bytes = if self.kernel.buffers[buffer].ty == Type::F64 { 8.0 } else { 4.0 };
-            self.cost.bytes += bytes * times;
+            self.cost.bytes += self.kernel.buffers[buffer].ty.bytes() as f64 * times;
         }
     }
 }

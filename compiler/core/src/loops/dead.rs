@@ -14,7 +14,7 @@ pub fn loaded_buffers(kernel: &Kernel) -> BTreeSet<BufferId> {
         Stmt::Store { buffer, accumulate: true, .. } => {
             found.insert(kernel.buffers[*buffer].id);
         }
-        Stmt::MatMul(product) => found.extend([product.a.buffer, product.b.buffer].map(|buffer| kernel.buffers[buffer].id)),
+        Stmt::MatMul(product) => found.extend(product.read().map(|buffer| kernel.buffers[buffer].id)),
         _ => {}
     });
     found
@@ -27,7 +27,7 @@ pub fn touched_buffers(body: &[Stmt]) -> BTreeSet<usize> {
         Stmt::Let { instr: Instr::Load { buffer, .. }, .. } | Stmt::Store { buffer, .. } => {
             found.insert(*buffer);
         }
-        Stmt::MatMul(product) => found.extend([product.dst.buffer, product.a.buffer, product.b.buffer]),
+        Stmt::MatMul(product) => found.extend(product.read().chain([product.dst.buffer])),
         _ => {}
     });
     found
@@ -95,6 +95,7 @@ fn renumber(body: &mut [Stmt], places: &BTreeMap<usize, usize>) {
                 for matrix in [&mut product.dst, &mut product.a, &mut product.b] {
                     matrix.buffer = places[&matrix.buffer];
                 }
+                product.scales = product.scales.map(|scales| places[&scales]);
             }
             Stmt::For { body, .. } => renumber(body, places),
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => {}

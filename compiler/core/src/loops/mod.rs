@@ -13,7 +13,7 @@ mod vectorise;
 mod verify;
 
 use crate::scalar::ScalarOp;
-use recc_abi::BufferId;
+use recc_abi::{BufferId, Element};
 
 pub use cost::{Cost, cost};
 pub use dead::{drop_dead, loaded_buffers, touched_buffers};
@@ -97,6 +97,42 @@ pub enum Type {
     I32,
     /// A truth value.
     Bool,
+    /// 16-bit float, in buffers only: loaded as `f32`.
+    F16,
+    /// 8-bit integer, in buffers only: loaded as `f32`.
+    I8,
+}
+
+impl Type {
+    /// The type of a register that an element is loaded to.
+    pub fn loaded(self) -> Type {
+        match self {
+            Type::F16 | Type::I8 => Type::F32,
+            other => other,
+        }
+    }
+
+    /// Size of an element in a buffer.
+    pub fn bytes(self) -> i64 {
+        match self {
+            Type::F32 | Type::I32 => 4,
+            Type::F64 => 8,
+            Type::F16 => 2,
+            Type::Bool | Type::I8 => 1,
+        }
+    }
+}
+
+impl From<Element> for Type {
+    fn from(element: Element) -> Type {
+        match element {
+            Element::F32 => Type::F32,
+            Element::F64 => Type::F64,
+            Element::I32 => Type::I32,
+            Element::F16 => Type::F16,
+            Element::I8 => Type::I8,
+        }
+    }
 }
 
 /// A value computed once.
@@ -265,8 +301,10 @@ pub struct MatMul {
     pub dst: Matrix,
     /// Left.
     pub a: Matrix,
-    /// Right.
+    /// Right; the one that may hold `f16` or `i8`.
     pub b: Matrix,
+    /// The buffer with the scales of the right one's rows in memory, where it holds `i8`.
+    pub scales: Option<usize>,
     /// Adds to what is there.
     pub accumulate: bool,
     /// One product for each item of the call, whose matrices lie this far apart.
@@ -284,6 +322,13 @@ pub struct ItemStrides {
     pub a: i64,
     /// Of the right operand.
     pub b: i64,
+}
+
+impl MatMul {
+    /// The buffers it reads.
+    pub fn read(&self) -> impl Iterator<Item = usize> {
+        [self.a.buffer, self.b.buffer].into_iter().chain(self.scales)
+    }
 }
 
 /// A buffer as a kernel sees it.

@@ -22,6 +22,8 @@ impl Display for Type {
             Type::F64 => "f64",
             Type::I32 => "i32",
             Type::Bool => "bool",
+            Type::F16 => "f16",
+            Type::I8 => "i8",
         })
     }
 }
@@ -108,15 +110,16 @@ fn print_body(out: &mut String, body: &[Stmt], depth: usize) {
                 print_body(out, body, depth + 1);
                 let _ = writeln!(out, "{:width$}}}", "", width = depth * 2);
             }
-            Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate, each, bf16 }) => {
+            Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales, accumulate, each, bf16 }) => {
                 let sign = if *accumulate { "+=" } else { "=" };
                 let each = each.map_or(String::new(), |each| format!(", for each item, {}, {} and {} apart", each.dst, each.a, each.b));
                 let _ = writeln!(
                     out,
-                    "{} {sign} {} @ {}   // {m}x{k} @ {k}x{n}{each}{}",
+                    "{} {sign} {} @ {}{}   // {m}x{k} @ {k}x{n}{each}{}",
                     matrix(dst),
                     matrix(a),
                     matrix(b),
+                    scales.map_or(String::new(), |scales| format!(" * b{scales}[row]")),
                     if *bf16 { ", bf16" } else { "" }
                 );
             }

@@ -78,10 +78,15 @@ impl Verifier<'_> {
                 }
                 Stmt::For { var, extent, vector, body } => self.nest(*var, extent, *vector, body),
                 Stmt::MatMul(product) => {
-                    for matrix in [&product.dst, &product.a, &product.b] {
-                        if self.kernel.buffers.get(matrix.buffer).is_none_or(|arg| arg.ty != Type::F32) {
-                            self.report(format!("a matrix product on buffer {} that is not f32", matrix.buffer));
-                        }
+                    let ty = |buffer: usize| self.kernel.buffers.get(buffer).map(|arg| arg.ty);
+                    let floats = [product.dst.buffer, product.a.buffer].into_iter().chain(product.scales);
+                    let wrong: Vec<usize> = floats.filter(|&buffer| ty(buffer) != Some(Type::F32)).collect();
+                    for buffer in wrong {
+                        self.report(format!("a matrix product on buffer {buffer} that is not f32"));
+                    }
+                    let scaled = ty(product.b.buffer) == Some(Type::I8);
+                    if scaled != product.scales.is_some() || ty(product.b.buffer).is_none_or(|ty| ty.loaded() != Type::F32) {
+                        self.report(format!("a matrix product on buffer {} without its scales", product.b.buffer));
                     }
                     if product.each.is_some() {
                         self.item_matrices(product);
@@ -161,7 +166,7 @@ impl Verifier<'_> {
             Instr::Const(_) => {}
             Instr::Load { buffer, index } => {
                 self.access(*buffer, index, false);
-                if self.kernel.buffers.get(*buffer).is_some_and(|arg| arg.ty != ty) {
+                if self.kernel.buffers.get(*buffer).is_some_and(|arg| arg.ty.loaded() != ty) {
                     self.report(format!("a load of buffer {buffer} as {ty}"));
                 }
             }

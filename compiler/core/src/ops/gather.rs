@@ -71,7 +71,6 @@ impl OpDef for Gather {
             let base = cx.load_at(source, self.columns.len() as u64, Type::I32, member);
             row = cx.define(Type::I32, Instr::AddInt(row, base));
         }
-        let place = Affine::reg(row).times(self.width as i64).plus(&column);
-        cx.load_rows(self.variable, place)
+        cx.load_rows(self.variable, Affine::reg(row), self.width, &column)
     }
 }

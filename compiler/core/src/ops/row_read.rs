@@ -54,6 +54,6 @@ impl OpDef for RowRead {
         let rows = InputSource::Rows { table: self.table.0, source: RowSource::Rows };
         let row = cx.load_row_part(rows, at.item.clone());
         let column = at.index.first().cloned().unwrap_or_default();
-        cx.load_rows(self.variable, Affine::reg(row).times(self.width.unwrap_or(1) as i64).plus(&column))
+        cx.load_rows(self.variable, Affine::reg(row), self.width.unwrap_or(1), &column)
     }
 }

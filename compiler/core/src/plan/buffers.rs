@@ -1,5 +1,6 @@
 //! The buffers of a plan while it is made: what exists, and where stored nodes lie.
 
+use super::StoredVariable;
 use crate::graph::TableId;
 use crate::loops::Affine;
 use recc_abi::{Buffer, BufferId, Element, Input, InputSource, Place, VariableId};
@@ -28,13 +29,13 @@ pub(crate) struct Buffers {
     variables: Vec<(VariableId, BufferId)>,
     /// Members of each table.
     members: Vec<usize>,
-    /// Names of variables, by id.
-    names: Vec<String>,
+    /// By id.
+    stored: Vec<StoredVariable>,
 }
 
 impl Buffers {
-    pub(crate) fn new(members: Vec<usize>, names: Vec<String>) -> Self {
-        Buffers { members, names, ..Buffers::default() }
+    pub(crate) fn new(members: Vec<usize>, stored: Vec<StoredVariable>) -> Self {
+        Buffers { members, stored, ..Buffers::default() }
     }
 
     pub(crate) fn has_bases(&self, table: TableId) -> bool {
@@ -65,10 +66,21 @@ impl Buffers {
         if let Some((_, buffer)) = self.variables.iter().find(|(own, _)| *own == id) {
             return *buffer;
         }
-        let name = self.names.get(id.0 as usize).cloned().unwrap_or_default();
-        let buffer = self.add(name, Place::Variable(id), Element::F32, 0);
+        let StoredVariable { path, width, element } = self.stored[id.0 as usize].clone();
+        let buffer = self.add(path, Place::Variable(id), element, width);
         self.variables.push((id, buffer));
         buffer
+    }
+
+    /// The buffer of the scales of a variable's rows, if it is stored as integers.
+    pub(crate) fn scales(&mut self, id: VariableId) -> Option<BufferId> {
+        let StoredVariable { path, element, .. } = &self.stored[id.0 as usize];
+        if *element != Element::I8 {
+            return None;
+        }
+        let known = self.all.iter().position(|buffer| buffer.place == Place::Scales(id));
+        let name = format!("scales of {path}");
+        Some(known.map_or_else(|| self.add(name, Place::Scales(id), Element::F32, 1), |at| BufferId(at as u32)))
     }
 }
 

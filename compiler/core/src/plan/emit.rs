@@ -7,6 +7,7 @@
 use crate::graph::{DType, Dim, Graph, NodeId, Space, TableId, TensorType};
 use crate::loops::{Affine, BufferArg, Combine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, Type};
 use crate::plan::buffers::{Buffers, Storage};
+use crate::scalar::ScalarOp;
 use recc_abi::{BufferId, Element, InputSource, Place, RowSource, VariableId};
 use std::collections::BTreeMap;
 
@@ -200,11 +201,7 @@ impl<'p> Emitter<'p> {
 
     /// A load from a plan's buffer.
     pub(crate) fn load(&mut self, buffer: BufferId, index: Affine) -> Reg {
-        let ty = match self.buffers.buffer(buffer).element {
-            Element::F32 => Type::F32,
-            Element::F64 => Type::F64,
-            Element::I32 => Type::I32,
-        };
+        let ty = Type::from(self.buffers.buffer(buffer).element).loaded();
         let buffer = self.arg(buffer, &index);
         self.define(ty, Instr::Load { buffer, index })
     }
@@ -220,11 +217,7 @@ impl<'p> Emitter<'p> {
         if let Some(known) = self.args.iter().position(|arg| arg.id == id && arg.item_stride == item_stride) {
             return known;
         }
-        let ty = match buffer.element {
-            Element::F32 => Type::F32,
-            Element::F64 => Type::F64,
-            Element::I32 => Type::I32,
-        };
+        let ty = buffer.element.into();
         let len = match buffer.place {
             Place::Global | Place::Lane if item_stride == 0 => Some(buffer.len),
             // Of unknown length: where bags begin has one element more than there are examples.
@@ -299,10 +292,17 @@ impl<'p> Emitter<'p> {
         self.load(buffer, place)
     }
 
-    /// An element of a table's variable.
-    pub(crate) fn load_rows(&mut self, id: VariableId, place: Affine) -> Reg {
+    /// An element of a table's variable, by its row and its place in a row of some width.
+    pub(crate) fn load_rows(&mut self, id: VariableId, row: Affine, width: u64, place: &Affine) -> Reg {
         let buffer = self.buffers.variable(id);
-        self.load(buffer, place)
+        let value = self.load(buffer, row.times(width as i64).plus(place));
+        match self.buffers.scales(id) {
+            Some(scales) => {
+                let scale = self.load(scales, row);
+                self.define(Type::F32, Instr::Scalar(ScalarOp::Mul, vec![value, scale]))
+            }
+            None => value,
+        }
     }
 
     /// Reduces over axes at a position.
@@ -470,6 +470,11 @@ impl<'p> Emitter<'p> {
     /// The buffer of a variable.
     pub(crate) fn variable_buffer(&mut self, id: VariableId) -> BufferId {
         self.buffers.variable(id)
+    }
+
+    /// The buffer of the scales of a variable's rows, if it is stored as integers.
+    pub(crate) fn scales_buffer(&mut self, id: VariableId) -> Option<BufferId> {
+        self.buffers.scales(id)
     }
 
     /// Writes an effect's new value to its variable.

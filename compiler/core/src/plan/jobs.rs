@@ -532,7 +532,7 @@ fn product(
         let dst = matrix(lanes[&node], 0, n, 1);
         let bf16 = bf16 && m.min(n) >= LEAST_ROUNDED;
         let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Items(leading(left)));
-        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: true, each: None, bf16 });
+        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales: None, accumulate: true, each: None, bf16 });
     }
     if let Op::BatchMatMul(op) = &graph[node].op {
         let (m, n) = (leading(node), last(node));
@@ -547,7 +547,7 @@ fn product(
         let (b, b_item) = operand(right, op.right_transposed);
         let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Fixed(k));
         let each = Some(ItemStrides { dst: dst_item, a: a_item, b: b_item });
-        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each, bf16: false });
+        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales: None, accumulate: false, each, bf16: false });
     }
     let transposed = matches!(&graph[node].op, Op::MatMul(op) if op.transposed);
     let (k, n) = (last(left), last(node));
@@ -555,13 +555,14 @@ fn product(
     let (dst, dst_stride) = of_items(node);
     let a = matrix(a, a_stride, k, 1);
     let dst = matrix(dst, dst_stride, n, 1);
-    let weight = match &graph[right].op {
-        Op::Variable(op) => cx.variable_buffer(op.id),
-        _ => of_items(right).0,
+    let (weight, scales) = match &graph[right].op {
+        Op::Variable(op) => (cx.variable_buffer(op.id), cx.scales_buffer(op.id)),
+        _ => (of_items(right).0, None),
     };
+    let scales = scales.map(|scales| cx.arg_by_stride(scales, 0));
     let (row, column) = if transposed { (1, k) } else { (n, 1) };
     let b = Matrix { buffer: cx.arg_by_stride(weight, 0), offset: 0, row, column };
     let bf16 = bf16 && k.min(n) >= LEAST_ROUNDED;
     let (m, n, k) = (Size::Items(leading(left)), Size::Fixed(n), Size::Fixed(k));
-    Stmt::MatMul(MatMul { m, n, k, dst, a, b, accumulate: false, each: None, bf16 })
+    Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales, accumulate: false, each: None, bf16 })
 }

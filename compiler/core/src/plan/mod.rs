@@ -12,7 +12,7 @@ mod verify;
 
 use crate::graph::Program;
 use crate::loops::Kernel;
-use recc_abi::Plan;
+use recc_abi::{Element, Plan};
 
 /// Most examples per tile: enough for the weights, which each tile reads once, to cost little beside the products.
 const MOST_TILE: u64 = 512;
@@ -34,8 +34,19 @@ pub struct PlanSpec {
     pub bf16: bool,
     /// Members of each table.
     pub members: Vec<usize>,
-    /// Paths of the variables, by id.
-    pub variables: Vec<String>,
+    /// The variables as the plan finds them, by id.
+    pub variables: Vec<StoredVariable>,
+}
+
+/// A variable as a plan finds it.
+#[derive(Clone, Debug)]
+pub struct StoredVariable {
+    /// Its path.
+    pub path: String,
+    /// Numbers along its last axis.
+    pub width: u64,
+    /// What its elements are stored as.
+    pub element: Element,
 }
 
 impl PlanSpec {

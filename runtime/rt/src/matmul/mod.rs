@@ -2,10 +2,12 @@
 
 mod bf16;
 mod product;
+mod reduced;
 mod single;
 
 use product::{Product, View};
 use recc_abi::KernelFunctions;
+use reduced::{Form, Weights};
 
 /// What compiled kernels may call.
 pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul };
@@ -20,7 +22,7 @@ unsafe extern "C" fn matmul(
     a: *const f32,
     a_row: i64,
     a_column: i64,
-    b: *const f32,
+    b: *const u8,
     b_row: i64,
     b_column: i64,
     accumulate: i64,
@@ -29,6 +31,8 @@ unsafe extern "C" fn matmul(
     a_item: i64,
     b_item: i64,
     bf16: i64,
+    stored: i64,
+    scales: *const f32,
 ) {
     let product = Product {
         m: m as usize,
@@ -37,7 +41,7 @@ unsafe extern "C" fn matmul(
         dst,
         dst_row: dst_row as usize,
         a: View { start: a, row: a_row as isize, column: a_column as isize },
-        b: View { start: b, row: b_row as isize, column: b_column as isize },
+        b: View { start: b.cast(), row: b_row as isize, column: b_column as isize },
         accumulate: accumulate != 0,
         count: count as usize,
         dst_item: dst_item as usize,
@@ -45,5 +49,15 @@ unsafe extern "C" fn matmul(
         b_item: b_item as isize,
     };
     // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed.
-    unsafe { if bf16 == 0 { single::matmul(&product) } else { bf16::matmul(&product) } }
+    unsafe {
+        let multiply = if bf16 == 0 { single::matmul } else { bf16::matmul };
+        let form = match stored {
+            1 => Form::Half,
+            2 => Form::Byte(scales),
+            _ => return multiply(&product),
+        };
+        let turned = b_column != 1;
+        let stride = if turned { b_column } else { b_row } as usize;
+        reduced::matmul(&product, Weights { start: b, form, stride, turned }, multiply);
+    }
 }
