@@ -7,6 +7,7 @@ use crate::model::Model;
 use crate::profile::Profile;
 use crate::random::{key, mix64, uniform};
 use crate::spool::Window;
+use crate::stored::Stored;
 use crate::train::{Loaded, pool};
 use crate::transform::{Fitted, Vocab};
 use recc_abi::{Column, ColumnKind, Encoder, Program};
@@ -39,7 +40,13 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
     let mut engine = Engine::new(program, plan, loaded.code, &pool)?;
-    engine.store(&model.values)?;
+    let mut stored = Stored::default();
+    for at in 0..model.values.len() {
+        if stored.add(plan, at, &model.values[at], &pool)? {
+            model.values[at].release();
+        }
+    }
+    engine.store(stored);
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&model.fitted), plan);
     let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();

@@ -9,6 +9,7 @@ use crate::transform::{Fitted, Vocab};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::UInt64Type;
 use arrow_array::{ArrayRef, LargeBinaryArray, LargeStringArray, RecordBatch, UInt64Array};
+use memmap2::Mmap;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use recc_abi::{Column, Encoder, Program, Role};
@@ -88,7 +89,33 @@ struct Transform {
 /// Files of one generation, by name: a folder, or bytes inside the executable.
 pub struct Generation {
     place: String,
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Contents>,
+}
+
+/// A file's bytes.
+enum Contents {
+    /// In place; only what is asked for is read.
+    Mapped(Mmap),
+    /// From inside the executable.
+    Held(Vec<u8>),
+}
+
+impl Contents {
+    fn of_file(path: &Path) -> std::io::Result<Contents> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(Contents::Held(Vec::new()));
+        }
+        // SAFETY: files of a generation are written once, before the pointer names them, and removed whole.
+        unsafe { Mmap::map(&file) }.map(Contents::Mapped)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Contents::Mapped(map) => map,
+            Contents::Held(bytes) => bytes,
+        }
+    }
 }
 
 /// A folder of checkpoints.
@@ -326,7 +353,7 @@ impl Folder {
         let mut files = BTreeMap::new();
         for file in [MODEL, WEIGHTS, OPTIMIZER, VOCAB, TRANSFORMS, PROGRESS] {
             let path = folder.join(file);
-            files.insert(file.to_owned(), std::fs::read(&path).map_err(|error| Failure::io("read", &path, &error))?);
+            files.insert(file.to_owned(), Contents::of_file(&path).map_err(|error| Failure::io("read", &path, &error))?);
         }
         Ok(Generation { place: folder.display().to_string(), files })
     }
@@ -429,20 +456,21 @@ fn vocab_file(columns: &[Column], fitted: &Fitted) -> Result<Vec<u8>, Failure> {
 impl Generation {
     /// The files as bytes, for baking into an executable.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
-        recc_abi::encode(&self.files.iter().filter(|(name, _)| name.as_str() != OPTIMIZER).collect::<Vec<_>>())
-            .map_err(|error| Failure::internal("bake", error))
+        let files = self.files.iter().filter(|(name, _)| name.as_str() != OPTIMIZER).map(|(name, file)| (name, file.bytes()));
+        recc_abi::encode(&files.collect::<Vec<_>>()).map_err(|error| Failure::internal("bake", error))
     }
 
     /// The files an executable holds.
     pub fn from_bytes(bytes: &[u8]) -> Result<Generation, Failure> {
         let files: Vec<(String, Vec<u8>)> = recc_abi::decode(bytes).map_err(|error| Failure::internal("start", error))?;
-        Ok(Generation { place: "the weights inside this executable".to_owned(), files: files.into_iter().collect() })
+        let files = files.into_iter().map(|(name, bytes)| (name, Contents::Held(bytes))).collect();
+        Ok(Generation { place: "the weights inside this executable".to_owned(), files })
     }
 
     fn file(&self, name: &str) -> Result<&[u8], Failure> {
         self.files
             .get(name)
-            .map(Vec::as_slice)
+            .map(Contents::bytes)
             .ok_or_else(|| Failure::input(format!("{}: {name} is missing\nhelp: give the folder that `train --out` wrote", self.place)))
     }
 
@@ -473,8 +501,11 @@ impl Generation {
             }
         }
         for (name, sum) in &model.files {
-            if let Some(bytes) = self.files.get(name)
-                && hex(bytes) != *sum
+            // Scoring has no use for the optimizer's state, which may be twice the tables.
+            let needed = purpose == Purpose::Resume || name != OPTIMIZER;
+            if let Some(file) = self.files.get(name)
+                && needed
+                && hex(file.bytes()) != *sum
             {
                 return Err(self.damaged(name, &"its checksum differs from the one in model.json"));
             }
@@ -516,16 +547,28 @@ impl Generation {
         Ok(Fitted::restored(vocabs, moments.collect()))
     }
 
-    /// Fills a model's values; optimizer state too, if `slots`.
-    pub(crate) fn load(&self, model: &mut Model<'_>, slots: bool) -> Result<(), Failure> {
-        self.load_file(model, WEIGHTS, false)?;
-        if slots {
-            self.load_file(model, OPTIMIZER, true)?;
-        }
-        Ok(())
+    /// Fills a model's values and its optimizer's state.
+    pub(crate) fn load(&self, model: &mut Model<'_>) -> Result<(), Failure> {
+        self.load_file(model, WEIGHTS, false, &mut |_, _| Ok(()))?;
+        self.load_file(model, OPTIMIZER, true, &mut |_, _| Ok(()))
     }
 
-    fn load_file(&self, model: &mut Model<'_>, name: &str, optimizer: bool) -> Result<(), Failure> {
+    /// Fills a model's values; `loaded` takes each variable as soon as it is there.
+    pub(crate) fn load_values(
+        &self,
+        model: &mut Model<'_>,
+        loaded: &mut dyn FnMut(&mut Model<'_>, usize) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.load_file(model, WEIGHTS, false, loaded)
+    }
+
+    fn load_file(
+        &self,
+        model: &mut Model<'_>,
+        name: &str,
+        optimizer: bool,
+        loaded: &mut dyn FnMut(&mut Model<'_>, usize) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let tensors = SafeTensors::deserialize(self.file(name)?).map_err(|error| self.damaged(name, &error))?;
         for at in 0..model.program.variables.len() {
             if (model.program.variables[at].role == Role::Optimizer) != optimizer {
@@ -541,6 +584,7 @@ impl Generation {
                     *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
                 }
             }
+            loaded(model, at)?;
         }
         Ok(())
     }

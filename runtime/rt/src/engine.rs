@@ -144,10 +144,9 @@ impl<'p> Engine<'p> {
         }
     }
 
-    /// Takes variables in the form that the plan reads; they are written again when they have changed.
-    pub(crate) fn store(&mut self, values: &[Memory]) -> Result<(), Failure> {
-        self.stored = Stored::new(self.plan, values, self.pool)?;
-        Ok(())
+    /// Takes variables in the form that the plan reads: those of a plan that does not read them as they are trained.
+    pub(crate) fn store(&mut self, stored: Stored) {
+        self.stored = stored;
     }
 
     /// Inputs the runtime fills once per model: bases of tables, moments of columns.

@@ -49,6 +49,17 @@ impl Memory {
         Ok(sizes.iter().map(piece).collect())
     }
 
+    /// Gives its pages back to the system; what is read afterwards is zero.
+    pub(crate) fn release(&mut self) {
+        const PAGE: usize = 4096;
+        let begin = (self.pointer as usize).next_multiple_of(PAGE);
+        let end = (self.pointer as usize + self.bytes) / PAGE * PAGE;
+        if begin < end {
+            // SAFETY: whole pages of this piece, which `&mut self` makes nobody else's. If the system refuses, the memory stays.
+            unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_DONTNEED) };
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

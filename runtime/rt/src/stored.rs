@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::memory::Memory;
 use half::f16;
 use rayon::prelude::*;
-use recc_abi::{Element, Place, Plan};
+use recc_abi::{Buffer, Element, Place, Plan};
 use std::collections::BTreeMap;
 
 /// The largest 8-bit integer; its negative is the smallest that is used.
@@ -24,20 +24,27 @@ pub(crate) struct Stored(BTreeMap<u32, Packed>);
 impl Stored {
     /// Variables in the form that a plan's buffers have.
     pub(crate) fn new(plan: &Plan, values: &[Memory], pool: &rayon::ThreadPool) -> Result<Stored, Failure> {
-        let mut stored = BTreeMap::new();
-        for buffer in &plan.buffers {
-            if let (Place::Variable(id), Element::F16 | Element::I8) = (buffer.place, buffer.element) {
-                let values = values[id.0 as usize].floats();
-                let width = buffer.len.max(1) as usize;
-                let packed = pool.install(|| match buffer.element {
-                    Element::F16 => halves(values),
-                    _ => bytes(values, width),
-                })?;
-                let packed = packed.map_err(|at| too_large(&buffer.name, values[at], at / width, at % width))?;
-                stored.insert(id.0, packed);
-            }
+        let mut stored = Stored::default();
+        for (at, values) in values.iter().enumerate() {
+            stored.add(plan, at, values, pool)?;
         }
-        Ok(Stored(stored))
+        Ok(stored)
+    }
+
+    /// Takes one variable, if the plan reads it in few bytes; tells whether it does.
+    pub(crate) fn add(&mut self, plan: &Plan, at: usize, values: &Memory, pool: &rayon::ThreadPool) -> Result<bool, Failure> {
+        let own = |buffer: &&Buffer| matches!(buffer.place, Place::Variable(id) if id.0 as usize == at);
+        let Some(buffer) = plan.buffers.iter().find(own).filter(|buffer| matches!(buffer.element, Element::F16 | Element::I8)) else {
+            return Ok(false);
+        };
+        let (values, width) = (values.floats(), buffer.len.max(1) as usize);
+        let packed = pool.install(|| match buffer.element {
+            Element::F16 => halves(values),
+            _ => bytes(values, width),
+        })?;
+        let packed = packed.map_err(|place| too_large(&buffer.name, values[place], place / width, place % width))?;
+        self.0.insert(at as u32, packed);
+        Ok(true)
     }
 
     pub(crate) fn get(&self, variable: u32) -> Option<&Packed> {

@@ -10,6 +10,7 @@ use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
 use crate::progress::Meter;
 use crate::spool::{Spool, Window};
+use crate::stored::Stored;
 use crate::transform::Transformer;
 use recc_abi::{Monitor, Program};
 use serde_json::{Map, Value, json};
@@ -90,12 +91,18 @@ pub(crate) struct Scored {
     pub(crate) predictions: Vec<Vec<f32>>,
 }
 
-/// Scores all rows of a spool.
-pub(crate) fn score(loaded: Loaded<'_>, model: &Model<'_>, spool: &Spool, pool: &rayon::ThreadPool) -> Result<Scored, Failure> {
+/// Scores all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
+pub(crate) fn score(
+    loaded: Loaded<'_>,
+    model: &Model<'_>,
+    stored: Stored,
+    spool: &Spool,
+    pool: &rayon::ThreadPool,
+) -> Result<Scored, Failure> {
     let program = loaded.program;
     let fitted = model.fitted.settled();
     let mut engine = Engine::new(program, &program.score, loaded.code, pool)?;
-    engine.store(&model.values)?;
+    engine.store(stored);
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
     let count = program.predictions.len();
@@ -289,7 +296,8 @@ impl<'r, 'p> Run<'r, 'p> {
         let mut line = format!("epoch {epoch:>3}  loss {loss:.5}");
         let (mut best, mut notes) = (true, Vec::new());
         if let Some(valid) = &self.valid {
-            let scored = score(self.loaded, &self.model, valid, pool)?;
+            let stored = Stored::new(&self.loaded.program.score, &self.model.values, pool)?;
+            let scored = score(self.loaded, &self.model, stored, valid, pool)?;
             let report = report(program, &scored)?;
             entry["valid"] = report.metrics_json(program);
             for (prediction, figures) in program.predictions.iter().zip(&report.figures) {
@@ -412,10 +420,11 @@ impl<'r, 'p> Run<'r, 'p> {
         let program = self.loaded.program;
         let test = open_rows(program, &self.options.test, Part::Test, self.options.limit)?;
         let mut result = json!({"spec": program.name, "rows": self.spool.rows});
-        self.folder.read(Which::Best)?.load(&mut self.model, false)?;
+        self.folder.read(Which::Best)?.load_values(&mut self.model, &mut |_, _| Ok(()))?;
         if let Some(mut rows) = test {
             let spool = settled_spool(&self.model, &mut rows, self.folder.path(), true)?;
-            let scored = score(self.loaded, &self.model, &spool, pool)?;
+            let stored = Stored::new(&program.score, &self.model.values, pool)?;
+            let scored = score(self.loaded, &self.model, stored, &spool, pool)?;
             let report = report(program, &scored)?;
             result["rows"] = json!(report.rows);
             result["loss"] = number(report.loss);
@@ -457,7 +466,7 @@ fn not_finite(model: &Model<'_>, epoch: u32, batch: usize) -> Failure {
 }
 
 fn resume(generation: &Generation, model: &mut Model<'_>, options: &TrainOptions, spool: &Spool) -> Result<Progress, Failure> {
-    generation.load(model, true)?;
+    generation.load(model)?;
     let progress = generation.progress()?;
     if progress.rows != spool.rows as u64 {
         return Err(Failure::input(format!(
@@ -512,13 +521,20 @@ fn to_score<'p>(
     data: &[String],
     limit: Option<u64>,
     labels: bool,
-) -> Result<(Model<'p>, Spool), Failure> {
+    pool: &rayon::ThreadPool,
+) -> Result<(Model<'p>, Stored, Spool), Failure> {
     generation.verify(program, Purpose::Score)?;
     let mut model = Model::new(program, generation.fitted(program)?, false)?;
-    generation.load(&mut model, false)?;
+    let mut stored = Stored::default();
+    generation.load_values(&mut model, &mut |model, at| {
+        if stored.add(&program.score, at, &model.values[at], pool)? {
+            model.values[at].release();
+        }
+        Ok(())
+    })?;
     let mut rows = Rows::open(data, &program.data, limit)?;
     let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
-    Ok((model, spool))
+    Ok((model, stored, spool))
 }
 
 /// Evaluates a state on files.
@@ -529,8 +545,8 @@ pub(crate) fn evaluate(
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
 ) -> Result<Report, Failure> {
-    let (model, spool) = to_score(loaded.program, generation, data, limit, true)?;
-    report(loaded.program, &score(loaded, &model, &spool, pool)?)
+    let (model, stored, spool) = to_score(loaded.program, generation, data, limit, true, pool)?;
+    report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
 }
 
 /// Predictions of a state for files: one list per prediction.
@@ -541,6 +557,6 @@ pub(crate) fn predict(
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
 ) -> Result<Vec<Vec<f32>>, Failure> {
-    let (model, spool) = to_score(loaded.program, generation, data, limit, false)?;
-    Ok(score(loaded, &model, &spool, pool)?.predictions)
+    let (model, stored, spool) = to_score(loaded.program, generation, data, limit, false, pool)?;
+    Ok(score(loaded, &model, stored, &spool, pool)?.predictions)
 }
