@@ -1,7 +1,7 @@
 //! One kernel as one Cranelift function, by way of 128-bit vectors where a loop allows.
 //!
-//! A vector loop's body is written twice: four iterations at a time, and one at a time for the rest. Sums of a vector loop are
-//! kept in four parts that are added in order when it ends.
+//! A vector loop's body is written several times: for up to four vectors of four iterations side by side, so that a round's overhead is
+//! shared and their work overlaps, and one at a time for the rest. Sums of a vector loop are kept in parts that are added in order when it ends.
 
 use crate::level::Level;
 use crate::math::Lanes;
@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 
 /// Elements of a vector.
 const LANES: i64 = 4;
+/// Most vectors side by side.
+const MOST: usize = 4;
 
 /// A bug of the code generator.
 #[derive(Debug, thiserror::Error)]
@@ -138,12 +140,40 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> F
     function
 }
 
-/// A register's value: one number, or one for each lane of the open vector loop.
+/// A register's value: one number, or one for each lane of the open vector loop's vectors.
 #[derive(Clone, Copy)]
 struct Held {
-    value: Value,
+    /// By vector; all the same where it is one number.
+    values: [Value; MOST],
     ty: Type,
     lanes: bool,
+}
+
+impl Held {
+    fn number(value: Value, ty: Type) -> Held {
+        Held { values: [value; MOST], ty, lanes: false }
+    }
+
+    /// The one number.
+    fn one(self) -> Value {
+        self.values[0]
+    }
+}
+
+/// An accumulator: a variable for each vector, or one.
+#[derive(Clone)]
+struct Sum {
+    parts: Vec<Variable>,
+    ty: Type,
+    lanes: bool,
+}
+
+/// A loop whose iterations run side by side.
+#[derive(Clone, Copy)]
+struct VectorLoop {
+    var: LoopVar,
+    /// Vectors side by side.
+    vectors: usize,
 }
 
 /// Instructions of this cost are not repeated for every round of a loop.
@@ -157,10 +187,9 @@ struct Translator<'f> {
     bases: Vec<Value>,
     elements: Vec<Type>,
     regs: BTreeMap<Reg, Held>,
-    accumulators: BTreeMap<Reg, (Variable, Type, bool)>,
+    accumulators: BTreeMap<Reg, Sum>,
     vars: BTreeMap<LoopVar, Value>,
-    /// The variable of the loop whose iterations run side by side.
-    vector: Option<LoopVar>,
+    vector: Option<VectorLoop>,
     matmul: Option<SigRef>,
 }
 
@@ -212,38 +241,59 @@ impl<'f> Translator<'f> {
     }
 
     fn accumulator(&mut self, reg: Reg, ty: Type, combine: Combine, lanes: bool) {
-        let variable = self.builder.declare_var(clif(ty, lanes));
         let identity = if ty == Type::F64 {
             self.builder.ins().f64const(combine.identity())
         } else {
             self.lanes(lanes).constant(combine.identity() as f32)
         };
-        self.builder.def_var(variable, identity);
-        self.accumulators.insert(reg, (variable, ty, lanes));
+        let mut parts = Vec::new();
+        for _ in 0..self.vectors(lanes) {
+            let part = self.builder.declare_var(clif(ty, lanes));
+            self.builder.def_var(part, identity);
+            parts.push(part);
+        }
+        self.accumulators.insert(reg, Sum { parts, ty, lanes });
+    }
+
+    /// How many vectors hold a value.
+    fn vectors(&self, lanes: bool) -> usize {
+        self.vector.filter(|_| lanes).map_or(1, |vector| vector.vectors)
+    }
+
+    /// A value for each vector, or one.
+    fn each(&mut self, lanes: bool, mut value: impl FnMut(&mut Self, usize) -> Value) -> [Value; MOST] {
+        let mut values = [value(self, 0); MOST];
+        for at in 1..self.vectors(lanes) {
+            values[at] = value(self, at);
+        }
+        values
     }
 
     fn held(&mut self, reg: Reg) -> Held {
-        if let Some(&(variable, ty, lanes)) = self.accumulators.get(&reg) {
-            return Held { value: self.builder.use_var(variable), ty, lanes };
+        if let Some(Sum { parts, ty, lanes }) = self.accumulators.get(&reg).cloned() {
+            let values = self.each(lanes, |own, at| own.builder.use_var(parts[at]));
+            return Held { values, ty, lanes };
         }
         self.regs[&reg]
     }
 
     /// A register's value with one number per lane, if `lanes`.
-    fn widened(&mut self, reg: Reg, lanes: bool) -> Value {
+    fn widened(&mut self, reg: Reg, lanes: bool) -> [Value; MOST] {
         let held = self.held(reg);
         if !lanes || held.lanes {
-            return held.value;
+            return held.values;
         }
-        match held.ty {
-            Type::F32 | Type::F16 | Type::I8 => self.builder.ins().splat(types::F32X4, held.value),
-            Type::I32 => self.builder.ins().splat(types::I32X4, held.value),
+        let one = held.one();
+        let wide = match held.ty {
+            Type::F32 | Type::F16 | Type::I8 => self.builder.ins().splat(types::F32X4, one),
+            Type::I32 => self.builder.ins().splat(types::I32X4, one),
             Type::Bool => {
-                let mask = self.builder.ins().bmask(types::I32, held.value);
+                let mask = self.builder.ins().bmask(types::I32, one);
                 self.builder.ins().splat(types::I32X4, mask)
             }
-            Type::F64 => held.value,
-        }
+            Type::F64 => one,
+        };
+        [wide; MOST]
     }
 
     fn combined(&mut self, combine: Combine, ty: Type, lanes: bool, a: Value, b: Value) -> Value {
@@ -257,24 +307,26 @@ impl<'f> Translator<'f> {
     }
 
     fn accumulate(&mut self, reg: Reg, combine: Combine, value: Reg) {
-        let Some(&(variable, ty, lanes)) = self.accumulators.get(&reg) else { return };
-        let value = self.widened(value, lanes);
-        let old = self.builder.use_var(variable);
-        let new = self.combined(combine, ty, lanes, old, value);
-        self.builder.def_var(variable, new);
+        let Some(Sum { parts, ty, lanes }) = self.accumulators.get(&reg).cloned() else { return };
+        let values = self.widened(value, lanes);
+        for (part, value) in parts.into_iter().zip(values) {
+            let old = self.builder.use_var(part);
+            let new = self.combined(combine, ty, lanes, old, value);
+            self.builder.def_var(part, new);
+        }
     }
 
     /// The byte address of an element, and whether it moves with the vector loop.
     fn address(&mut self, buffer: usize, index: &Affine) -> (Value, i32, bool) {
         let size = self.elements[buffer].bytes();
         let mut address = self.bases[buffer];
-        let moves = self.vector.is_some_and(|var| index.stride(var) != 0);
+        let moves = self.vector.is_some_and(|vector| index.stride(vector.var) != 0);
         for &(term, stride) in &index.terms {
             let value = match term {
                 Term::Var(var) => self.vars[&var],
                 Term::Reg(reg) => {
-                    let held = self.held(reg);
-                    self.builder.ins().sextend(types::I64, held.value)
+                    let place = self.held(reg).one();
+                    self.builder.ins().sextend(types::I64, place)
                 }
             };
             let bytes = stride * size;
@@ -300,12 +352,15 @@ impl<'f> Translator<'f> {
     fn store(&mut self, buffer: usize, index: &Affine, value: Reg, accumulate: bool) {
         let (address, offset, lanes) = self.address(buffer, index);
         let ty = self.elements[buffer];
-        let mut value = self.widened(value, lanes);
-        if accumulate {
-            let old = self.builder.ins().load(clif(ty, lanes), access(), address, offset);
-            value = self.builder.ins().fadd(old, value);
+        let values = self.widened(value, lanes);
+        for (at, mut value) in values.into_iter().enumerate().take(self.vectors(lanes)) {
+            let offset = offset + step(ty, at);
+            if accumulate {
+                let old = self.builder.ins().load(clif(ty, lanes), access(), address, offset);
+                value = self.builder.ins().fadd(old, value);
+            }
+            self.builder.ins().store(access(), value, address, offset);
         }
-        self.builder.ins().store(access(), value, address, offset);
     }
 
     fn instr(&mut self, instr: &Instr, ty: Type) -> Held {
@@ -316,41 +371,45 @@ impl<'f> Translator<'f> {
                     Type::I32 => self.builder.ins().iconst(types::I32, *value as i64),
                     Type::F32 | Type::Bool | Type::F16 | Type::I8 => self.builder.ins().f32const(*value as f32),
                 };
-                Held { value, ty, lanes: false }
+                Held::number(value, ty)
             }
             Instr::Load { buffer, index } => {
                 let (address, offset, lanes) = self.address(*buffer, index);
-                let value = match self.elements[*buffer] {
-                    Type::F16 => self.lanes(lanes).load_half(address, offset),
-                    Type::I8 => self.lanes(lanes).load_byte(address, offset),
-                    Type::I32 if lanes => self.builder.ins().load(types::I32X4, access(), address, offset),
-                    own => self.builder.ins().load(clif(own, lanes), access(), address, offset),
-                };
-                Held { value, ty, lanes }
+                let element = self.elements[*buffer];
+                let values = self.each(lanes, |own, at| {
+                    let offset = offset + step(element, at);
+                    match element {
+                        Type::F16 => own.lanes(lanes).load_half(address, offset),
+                        Type::I8 => own.lanes(lanes).load_byte(address, offset),
+                        Type::I32 if lanes => own.builder.ins().load(types::I32X4, access(), address, offset),
+                        _ => own.builder.ins().load(clif(element, lanes), access(), address, offset),
+                    }
+                });
+                Held { values, ty, lanes }
             }
             Instr::Scalar(op, operands) => self.scalar(*op, operands, ty),
             Instr::RowKey { key, row } => {
-                let (key, row) = (self.held(*key).value, self.held(*row).value);
+                let (key, row) = (self.held(*key).one(), self.held(*row).one());
                 let sum = self.builder.ins().iadd(row, key);
                 let row_key = self.lanes(false).mix(sum);
-                Held { value: self.pinned(row_key, types::I32), ty, lanes: false }
+                Held::number(self.pinned(row_key, types::I32), ty)
             }
             Instr::Random { row_key, element } => self.random(*row_key, element),
             Instr::AddInt(a, b) => {
-                let (a, b) = (self.held(*a).value, self.held(*b).value);
-                Held { value: self.builder.ins().iadd(a, b), ty, lanes: false }
+                let (a, b) = (self.held(*a).one(), self.held(*b).one());
+                Held::number(self.builder.ins().iadd(a, b), ty)
             }
             Instr::CountBetween(a, b) => {
-                let (a, b) = (self.held(*a).value, self.held(*b).value);
+                let (a, b) = (self.held(*a).one(), self.held(*b).one());
                 let count = self.builder.ins().isub(a, b);
-                Held { value: self.builder.ins().fcvt_from_sint(types::F32, count), ty, lanes: false }
+                Held::number(self.builder.ins().fcvt_from_sint(types::F32, count), ty)
             }
         }
     }
 
     fn random(&mut self, row_key: Reg, element: &Affine) -> Held {
-        let row_key = self.held(row_key).value;
-        let lanes = self.vector.is_some_and(|var| element.stride(var) != 0);
+        let row_key = self.held(row_key).one();
+        let lanes = self.vector.is_some_and(|vector| element.stride(vector.var) != 0);
         let mut number = self.builder.ins().iconst(types::I64, element.offset);
         for &(term, stride) in &element.terms {
             if let Term::Var(var) = term {
@@ -360,16 +419,20 @@ impl<'f> Translator<'f> {
             }
         }
         let number = self.builder.ins().ireduce(types::I32, number);
-        let (number, row_key) = if lanes {
-            let first = self.builder.ins().splat(types::I32X4, number);
-            let steps: Vec<u8> = (0..LANES as i32).flat_map(i32::to_le_bytes).collect();
-            let steps = self.builder.func.dfg.constants.insert(steps.into());
-            let steps = self.builder.ins().vconst(types::I32X4, steps);
-            (self.builder.ins().iadd(first, steps), self.builder.ins().splat(types::I32X4, row_key))
-        } else {
-            (number, row_key)
-        };
-        Held { value: self.lanes(lanes).random(row_key, number), ty: Type::F32, lanes }
+        if !lanes {
+            return Held::number(self.lanes(false).random(row_key, number), Type::F32);
+        }
+        let first = self.builder.ins().splat(types::I32X4, number);
+        let row_key = self.builder.ins().splat(types::I32X4, row_key);
+        let values = self.each(true, |own, at| {
+            let at = at as i32 * LANES as i32;
+            let steps: Vec<u8> = (at..at + LANES as i32).flat_map(i32::to_le_bytes).collect();
+            let steps = own.builder.func.dfg.constants.insert(steps.into());
+            let steps = own.builder.ins().vconst(types::I32X4, steps);
+            let number = own.builder.ins().iadd(first, steps);
+            own.lanes(true).random(row_key, number)
+        });
+        Held { values, ty: Type::F32, lanes }
     }
 
     /// A value through memory. Code without side effects is placed at its uses, also inside loops that it does not belong to;
@@ -388,8 +451,20 @@ impl<'f> Translator<'f> {
         let held: Vec<Held> = operands.iter().map(|&reg| self.held(reg)).collect();
         let lanes = held.iter().any(|held| held.lanes);
         let wide = held.iter().any(|held| held.ty == Type::F64);
-        let x: Vec<Value> = operands.iter().map(|&reg| self.widened(reg, lanes)).collect();
-        let value = match op {
+        let x: Vec<[Value; MOST]> = operands.iter().map(|&reg| self.widened(reg, lanes)).collect();
+        let mut values = self.each(lanes, |own, at| {
+            let x: Vec<Value> = x.iter().map(|values| values[at]).collect();
+            own.scalar_value(op, &x, lanes, wide)
+        });
+        if op.cost() >= DEAR && !lanes && self.vector.is_none() {
+            values = [self.pinned(values[0], clif(ty, false)); MOST];
+        }
+        Held { values, ty, lanes }
+    }
+
+    /// One instruction on numbers or on vectors; `wide` on 64 bits.
+    fn scalar_value(&mut self, op: ScalarOp, x: &[Value], lanes: bool, wide: bool) -> Value {
+        match op {
             ScalarOp::Add => self.builder.ins().fadd(x[0], x[1]),
             ScalarOp::Sub => self.builder.ins().fsub(x[0], x[1]),
             ScalarOp::Mul => self.builder.ins().fmul(x[0], x[1]),
@@ -420,10 +495,7 @@ impl<'f> Translator<'f> {
             ScalarOp::Select => self.lanes(lanes).select(x[0], x[1], x[2]),
             ScalarOp::Widen => self.builder.ins().fpromote(types::F64, x[0]),
             ScalarOp::Narrow => self.builder.ins().fdemote(types::F32, x[0]),
-        };
-        let dear = op.cost() >= DEAR && !lanes && self.vector.is_none();
-        let value = if dear { self.pinned(value, clif(ty, false)) } else { value };
-        Held { value, ty, lanes }
+        }
     }
 
     fn nest(&mut self, var: LoopVar, extent: &Extent, vector: bool, body: &[Stmt]) {
@@ -432,7 +504,7 @@ impl<'f> Translator<'f> {
             Extent::Items => (zero, self.rows),
             Extent::Fixed(n) => (zero, self.builder.ins().iconst(types::I64, *n as i64)),
             Extent::Between(begin, end) => {
-                let (begin, end) = (self.held(*begin).value, self.held(*end).value);
+                let (begin, end) = (self.held(*begin).one(), self.held(*end).one());
                 (self.builder.ins().sextend(types::I64, begin), self.builder.ins().sextend(types::I64, end))
             }
         };
@@ -440,39 +512,53 @@ impl<'f> Translator<'f> {
             self.run(var, begin, end, 1, body);
             return;
         }
-        let mask = self.builder.ins().iconst(types::I64, -LANES);
-        let whole = self.builder.ins().band(end, mask);
-        self.vector_loop(var, begin, whole, body);
-        if !matches!(extent, Extent::Fixed(n) if n % LANES as u64 == 0) {
-            self.run(var, whole, end, 1, body);
+        let mut done = begin;
+        let mut rest = if let Extent::Fixed(n) = extent { Some(*n as i64) } else { None };
+        for vectors in widths(body, extent) {
+            let step = LANES * vectors as i64;
+            let mask = self.builder.ins().iconst(types::I64, -step);
+            let whole = self.builder.ins().band(end, mask);
+            self.vector_loop(VectorLoop { var, vectors }, done, whole, rest == Some(step), body);
+            done = whole;
+            rest = rest.map(|rest| rest % step);
+        }
+        if rest != Some(0) {
+            self.run(var, done, end, 1, body);
         }
     }
 
-    /// Four iterations at a time; sums begun outside are kept in parts and added in order at the end.
-    fn vector_loop(&mut self, var: LoopVar, begin: Value, end: Value, body: &[Stmt]) {
+    /// Vectors of iterations at a time, in one round if `once`; sums begun outside are kept in parts and added in order at the end.
+    fn vector_loop(&mut self, vector: VectorLoop, begin: Value, end: Value, once: bool, body: &[Stmt]) {
+        self.vector = Some(vector);
         let mut outside = Vec::new();
         sums_of_outside(body, &mut outside);
         let mut saved = Vec::new();
         for (reg, combine) in outside {
-            if let Some(&known) = self.accumulators.get(&reg)
-                && known.1 == Type::F32
+            if let Some(known) = self.accumulators.get(&reg).cloned()
+                && known.ty == Type::F32
             {
-                saved.push((reg, combine, known));
+                saved.push((reg, combine, known.parts[0]));
                 self.accumulator(reg, Type::F32, combine, true);
             }
         }
-        self.vector = Some(var);
-        self.run(var, begin, end, LANES, body);
+        if once {
+            self.vars.insert(vector.var, begin);
+            self.body(body);
+        } else {
+            self.run(vector.var, begin, end, LANES * vector.vectors as i64, body);
+        }
         self.vector = None;
-        for (reg, combine, known) in saved {
-            let Some((parts, ..)) = self.accumulators.insert(reg, known) else { continue };
-            let parts = self.builder.use_var(parts);
-            let mut sum = self.builder.use_var(known.0);
+        for (reg, combine, total) in saved {
+            let known = Sum { parts: vec![total], ty: Type::F32, lanes: false };
+            let Some(Sum { parts, .. }) = self.accumulators.insert(reg, known) else { continue };
+            let parts: Vec<Value> = parts.into_iter().map(|part| self.builder.use_var(part)).collect();
+            let lanes = parts[1..].iter().fold(parts[0], |sum, &part| self.combined(combine, Type::F32, true, sum, part));
+            let mut sum = self.builder.use_var(total);
             for lane in 0..LANES as u8 {
-                let part = self.builder.ins().extractlane(parts, lane);
+                let part = self.builder.ins().extractlane(lanes, lane);
                 sum = self.combined(combine, Type::F32, false, sum, part);
             }
-            self.builder.def_var(known.0, sum);
+            self.builder.def_var(total, sum);
         }
     }
 
@@ -548,6 +634,47 @@ impl<'f> Translator<'f> {
         let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
         self.builder.ins().call_indirect(signature, callee, &args);
     }
+}
+
+/// Bytes from the first vector's elements to those of another.
+fn step(ty: Type, vector: usize) -> i32 {
+    (ty.bytes() * LANES) as i32 * vector as i32
+}
+
+/// How many vectors run side by side, in the loops that follow one another: few instructions leave registers for many.
+fn widths(body: &[Stmt], extent: &Extent) -> Vec<usize> {
+    let side_by_side = match instructions(body) {
+        0..=8 => MOST,
+        9..=16 => 2,
+        _ => 1,
+    };
+    let Extent::Fixed(n) = extent else {
+        return if side_by_side > 1 { vec![side_by_side, 1] } else { vec![1] };
+    };
+    let whole = (*n / LANES as u64) as usize;
+    let mut widths = Vec::new();
+    let mut left = whole;
+    let mut width = side_by_side;
+    while left > 0 {
+        if width <= left {
+            widths.push(width);
+            left %= width;
+        }
+        width /= 2;
+    }
+    widths
+}
+
+/// Instructions of a body, by what they cost.
+fn instructions(body: &[Stmt]) -> u32 {
+    let cost = |stmt: &Stmt| match stmt {
+        Stmt::Let { instr: Instr::Scalar(op, _), .. } => op.cost(),
+        Stmt::Let { instr: Instr::Random { .. }, .. } => 16,
+        Stmt::Let { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } => 1,
+        Stmt::For { body, .. } => instructions(body),
+        Stmt::Accumulator { .. } | Stmt::MatMul(_) => 0,
+    };
+    body.iter().map(cost).sum()
 }
 
 /// Accumulators a body adds to and does not define.

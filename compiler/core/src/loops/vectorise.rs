@@ -60,7 +60,7 @@ impl Check {
                 *ty == Type::F32
             }
             // One partial sum a lane, added up in order when the loop ends. `f64` values do not vary: their sums stay in one order.
-            Stmt::Accumulate { value, .. } => self.varying.contains(value),
+            Stmt::Accumulate { reg, value, .. } => self.varying.contains(value) || self.varying.contains(reg),
             Stmt::Store { buffer, index, .. } => self.stored.insert(*buffer) && self.steps(index, true),
             Stmt::For { extent, body, .. } => {
                 let fixed = match extent {
