@@ -3,6 +3,7 @@
 use crate::spool::Window;
 use crate::transform::{Fitted, long};
 use recc_abi::{Column, InputSource, Plan, RowSource, Table};
+use std::ops::Range;
 
 /// The touched rows of a table, and where each occurs per look-up.
 #[derive(Debug, Default, Clone)]
@@ -125,7 +126,7 @@ impl<'p> Assembler<'p> {
         for table in 0..layout.tables.len() {
             let group = match (0..table).find(|&other| self.groups_alike(other, table)) {
                 Some(other) => batch.groups[other].clone(),
-                None => self.group(table, window, rows),
+                None => self.group(table, &batch),
             };
             batch.groups.push(group);
         }
@@ -153,8 +154,8 @@ impl<'p> Assembler<'p> {
     }
 
     /// Groups the occurrences of each touched row, in order of first occurrence (all rows in their order, where the update visits all).
-    fn group(&mut self, table: usize, window: &Window, rows: &[u32]) -> Grouping {
-        let layout = self.layout;
+    fn group(&mut self, table: usize, batch: &Batch) -> Grouping {
+        let (layout, plan) = (self.layout, self.plan);
         let spec = &layout.tables[table];
         let slots = &mut self.slots[table];
         let mut group = Grouping::default();
@@ -164,37 +165,32 @@ impl<'p> Assembler<'p> {
         if spec.all_rows {
             group.rows = (0..slots.len() as u32).collect();
         }
-        // Each occurrence's place among the touched rows, with example and slot.
-        let mut found: Vec<Vec<(u32, u32, u32)>> = Vec::new();
+        let words = |source: InputSource| plan.inputs.iter().position(|input| input.source == source).map(|at| batch.inputs[at].as_slice());
+        // By look-up: each occurrence's place among the touched rows, and where the occurrences of each example begin, if it is a bag.
+        let mut found: Vec<(Vec<u32>, Option<&[u32]>)> = Vec::new();
         for columns in &spec.lookups {
-            let bases: Vec<u64> = columns.iter().map(|&column| layout.base(table, column)).collect();
-            let vocabs: Vec<usize> = columns.iter().map(|&column| Fitted::vocab_column(layout.columns, column as usize)).collect();
-            let is_bag = matches!(layout.columns[columns[0] as usize].kind, recc_abi::ColumnKind::Ids { .. });
-            // Row, example and slot of each occurrence.
-            let mut own = Vec::new();
-            for (example, &row) in rows.iter().enumerate() {
-                if is_bag {
-                    for &id in bag_of(window, layout, row, columns[0]) {
-                        let entry = own.len() as u32;
-                        own.push((layout.fitted.row_of(vocabs[0], id) + bases[0] as u32, example as u32, entry));
-                    }
-                    continue;
-                }
-                let record = &window.records[row as usize * layout.width..(row as usize + 1) * layout.width];
-                for (field, &column) in columns.iter().enumerate() {
-                    let id = layout.fitted.row_of(vocabs[field], record[layout.words[column as usize]]) + bases[field] as u32;
-                    own.push((id, example as u32, field as u32));
-                }
-            }
+            let bases: Vec<u32> = columns.iter().map(|&column| layout.base(table, column) as u32).collect();
+            let bag = words(InputSource::BagIds { column: columns[0] });
+            let ids = bag.or_else(|| words(InputSource::Ids { columns: columns.clone() })).unwrap_or_default();
+            let mut places: Vec<u32> = match bases.as_slice() {
+                [0] => ids.to_vec(),
+                bases => ids.chunks_exact(bases.len()).flat_map(|ids| ids.iter().zip(bases).map(|(id, base)| id + base)).collect(),
+            };
             if !spec.all_rows {
-                number(&mut own, slots, &mut group.rows);
+                number(&mut places, slots, &mut group.rows);
             }
-            found.push(own);
+            let begins = bag.and_then(|_| words(InputSource::BagBegin { column: columns[0] }));
+            found.push((places, begins));
         }
         for &row in &group.rows {
             slots[row as usize] = 0;
         }
-        group.lookups = found.into_iter().map(|own| sorted(&own, group.rows.len())).collect();
+        let rows = group.rows.len();
+        let occurrences = |(columns, (places, begins)): (&Vec<u32>, (Vec<u32>, Option<&[u32]>))| match begins {
+            Some(begins) => sorted(&places, rows, begins.windows(2).map(|own| own[0]..own[1]).enumerate()),
+            None => sorted(&places, rows, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate()),
+        };
+        group.lookups = spec.lookups.iter().zip(found).map(occurrences).collect();
         group
     }
 }
@@ -203,18 +199,18 @@ impl<'p> Assembler<'p> {
 const AHEAD: usize = 24;
 
 /// Replaces each occurrence's row by its place among the touched rows, in order of first occurrence.
-fn number(occurrences: &mut [(u32, u32, u32)], slots: &mut [u32], rows: &mut Vec<u32>) {
+fn number(occurrences: &mut [u32], slots: &mut [u32], rows: &mut Vec<u32>) {
     for at in 0..occurrences.len() {
-        if let Some(&(row, ..)) = occurrences.get(at + AHEAD) {
+        if let Some(&row) = occurrences.get(at + AHEAD) {
             crate::prefetch::ask(&raw const slots[row as usize]);
         }
-        let row = occurrences[at].0;
+        let row = occurrences[at];
         let slot = &mut slots[row as usize];
         if *slot == 0 {
             rows.push(row);
             *slot = rows.len() as u32;
         }
-        occurrences[at].0 = *slot - 1;
+        occurrences[at] = *slot - 1;
     }
 }
 
@@ -224,23 +220,27 @@ fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> 
     &window.bags[place..place + window.records[at + 2] as usize]
 }
 
-/// Occurrences by touched row, each row's in the order of the batch (counting sort).
-fn sorted(found: &[(u32, u32, u32)], rows: usize) -> Occurrences {
-    let mut begin = vec![0u32; rows + 1];
-    for &(place, ..) in found {
-        begin[place as usize + 1] += 1;
+/// Occurrences by touched row, each row's in the order of the batch (counting sort). The examples come with the slots of their occurrences.
+fn sorted(places: &[u32], rows: usize, examples: impl Iterator<Item = (usize, Range<u32>)>) -> Occurrences {
+    // Where each row's next occurrence goes; behind the last one it is where the next row's begin.
+    let mut next = vec![0u32; rows + 1];
+    for &place in places {
+        next[place as usize + 1] += 1;
     }
     for row in 0..rows {
-        begin[row + 1] += begin[row];
+        next[row + 1] += next[row];
     }
-    let mut next = begin.clone();
-    let mut example = vec![0; found.len()];
-    let mut slot = vec![0; found.len()];
-    for &(place, own_example, own_slot) in found {
-        let at = next[place as usize] as usize;
-        next[place as usize] += 1;
-        example[at] = own_example;
-        slot[at] = own_slot;
+    let begin = next.clone();
+    let mut example = vec![0; places.len()];
+    let mut slot = vec![0; places.len()];
+    let mut places = places.iter();
+    for (own_example, slots) in examples {
+        for (own_slot, &place) in slots.zip(&mut places) {
+            let next = &mut next[place as usize];
+            example[*next as usize] = own_example as u32;
+            slot[*next as usize] = own_slot;
+            *next += 1;
+        }
     }
     Occurrences { begin, example, slot }
 }
