@@ -23,6 +23,8 @@ MODELS = chosen("MODELS", "deepfm dcnv2 dlrm")
 THREADS = [int(count) for count in chosen("THREADS", "1 2")]
 PRECISIONS = chosen("PRECISIONS", "f32 bf16")
 PHASES = chosen("PHASES", "train score")
+# Weights in few bytes, scored beside the peers in f32.
+STORAGES = chosen("STORAGES", "f16 int8")
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 
 
@@ -94,6 +96,10 @@ def run():
                         modes = ["eager", "compile", "ort"] if precision == "f32" else ["eager", "compile"]
                         for mode in modes:
                             measure(have, [mode, "score", *at], lambda: {"batches": peer(model, precision, threads, "score", mode)})
+                        for storage in STORAGES if precision == "f32" else []:
+                            for batch in BATCHES:
+                                measure(have, ["ours", f"score {batch}", model, storage, threads, turn],
+                                        lambda: ours(model, storage, threads, "score", batch))
     return have
 
 
@@ -125,10 +131,11 @@ def tables(have):
                    f"{spread(ratios, 2)} | {statistics.median(mine) / limit:.0%} | {all_of('ours', 'train', **of)[0]['mb']:.0f} / {modes[best][0]['mb']:.0f} |")
     out += ["", "| model | precision | threads | batch | ours p50 / p99 µs | best peer p50 / p99 µs | mode | throughput ratio |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for model, precision, threads in cases:
+    for model, precision, threads in [(model, form, threads) for model in MODELS for form in PRECISIONS + STORAGES for threads in THREADS]:
         for batch in BATCHES:
             of = dict(model=model, precision=precision, threads=threads)
             mine = all_of("ours", f"score {batch}", **of)
+            of["precision"] = "f32" if precision in STORAGES else precision
             modes = {mode: [line["batches"][str(batch)] for line in all_of(mode, "score", **of)] for mode in ["eager", "compile", "ort"]}
             modes = {mode: lines for mode, lines in modes.items() if lines}
             if not mine or not modes:

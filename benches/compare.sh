@@ -4,7 +4,7 @@
 #   benches/compare.sh PEERS [OUT]        PEERS: folder of the peers' scripts; OUT: where results go (default: target/compare)
 #
 # Installs the peers and builds the models where they are absent. A comparison that was cut off goes on where it stopped: every measurement
-# is a line of OUT/results.jsonl. Choose with MODELS, THREADS, PRECISIONS, PHASES and ROUNDS, as in: MODELS=dlrm THREADS="1 2" benches/compare.sh …
+# is a line of OUT/results.jsonl. Choose with MODELS, THREADS, PRECISIONS, STORAGES, PHASES and ROUNDS, as in: MODELS=dlrm THREADS="1 2" benches/compare.sh …
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 if [ $# -lt 1 ] || [ ! -f "$1/bench_torch.py" ]; then
@@ -31,5 +31,9 @@ for spec in "$root"/benches/models/*.rec; do
     "$root/target/release/recc" build "$spec" -o "$out/$name.f32"
     sed 's/^train *{/train { precision: bf16,/' "$spec" > "$out/$name.bf16.rec"
     "$root/target/release/recc" build "$out/$name.bf16.rec" -o "$out/$name.bf16"
+    for storage in f16 int8; do
+        sed "s/^train *{/train { storage: $storage,/" "$spec" > "$out/$name.$storage.rec"
+        "$root/target/release/recc" build "$out/$name.$storage.rec" -o "$out/$name.$storage"
+    done
 done
 exec "$out/venv/bin/python" "$root/benches/compare.py" "$out"

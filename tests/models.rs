@@ -115,6 +115,18 @@ const MODELS: &[(&str, &str)] = &[
         "numbers looked up before layers that widen",
         "table w { keys: C, dim: 1 }\n table v { keys: tags, dim: 1 }\n table e { keys: C, dim: 4 }\n let f = e[C]\n let deep = mlp(flatten(f), [6, 16, 5], activation: tanh) |> linear(1)\n predict y = logit(fm(f) + deep + sum(w[C]) + sum(v[tags]))",
     ),
+    (
+        "weights of each row",
+        "param w: f32[5, 4, 4] = xavier\n param u: f32[5, 4] = xavier\n let h = tanh(einsum(\"f, f k -> f k\", X, u))\n predict y = logit(sum(tanh(einsum(\"f k, f k j -> f j\", h, w))))",
+    ),
+    (
+        "squares whose axes change places",
+        "param w: f32[5, 5] = xavier\n let a = einsum(\"i j -> j i\", w)\n predict y = logit(sum(tanh(X @ a) * tanh(X @ w)) + sum(square(einsum(\"i j, j -> i\", w, X)) * X))",
+    ),
+    (
+        "softmax",
+        "param w: f32[5, 4] = xavier\n param v: f32[4] = xavier\n let p = softmax(einsum(\"f, f k -> f k\", X, w))\n let q = softmax(3 * einsum(\"f, f k -> f k\", X, w), axis: 0)\n predict y = logit(sum(p * q * v) + sum(square(softmax(v))))",
+    ),
     ("computed weight", "param w: f32[5, 4] = xavier\n predict y = logit(sum(tanh(X @ (w * 2))))"),
     ("a value", "predict t = value(mlp(X, [6], activation: tanh) |> linear(1))"),
     ("two tasks", "let h = mlp(X, [6], activation: tanh)\n predict y = logit(linear(h, 1))\n predict t = value(linear(h, 1))"),
@@ -185,8 +197,14 @@ fn assert_close(what: &str, native: f64, reference: f64, scale: f64) {
     );
 }
 
+/// Compiled code against the reference, of a model over the features above.
 fn check_native(name: &str, body: &str, train: &str, rows: usize, level: Level) {
-    let (spec, built) = recc_tests::build(&text(body, train));
+    check_spec(&format!("{name} ({train})"), &text(body, train), rows, level);
+}
+
+/// Compiled code against the reference: one step and one scoring call.
+fn check_spec(name: &str, spec: &str, rows: usize, level: Level) {
+    let (spec, built) = recc_tests::build(spec);
     let data = draw(&spec, &built, rows, 11 + rows as u64);
     let bags = lookups_of_bags(&spec, &built);
     let step = run(&built.step_plan.plan, &load(&built.step_plan.kernels, level), &data, &bags);
@@ -201,7 +219,7 @@ fn check_native(name: &str, body: &str, train: &str, rows: usize, level: Level) 
     for (id, native) in &step.variables {
         for (at, (native, reference)) in native.iter().zip(&after[id]).enumerate() {
             let path = &built.variables[id.0 as usize].path;
-            assert_close(&format!("{name} ({train}), {rows} rows, {path} {at}"), f64::from(*native), *reference, 1.0);
+            assert_close(&format!("{name}, {rows} rows, {path} {at}"), f64::from(*native), *reference, 1.0);
         }
     }
     let score = run(&built.score_plan.plan, &load(&built.score_plan.kernels, level), &data, &bags);
@@ -300,10 +318,34 @@ fn products_in_bf16_are_near_the_reference() {
     }
 }
 
+/// The specs of `tests/kernels/`, each of which uses one block of the library.
+fn library() -> Vec<(String, String)> {
+    let folder = recc_tests::root().join("tests/kernels");
+    let mut files: Vec<_> = std::fs::read_dir(folder).expect("tests/kernels").flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "rec"));
+    files.sort();
+    let read = |path: std::path::PathBuf| (path.display().to_string(), std::fs::read_to_string(&path).expect("a spec"));
+    files.into_iter().map(read).collect()
+}
+
+#[test]
+fn blocks_of_the_library_agree_with_the_reference() {
+    for (name, spec) in library() {
+        for rows in [1, 11] {
+            check_spec(&name, &spec, rows, Level::native());
+        }
+    }
+}
+
 #[test]
 fn gradients_agree_with_central_differences() {
-    for (name, body) in MODELS {
-        let (spec, built) = recc_tests::build(&text(body, "dense: sgd(lr: 1), tables: sgd(lr: 1)"));
+    let rate = "dense: sgd(lr: 1), tables: sgd(lr: 1)";
+    let models = MODELS.iter().map(|(name, body)| ((*name).to_owned(), text(body, rate)));
+    // A step of rate 1 moves by the gradient.
+    let trained = |spec: &str| format!("{}\ntrain {{ {rate} }}\n", spec.split_once("\ntrain").map_or(spec, |(before, _)| before));
+    let blocks = library().into_iter().map(|(name, spec)| (name, trained(&spec)));
+    for (name, spec) in models.chain(blocks) {
+        let (spec, built) = recc_tests::build(&spec);
         let data = draw(&spec, &built, 6, 5);
         let after = updated(&built.step, &data);
         for (at, variable) in built.variables.iter().enumerate() {
@@ -312,7 +354,8 @@ fn gradients_agree_with_central_differences() {
                 continue;
             }
             let count = data.variables[&id].len();
-            for element in (0..count).step_by((count / 5).max(1)) {
+            // Spread over all places of a matrix.
+            for element in (0..6).map(|at| at * 7919 % count) {
                 let analytic = data.variables[&id][element] - after[&id][element];
                 let numeric = slope(&built.step, &data, id, element);
                 let error = (analytic - numeric).abs();

@@ -1,5 +1,8 @@
 //! The standard library, inside the compiler.
 
 /// Modules by name, and their text.
-pub(crate) const MODULES: &[(&str, &str)] =
-    &[("std.dense", include_str!("../../../stdlib/dense.rec")), ("std.interaction", include_str!("../../../stdlib/interaction.rec"))];
+pub(crate) const MODULES: &[(&str, &str)] = &[
+    ("std.dense", include_str!("../../../stdlib/dense.rec")),
+    ("std.interaction", include_str!("../../../stdlib/interaction.rec")),
+    ("std.multitask", include_str!("../../../stdlib/multitask.rec")),
+];

@@ -186,11 +186,12 @@ impl<'p> Assembler<'p> {
             slots[row as usize] = 0;
         }
         let rows = group.rows.len();
-        let occurrences = |(columns, (places, begins)): (&Vec<u32>, (Vec<u32>, Option<&[u32]>))| match begins {
-            Some(begins) => sorted(&places, rows, begins.windows(2).map(|own| own[0]..own[1]).enumerate()),
-            None => sorted(&places, rows, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate()),
-        };
-        group.lookups = spec.lookups.iter().zip(found).map(occurrences).collect();
+        for (columns, (places, begins)) in spec.lookups.iter().zip(found) {
+            group.lookups.push(match begins {
+                Some(begins) => sorted(&places, rows, begins.windows(2).map(|own| own[0]..own[1]).enumerate()),
+                None => sorted(&places, rows, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate()),
+            });
+        }
         group
     }
 }

@@ -50,6 +50,10 @@ const SHAPED: &[&str] = &[
     "dot",
     "einsum",
     "lower_triangle",
+    "reshape",
+    "softmax",
+    "hold",
+    "floor",
 ];
 
 /// Initializers without arguments.
@@ -131,6 +135,10 @@ impl Checker<'_> {
                 self.reduce_all(&Located { value: product, span }, Combine::Add)
             }
             "einsum" => self.einsum(args),
+            "reshape" => self.reshape(args),
+            "softmax" => self.softmax(args),
+            "hold" => self.hold(args),
+            "floor" => self.floor(args),
             "lower_triangle" => {
                 let [x] = args.take(self, name, ["x"]);
                 args.done(self, name);
@@ -211,6 +219,9 @@ impl Checker<'_> {
         if args.positional() == 2 {
             let [a, b] = args.take(self, name, ["a", "b"]);
             args.done(self, name);
+            if let (Value::Int(a), Value::Int(b)) = (&a.value, &b.value) {
+                return Value::Int(if name == "max" { *a.max(b) } else { *a.min(b) });
+            }
             let span = args.span;
             return self.binary_op(op, &a, &b, span);
         }

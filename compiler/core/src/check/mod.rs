@@ -11,6 +11,7 @@ mod features;
 mod fit;
 mod scope;
 mod settings;
+mod shaped;
 mod statements;
 mod tables;
 mod value;

@@ -13,6 +13,7 @@ mod concat;
 mod constant;
 mod contract;
 mod gather;
+mod hold;
 mod input;
 mod map;
 mod matmul;
@@ -42,6 +43,7 @@ pub use concat::Concat;
 pub use constant::Constant;
 pub use contract::Contract;
 pub use gather::Gather;
+pub use hold::Hold;
 pub use input::{Input, InputKind};
 pub use map::Map;
 pub use matmul::MatMul;
@@ -156,6 +158,8 @@ ops! {
     Contract,
     /// Rows of a table by id.
     Gather,
+    /// A value as a constant.
+    Hold,
     /// Gradients summed per touched row.
     RowSum,
     /// A variable's values at the touched rows.
@@ -194,7 +198,7 @@ impl Op {
             Op::RowWrite(op) => Some(op.variable),
             Op::Input(_) | Op::Constant(_) | Op::Uniform(_) | Op::Map(_) | Op::Broadcast(_) | Op::Reduce(_) | Op::BatchSum(_) => None,
             Op::MatMul(_) | Op::Contract(_) | Op::RowSum(_) | Op::Reshape(_) | Op::Concat(_) | Op::Slice(_) | Op::Random(_) => None,
-            Op::BagLength(_) | Op::BatchMatMul(_) | Op::Take(_) => None,
+            Op::BagLength(_) | Op::BatchMatMul(_) | Op::Take(_) | Op::Hold(_) => None,
         }
     }
 }

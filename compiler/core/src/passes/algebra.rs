@@ -22,6 +22,7 @@ const RULES: &[Rule] = &[
     reshape_of_reshape,
     slice_of_concat,
     sum_of_broadcast,
+    held,
 ];
 
 pub(super) fn simplify(program: &Program) -> Program {
@@ -30,6 +31,11 @@ pub(super) fn simplify(program: &Program) -> Program {
 
 fn is(op: &Op, wanted: ScalarOp) -> bool {
     matches!(op, Op::Map(map) if map.op == wanted)
+}
+
+/// Gradients are derived, so a constant is a value like any other.
+fn held(_: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
+    matches!(op, Op::Hold(_)).then(|| x[0])
 }
 
 fn times_one(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
@@ -139,7 +145,9 @@ fn same_shape(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
     let ty = match op {
         Op::Broadcast(op) => {
             let own = &graph[x[0]].ty;
-            return (own.space == op.space && own.dims == op.dims).then(|| x[0]);
+            // A square may change its axes.
+            let in_order = op.axes.is_sorted();
+            return (in_order && own.space == op.space && own.dims == op.dims).then(|| x[0]);
         }
         Op::Reshape(op) => &op.dims,
         Op::Slice(Slice { axis, start: 0, len }) => {
