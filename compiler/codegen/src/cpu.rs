@@ -263,8 +263,8 @@ impl<'f> Translator<'f> {
     /// A value for each vector, or one.
     fn each(&mut self, lanes: bool, mut value: impl FnMut(&mut Self, usize) -> Value) -> [Value; MOST] {
         let mut values = [value(self, 0); MOST];
-        for at in 1..self.vectors(lanes) {
-            values[at] = value(self, at);
+        for (at, own) in values.iter_mut().enumerate().take(self.vectors(lanes)).skip(1) {
+            *own = value(self, at);
         }
         values
     }
