@@ -136,6 +136,14 @@ const MODELS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Losses of a logit, each with one of a value.
+const LOSSES: &[(&str, &str)] = &[
+    ("focal", "mae"),
+    ("focal(gamma: 0.5, alpha: 0.25, weight: 2)", "huber"),
+    ("bce(weight: 0.5)", "huber(delta: 0.2, weight: 3)"),
+    ("focal(gamma: 0)", "mse"),
+];
+
 const OPTIMIZERS: &[(&str, &str)] = &[
     ("sgd", "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)"),
     ("adagrad", "dense: adagrad(lr: 0.1), tables: adagrad(lr: 0.1)"),
@@ -318,6 +326,24 @@ fn products_in_bf16_are_near_the_reference() {
     }
 }
 
+/// Specs with every loss.
+fn losses() -> impl Iterator<Item = (String, String)> {
+    let model = "model m {\n predict y = logit(mlp(X, [4], activation: tanh) |> linear(1))\n predict t = value(linear(X, 1))\n}";
+    LOSSES.iter().map(move |(logit, value)| {
+        let train = "metrics { report: [] }\ntrain { dense: sgd(lr: 1) }";
+        (format!("{logit} and {value}"), format!("{FEATURES}\n{model}\nobjective {{ y: {logit}, t: {value} }}\n{train}\n"))
+    })
+}
+
+#[test]
+fn losses_agree_with_the_reference() {
+    for (name, spec) in losses() {
+        for rows in [1, 13] {
+            check_spec(&name, &spec, rows, Level::native());
+        }
+    }
+}
+
 /// The specs of `tests/kernels/`, each of which uses one block of the library.
 fn library() -> Vec<(String, String)> {
     let folder = recc_tests::root().join("tests/kernels");
@@ -344,7 +370,7 @@ fn gradients_agree_with_central_differences() {
     // A step of rate 1 moves by the gradient.
     let trained = |spec: &str| format!("{}\ntrain {{ {rate} }}\n", spec.split_once("\ntrain").map_or(spec, |(before, _)| before));
     let blocks = library().into_iter().map(|(name, spec)| (name, trained(&spec)));
-    for (name, spec) in models.chain(blocks) {
+    for (name, spec) in models.chain(blocks).chain(losses()) {
         let (spec, built) = recc_tests::build(&spec);
         let data = draw(&spec, &built, 6, 5);
         let after = updated(&built.step, &data);

@@ -1,8 +1,8 @@
 //! The checked spec: every name resolved, constants evaluated, blocks expanded, shapes and parameter paths known.
 
 use crate::graph::{NodeId, Program};
-use crate::train::{LossKind, OptimizerSpec, TableUpdate};
-use recc_abi::{Column, DataSpec, Element, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId};
+use crate::train::{OptimizerSpec, TableUpdate};
+use recc_abi::{Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId};
 use std::fmt::Write as _;
 
 /// A checked spec.

@@ -11,8 +11,8 @@ mod program;
 pub use kernel::{KERNEL_FUNCTIONS, KernelFn, KernelFunctions, MatMulFn};
 pub use plan::{Buffer, BufferId, Element, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource};
 pub use program::{
-    BuildInfo, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, Metric, MetricKind, Monitor, OptimizerKind,
-    Planted, Plateau, Prediction, Program, Role, Stopping, Table, TableMember, Token, TrainSpec, Variable, VariableId,
+    BuildInfo, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,
+    OptimizerKind, Planted, Plateau, Prediction, Program, Role, Stopping, Table, TableMember, Token, TrainSpec, Variable, VariableId,
 };
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -330,6 +330,38 @@ pub struct Prediction {
     pub label: u32,
     /// Whether it is a probability given as a logit.
     pub logit: bool,
+    /// What it is trained with.
+    pub loss: LossKind,
+}
+
+/// The losses of a link z and a label y.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LossKind {
+    /// Binary cross entropy of a logit: softplus(z) - y·z.
+    Bce,
+    /// Focal loss of a logit (Lin et al. 2017): (1 - p)^gamma · -ln p, with p the probability of the label's own side.
+    Focal {
+        /// How little what is known already counts.
+        gamma: f64,
+        /// Weight of positive examples, 1 - alpha being that of the others; without it both count 1.
+        alpha: Option<f64>,
+    },
+    /// Squared error: (z - y)².
+    Mse,
+    /// Absolute error: |z - y|.
+    Mae,
+    /// Huber's loss: half the squared error up to `delta`, beyond it linear.
+    Huber {
+        /// Where it becomes linear.
+        delta: f64,
+    },
+}
+
+impl LossKind {
+    /// Whether it is a loss of a logit, not of a value.
+    pub fn of_logit(self) -> bool {
+        matches!(self, LossKind::Bce | LossKind::Focal { .. })
+    }
 }
 
 /// One figure to report.

@@ -1,7 +1,7 @@
 //! Metrics, in `f64`, exact: every score is kept.
 
 use crate::failure::Failure;
-use recc_abi::{Metric, MetricKind, Prediction};
+use recc_abi::{LossKind, Metric, MetricKind, Prediction};
 
 /// Scores and labels of one prediction.
 #[derive(Debug, Default, Clone)]
@@ -36,7 +36,22 @@ impl Scores {
 
     /// The loss the prediction is trained with, unweighted.
     pub(crate) fn loss(&self, prediction: &Prediction) -> f64 {
-        if prediction.logit { self.logloss() } else { self.squared_error() }
+        let each = |(z, y): (f64, f64)| match prediction.loss {
+            LossKind::Bce => softplus(z) - y * z,
+            LossKind::Focal { gamma, alpha } => {
+                let s = (2.0 * y - 1.0) * z;
+                let weight = alpha.map_or(1.0, |alpha| y * alpha + (1.0 - y) * (1.0 - alpha));
+                weight * (-gamma * softplus(s)).exp() * softplus(-s)
+            }
+            LossKind::Mse => (z - y) * (z - y),
+            LossKind::Mae => (z - y).abs(),
+            LossKind::Huber { delta } => {
+                let size = (z - y).abs();
+                let least = size.min(delta);
+                least * (size - 0.5 * least)
+            }
+        };
+        self.pairs().map(each).sum::<f64>() / self.links.len() as f64
     }
 
     /// Log loss over the entropy of the mean label of these rows (He et al. 2014).

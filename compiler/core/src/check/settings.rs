@@ -5,8 +5,8 @@ use super::features::Kind;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, Precision, STORAGES, Train};
-use crate::train::{LossKind, OptimizerSpec, TableUpdate};
-use recc_abi::{Element, Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
+use crate::train::{OptimizerSpec, TableUpdate};
+use recc_abi::{Element, LossKind, Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 
 const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
@@ -284,6 +284,7 @@ impl Checker<'_> {
                 continue;
             }
             if let Some((kind, weight)) = self.loss(&setting.value, &predictions[at].0) {
+                self.predictions[at].0.loss = kind;
                 losses.push(Loss { prediction: at, kind, weight });
             }
         }
@@ -306,42 +307,54 @@ impl Checker<'_> {
             self.report(Problem::error("E0508", value.span, "this is no loss").help("such as `bce` or `mse(weight: 0.5)`"));
             return None;
         };
-        let kind = match name {
+        let mut kind = match name {
             "bce" => LossKind::Bce,
+            "focal" => LossKind::Focal { gamma: 2.0, alpha: None },
             "mse" => LossKind::Mse,
-            "mae" | "huber" | "focal" | "bpr" | "cross_entropy" => {
+            "mae" => LossKind::Mae,
+            "huber" => LossKind::Huber { delta: 1.0 },
+            "bpr" | "cross_entropy" => {
                 self.not_yet(span, &format!("the loss `{name}`"));
                 return None;
             }
             other => {
                 self.report(
                     Problem::error("E0508", span, format!("there is no loss `{other}`"))
-                        .help(suggest(other, ["bce", "mse", "mae", "huber", "focal", "bpr", "cross_entropy"])),
+                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "bpr", "cross_entropy"])),
                 );
                 return None;
             }
         };
-        if (kind == LossKind::Bce) != prediction.logit {
-            let (link, fits) = if prediction.logit { ("logit", "bce") } else { ("value", "mse") };
+        if kind.of_logit() != prediction.logit {
+            let (link, fits) = if prediction.logit { ("logit", "`bce` or `focal`") } else { ("value", "`mse`, `mae` or `huber`") };
             self.report(
                 Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))
-                    .help(format!("use `{fits}`, or predict with another link")),
+                    .help(format!("use {fits}, or predict with another link")),
             );
             return None;
         }
         let mut weight = 1.0;
         self.given_once(args, name, 0)?;
         for argument in args {
-            match argument.name.as_ref().map(|name| name.text.as_str()) {
-                Some("weight") => weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
-                Some("where") => {
+            match (argument.name.as_ref().map(|name| name.text.as_str()), &mut kind) {
+                (Some("gamma"), LossKind::Focal { gamma, .. }) => *gamma = self.number_in(&argument.value, "gamma", 0.0, 100.0)?,
+                (Some("alpha"), LossKind::Focal { alpha, .. }) => *alpha = Some(self.number_in(&argument.value, "alpha", 0.0, 1.0)?),
+                (Some("delta"), LossKind::Huber { delta }) => *delta = self.number_in(&argument.value, "delta", 1e-9, 1e9)?,
+                (Some("weight"), _) => weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
+                (Some("where"), _) => {
                     self.not_yet(argument.value.span, "losses on a part of the rows");
                     return None;
                 }
-                other => {
+                (other, kind) => {
+                    let own: &[&str] = match kind {
+                        LossKind::Focal { .. } => &["gamma", "alpha"],
+                        LossKind::Huber { .. } => &["delta"],
+                        LossKind::Bce | LossKind::Mse | LossKind::Mae => &[],
+                    };
+                    let known = own.iter().copied().chain(["weight", "where"]);
                     self.report(
                         Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument"))
-                            .help(suggest(other.unwrap_or(""), ["weight", "where"])),
+                            .help(suggest(other.unwrap_or(""), known)),
                     );
                     return None;
                 }

@@ -428,7 +428,9 @@ impl Checker<'_> {
     /// A prediction with a mistake is still a prediction: its loss is not reported too.
     fn poison_prediction(&mut self, name: &Name, label: usize, logit: bool) {
         let column = self.features[label].columns[0];
-        self.predictions.push((recc_abi::Prediction { name: name.text.clone(), label: column, logit }, name.span));
+        // Until the objective says otherwise.
+        let loss = if logit { recc_abi::LossKind::Bce } else { recc_abi::LossKind::Mse };
+        self.predictions.push((recc_abi::Prediction { name: name.text.clone(), label: column, logit, loss }, name.span));
     }
 
     fn finish_prediction(&mut self, name: &Name, label: usize, logit: bool, z: Tensor) {

@@ -194,7 +194,8 @@ impl<'p> Planner<'p> {
 
     fn examples_job(&mut self, stage: usize, needs: &Needs) -> Option<Job> {
         let mut work: Vec<Work> = self.sums(stage, Space::Example).into_iter().map(Work::Sum).collect();
-        let scratch = needs.scratch.get(stage).cloned().unwrap_or_default();
+        let stored = needs.scratch.get(stage).cloned().unwrap_or_default();
+        let (views, scratch): (Vec<NodeId>, Vec<NodeId>) = stored.iter().partition(|node| self.is_view(**node, &stored));
         work.extend(scratch.iter().map(|&node| Work::Store(node)));
         let kept = needs.kept.iter().filter(|(node, own)| **own == stage && self.program.graph[**node].ty.space == Space::Example);
         work.extend(kept.map(|(&node, _)| Work::Store(node)));
@@ -203,15 +204,27 @@ impl<'p> Planner<'p> {
         }
         work.sort_by_key(|work| (!storage::is_pooled_number(&self.program.graph, work.node()), work.node()));
         let scratch_end = self.place_scratch(&scratch, &work);
+        for &view in &views {
+            let operand = self.program.graph.operands(view)[0];
+            self.storage.insert(view, self.storage[&operand]);
+        }
         self.tile_bytes = self.tile_bytes.max(scratch_end);
         let accumulators =
             work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
         let kernels = self.examples_kernels(&work);
         self.drop_unread_scratch(&kernels);
-        for node in scratch {
+        for node in stored {
             self.storage.remove(&node);
         }
         Some(self.job(ItemSpace::Examples, kernels, accumulators))
+    }
+
+    /// Whether a stored node is another stored node by other axes: it lies where that one lies.
+    fn is_view(&self, node: NodeId, stored: &[NodeId]) -> bool {
+        let graph = &self.program.graph;
+        let operand = graph.operands(node).first().copied();
+        matches!(graph[node].op, Op::Reshape(_))
+            && operand.is_some_and(|operand| stored.contains(&operand) || self.storage.contains_key(&operand))
     }
 
     /// What joined loops hand on in registers need not be stored.

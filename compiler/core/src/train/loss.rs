@@ -3,29 +3,23 @@
 use crate::graph::{Graph, NodeId, Space};
 use crate::ops::{BatchSum, Constant, Op, Uniform, UniformKind};
 use crate::scalar::ScalarOp;
-
-/// The losses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossKind {
-    /// Binary cross entropy of a logit: softplus(z) - y·z.
-    Bce,
-    /// Squared error: (z - y)².
-    Mse,
-}
+use recc_abi::LossKind;
 
 /// Adds the loss of one prediction, weighted. Gives the mean over the batch, and the seed of the backward pass: the per-example loss and
 /// its share of the mean.
 pub fn add_loss(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId, weight: f64) -> (NodeId, (NodeId, NodeId)) {
     let each = match kind {
-        LossKind::Bce => {
-            let both = graph.map(ScalarOp::Softplus, &[link]);
-            let hit = graph.map(ScalarOp::Mul, &[label, link]);
-            graph.map(ScalarOp::Sub, &[both, hit])
-        }
+        LossKind::Bce => bce(graph, link, label),
+        LossKind::Focal { gamma, alpha } => focal(graph, link, label, gamma, alpha),
         LossKind::Mse => {
             let error = graph.map(ScalarOp::Sub, &[link, label]);
             graph.map(ScalarOp::Mul, &[error, error])
         }
+        LossKind::Mae => {
+            let error = graph.map(ScalarOp::Sub, &[link, label]);
+            graph.map(ScalarOp::Abs, &[error])
+        }
+        LossKind::Huber { delta } => huber(graph, link, label, delta),
     };
     let rows = graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]);
     let weight = graph.add(Op::Constant(Constant::new(weight)), &[]);
@@ -34,4 +28,48 @@ pub fn add_loss(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId, 
     let part = graph.map(ScalarOp::Mul, &[each, share]);
     let mean = graph.add(Op::BatchSum(BatchSum), &[part]);
     (mean, (each, share))
+}
+
+/// softplus(z) - y z
+fn bce(graph: &mut Graph, link: NodeId, label: NodeId) -> NodeId {
+    let both = graph.map(ScalarOp::Softplus, &[link]);
+    let hit = graph.map(ScalarOp::Mul, &[label, link]);
+    graph.map(ScalarOp::Sub, &[both, hit])
+}
+
+/// With s = (2y - 1) z the probability of the label's side is sigmoid(s): its loss is softplus(-s), and ln(1 - p) is -softplus(s).
+fn focal(graph: &mut Graph, link: NodeId, label: NodeId, gamma: f64, alpha: Option<f64>) -> NodeId {
+    let scaled = |graph: &mut Graph, node: NodeId, factor: f64| {
+        let factor = graph.constant_like(node, factor);
+        graph.map(ScalarOp::Mul, &[node, factor])
+    };
+    let shifted = |graph: &mut Graph, node: NodeId, by: f64| {
+        let by = graph.constant_like(node, by);
+        graph.map(ScalarOp::Add, &[node, by])
+    };
+    let twice = scaled(graph, label, 2.0);
+    let sign = shifted(graph, twice, -1.0);
+    let s = graph.map(ScalarOp::Mul, &[sign, link]);
+    let known = graph.map(ScalarOp::Softplus, &[s]);
+    let known = scaled(graph, known, -gamma);
+    let factor = graph.map(ScalarOp::Exp, &[known]);
+    let minus = graph.map(ScalarOp::Neg, &[s]);
+    let loss = graph.map(ScalarOp::Softplus, &[minus]);
+    let loss = graph.map(ScalarOp::Mul, &[factor, loss]);
+    let Some(alpha) = alpha else { return loss };
+    let more = scaled(graph, label, 2.0 * alpha - 1.0);
+    let weight = shifted(graph, more, 1.0 - alpha);
+    graph.map(ScalarOp::Mul, &[weight, loss])
+}
+
+/// m (|e| - m / 2) with m the lesser of |e| and delta.
+fn huber(graph: &mut Graph, link: NodeId, label: NodeId, delta: f64) -> NodeId {
+    let error = graph.map(ScalarOp::Sub, &[link, label]);
+    let size = graph.map(ScalarOp::Abs, &[error]);
+    let delta = graph.constant_like(size, delta);
+    let least = graph.map(ScalarOp::Min, &[size, delta]);
+    let half = graph.constant_like(size, 0.5);
+    let half = graph.map(ScalarOp::Mul, &[half, least]);
+    let rest = graph.map(ScalarOp::Sub, &[size, half]);
+    graph.map(ScalarOp::Mul, &[least, rest])
 }
