@@ -127,6 +127,10 @@ const MODELS: &[(&str, &str)] = &[
         "softmax",
         "param w: f32[5, 4] = xavier\n param v: f32[4] = xavier\n let p = softmax(einsum(\"f, f k -> f k\", X, w))\n let q = softmax(3 * einsum(\"f, f k -> f k\", X, w), axis: 0)\n predict y = logit(sum(p * q * v) + sum(square(softmax(v))))",
     ),
+    (
+        "a look-up that only the update visits",
+        "table e { keys: u, dim: 3 }\n table f { keys: tags, dim: 2 }\n let both = concat(e[u], sum(f[tags], axis: tags))\n predict y = logit(sum(tanh(both[0..3])))",
+    ),
     ("computed weight", "param w: f32[5, 4] = xavier\n predict y = logit(sum(tanh(X @ (w * 2))))"),
     ("a value", "predict t = value(mlp(X, [6], activation: tanh) |> linear(1))"),
     ("two tasks", "let h = mlp(X, [6], activation: tanh)\n predict y = logit(linear(h, 1))\n predict t = value(linear(h, 1))"),

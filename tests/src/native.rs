@@ -115,7 +115,7 @@ pub fn bag_slots(data: &Data, column: u32) -> Vec<usize> {
 /// A variable's values in the form that a plan reads, and the scales of its rows.
 fn stored(buffer: &Buffer, values: &[f64]) -> (Vec<u8>, Vec<f32>) {
     let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
-    as_stored(buffer.element, &values, buffer.len as usize).unwrap_or_else(|at| panic!("{} is too large to be stored", values[at]))
+    as_stored(buffer.element, &values, buffer.len as usize).expect("memory")
 }
 
 /// The data with the variables' values as a plan reads them.

@@ -14,7 +14,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::{Context, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use recc_abi::KernelEntry;
+use recc_abi::{KernelEntry, STORED_F16, STORED_I8};
 use recc_core::loops::{
     Affine, BufferArg, Combine, Cost, Extent, Instr, ItemStrides, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type, VerifiedKernel,
     cost,
@@ -514,11 +514,11 @@ impl<'f> Translator<'f> {
         }
         let mut done = begin;
         let mut rest = if let Extent::Fixed(n) = extent { Some(*n as i64) } else { None };
-        for vectors in widths(body, extent) {
+        for vectors in widths(body, extent, &self.elements) {
             let step = LANES * vectors as i64;
             let mask = self.builder.ins().iconst(types::I64, -step);
             let whole = self.builder.ins().band(end, mask);
-            self.vector_loop(VectorLoop { var, vectors }, done, whole, rest == Some(step), body);
+            self.vector_loop(VectorLoop { var, vectors }, done, whole, rest.is_some_and(|rest| rest / step == 1), body);
             done = whole;
             rest = rest.map(|rest| rest % step);
         }
@@ -611,8 +611,8 @@ impl<'f> Translator<'f> {
         args.push(if product.each.is_some() { self.rows } else { self.builder.ins().iconst(types::I64, 1) });
         let each = product.each.unwrap_or(ItemStrides { dst: 0, a: 0, b: 0 });
         let stored = match self.elements[product.b.buffer] {
-            Type::F16 => 1,
-            Type::I8 => 2,
+            Type::F16 => STORED_F16,
+            Type::I8 => STORED_I8,
             _ => 0,
         };
         let last = [each.dst, each.a, each.b, i64::from(product.bf16), stored];
@@ -642,8 +642,8 @@ fn step(ty: Type, vector: usize) -> i32 {
 }
 
 /// How many vectors run side by side, in the loops that follow one another: few instructions leave registers for many.
-fn widths(body: &[Stmt], extent: &Extent) -> Vec<usize> {
-    let side_by_side = match instructions(body) {
+fn widths(body: &[Stmt], extent: &Extent, elements: &[Type]) -> Vec<usize> {
+    let side_by_side = match instructions(body, elements) {
         0..=8 => MOST,
         9..=16 => 2,
         _ => 1,
@@ -666,12 +666,14 @@ fn widths(body: &[Stmt], extent: &Extent) -> Vec<usize> {
 }
 
 /// Instructions of a body, by what they cost.
-fn instructions(body: &[Stmt]) -> u32 {
+fn instructions(body: &[Stmt], elements: &[Type]) -> u32 {
     let cost = |stmt: &Stmt| match stmt {
         Stmt::Let { instr: Instr::Scalar(op, _), .. } => op.cost(),
         Stmt::Let { instr: Instr::Random { .. }, .. } => 16,
+        // Widening takes a few.
+        Stmt::Let { instr: Instr::Load { buffer, .. }, .. } if elements[*buffer].loaded() != elements[*buffer] => 12,
         Stmt::Let { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } => 1,
-        Stmt::For { body, .. } => instructions(body),
+        Stmt::For { body, .. } => instructions(body, elements),
         Stmt::Accumulator { .. } | Stmt::MatMul(_) => 0,
     };
     body.iter().map(cost).sum()

@@ -9,7 +9,7 @@ pub type KernelFn = unsafe extern "C" fn(pointers: *const *mut u8, start: i64, r
 /// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; strides are in elements. It is repeated `count` times,
 /// with each matrix moved by its `_item`. Factors are rounded to bfloat16 where `bf16` is not 0.
 ///
-/// `b` holds `f32` where `stored` is 0, `f16` where it is 1, and where it is 2 `i8`, each multiplied by its row's number in `scales`. The columns
+/// `b` holds `f32` where `stored` is 0, `f16` where it is [`STORED_F16`], and where it is [`STORED_I8`] `i8`, each multiplied by its row's number in `scales`. The columns
 /// of what is not `f32` are adjacent.
 pub type MatMulFn = unsafe extern "C" fn(
     m: i64,
@@ -32,6 +32,11 @@ pub type MatMulFn = unsafe extern "C" fn(
     stored: i64,
     scales: *const f32,
 );
+
+/// A matrix product whose right factor holds 16-bit floats.
+pub const STORED_F16: i64 = 1;
+/// A matrix product whose right factor holds 8-bit integers.
+pub const STORED_I8: i64 = 2;
 
 /// The functions kernels may call, by position.
 #[repr(C)]

@@ -8,7 +8,7 @@ mod kernel;
 mod plan;
 mod program;
 
-pub use kernel::{KERNEL_FUNCTIONS, KernelFn, KernelFunctions, MatMulFn};
+pub use kernel::{KERNEL_FUNCTIONS, KernelFn, KernelFunctions, MatMulFn, STORED_F16, STORED_I8};
 pub use plan::{Buffer, BufferId, Element, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource};
 pub use program::{
     BuildInfo, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,

@@ -3,6 +3,7 @@
 use crate::spool::Window;
 use crate::transform::{Fitted, long};
 use recc_abi::{Column, InputSource, Plan, RowSource, Table};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// The touched rows of a table, and where each occurs per look-up.
@@ -92,24 +93,11 @@ impl<'p> Assembler<'p> {
                 InputSource::Numbers { columns } => {
                     rows.iter().flat_map(|&row| columns.iter().map(move |&column| record(row)[word(column)])).collect()
                 }
-                InputSource::Ids { columns } => {
-                    let vocabs: Vec<usize> = columns.iter().map(|&column| Fitted::vocab_column(layout.columns, column as usize)).collect();
-                    let mut ids = Vec::with_capacity(rows.len() * columns.len());
-                    for &row in rows {
-                        let record = record(row);
-                        ids.extend(columns.iter().zip(&vocabs).map(|(&column, &vocab)| layout.fitted.row_of(vocab, record[word(column)])));
-                    }
-                    ids
-                }
+                InputSource::Ids { columns } => self.ids(window, rows, columns),
                 InputSource::BagBegin { column } => {
-                    let mut begin = vec![0];
-                    let mut total = 0;
-                    for &row in rows {
-                        total += record(row)[word(*column) + 2];
-                        begin.push(total);
-                    }
-                    batch.entries.push((*column, total as usize));
-                    begin
+                    let begins = self.begins(window, rows, *column);
+                    batch.entries.push((*column, begins[rows.len()] as usize));
+                    begins
                 }
                 InputSource::BagIds { column } => self.bag(window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
@@ -126,7 +114,7 @@ impl<'p> Assembler<'p> {
         for table in 0..layout.tables.len() {
             let group = match (0..table).find(|&other| self.groups_alike(other, table)) {
                 Some(other) => batch.groups[other].clone(),
-                None => self.group(table, &batch),
+                None => self.group(table, &batch, window, rows),
             };
             batch.groups.push(group);
         }
@@ -143,6 +131,29 @@ impl<'p> Assembler<'p> {
             && self.slots[a].len() == self.slots[b].len()
     }
 
+    /// Rows of ids, example by example.
+    fn ids(&self, window: &Window, rows: &[u32], columns: &[u32]) -> Vec<u32> {
+        let layout = self.layout;
+        let vocabs: Vec<usize> = columns.iter().map(|&column| Fitted::vocab_column(layout.columns, column as usize)).collect();
+        let mut ids = Vec::with_capacity(rows.len() * columns.len());
+        for &row in rows {
+            let record = &window.records[row as usize * layout.width..(row as usize + 1) * layout.width];
+            let word = |column: u32| record[layout.words[column as usize]];
+            ids.extend(columns.iter().zip(&vocabs).map(|(&column, &vocab)| layout.fitted.row_of(vocab, word(column))));
+        }
+        ids
+    }
+
+    /// Where the entries of each example's bag begin, and where the last one's end.
+    fn begins(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        let mut total = 0;
+        let ends = rows.iter().map(|&row| {
+            total += bag_of(window, self.layout, row, column).len() as u32;
+            total
+        });
+        std::iter::once(0).chain(ends).collect()
+    }
+
     fn bag(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
         let layout = self.layout;
         let vocab = Fitted::vocab_column(layout.columns, column as usize);
@@ -154,42 +165,53 @@ impl<'p> Assembler<'p> {
     }
 
     /// Groups the occurrences of each touched row, in order of first occurrence (all rows in their order, where the update visits all).
-    fn group(&mut self, table: usize, batch: &Batch) -> Grouping {
+    fn group(&mut self, table: usize, batch: &Batch, window: &Window, rows: &[u32]) -> Grouping {
         let (layout, plan) = (self.layout, self.plan);
         let spec = &layout.tables[table];
-        let slots = &mut self.slots[table];
         let mut group = Grouping::default();
-        if slots.is_empty() || spec.lookups.is_empty() {
+        if self.slots[table].is_empty() || spec.lookups.is_empty() {
             return group;
         }
         if spec.all_rows {
-            group.rows = (0..slots.len() as u32).collect();
+            group.rows = (0..self.slots[table].len() as u32).collect();
         }
-        let words = |source: InputSource| plan.inputs.iter().position(|input| input.source == source).map(|at| batch.inputs[at].as_slice());
+        // What the plan reads is there already. A look-up whose rows only the update visits is not.
+        let known = |source: InputSource| {
+            let at = plan.inputs.iter().position(|input| input.source == source);
+            at.map(|at| Cow::Borrowed(batch.inputs[at].as_slice()))
+        };
         // By look-up: each occurrence's place among the touched rows, and where the occurrences of each example begin, if it is a bag.
-        let mut found: Vec<(Vec<u32>, Option<&[u32]>)> = Vec::new();
+        let mut found: Vec<(Vec<u32>, Option<Cow<'_, [u32]>>)> = Vec::new();
         for columns in &spec.lookups {
+            let first = columns[0];
             let bases: Vec<u32> = columns.iter().map(|&column| layout.base(table, column) as u32).collect();
-            let bag = words(InputSource::BagIds { column: columns[0] });
-            let ids = bag.or_else(|| words(InputSource::Ids { columns: columns.clone() })).unwrap_or_default();
+            let is_bag = matches!(layout.columns[first as usize].kind, recc_abi::ColumnKind::Ids { .. });
+            let ids = match is_bag {
+                true => known(InputSource::BagIds { column: first }).unwrap_or_else(|| self.bag(window, rows, first).into()),
+                false => known(InputSource::Ids { columns: columns.clone() }).unwrap_or_else(|| self.ids(window, rows, columns).into()),
+            };
             let mut places: Vec<u32> = match bases.as_slice() {
                 [0] => ids.to_vec(),
                 bases => ids.chunks_exact(bases.len()).flat_map(|ids| ids.iter().zip(bases).map(|(id, base)| id + base)).collect(),
             };
+            let begins = is_bag.then(|| {
+                let begins = known(InputSource::BagBegin { column: first });
+                begins.unwrap_or_else(|| self.begins(window, rows, first).into())
+            });
             if !spec.all_rows {
-                number(&mut places, slots, &mut group.rows);
+                number(&mut places, &mut self.slots[table], &mut group.rows);
             }
-            let begins = bag.and_then(|_| words(InputSource::BagBegin { column: columns[0] }));
             found.push((places, begins));
         }
+        let slots = &mut self.slots[table];
         for &row in &group.rows {
             slots[row as usize] = 0;
         }
-        let rows = group.rows.len();
+        let touched = group.rows.len();
         for (columns, (places, begins)) in spec.lookups.iter().zip(found) {
             group.lookups.push(match begins {
-                Some(begins) => sorted(&places, rows, begins.windows(2).map(|own| own[0]..own[1]).enumerate()),
-                None => sorted(&places, rows, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate()),
+                Some(begins) => sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate()),
+                None => sorted(&places, touched, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate()),
             });
         }
         group

@@ -39,14 +39,11 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let mut model = Model::new(program, fitted, options.train)?;
     model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
-    let mut engine = Engine::new(program, plan, loaded.code, &pool)?;
     let mut stored = Stored::default();
-    for at in 0..model.values.len() {
-        if stored.add(plan, at, &model.values[at], &pool)? {
-            model.values[at].release();
-        }
+    for (at, values) in model.values.iter_mut().enumerate() {
+        stored.take(plan, at, values, &pool)?;
     }
-    engine.store(stored);
+    let mut engine = Engine::new(program, plan, stored, loaded.code, &pool)?;
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&model.fitted), plan);
     let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();

@@ -103,9 +103,6 @@ enum Contents {
 impl Contents {
     fn of_file(path: &Path) -> std::io::Result<Contents> {
         let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
-            return Ok(Contents::Held(Vec::new()));
-        }
         // SAFETY: files of a generation are written once, before the pointer names them, and removed whole.
         unsafe { Mmap::map(&file) }.map(Contents::Mapped)
     }
@@ -345,7 +342,7 @@ impl Folder {
         }
     }
 
-    /// Reads a generation whole and checks it.
+    /// Opens the files of a generation; what is read is checked by [`Generation::verify`].
     pub(crate) fn read(&self, which: Which) -> Result<Generation, Failure> {
         let current = self.current()?;
         let name = if which == Which::Best { &current.best } else { &current.last };

@@ -76,8 +76,11 @@ unsafe impl Send for Pointers {}
 unsafe impl Sync for Pointers {}
 
 impl<'p> Engine<'p> {
-    /// Runs one of a program's plans.
-    pub(crate) fn new(program: &Program, plan: &'p Plan, code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
+    /// Runs one of a program's plans; `stored` holds the variables that it does not read as they are trained.
+    pub(crate) fn new(program: &Program, plan: &'p Plan, stored: Stored, code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
+        if !stored.serves(plan) {
+            return Err(Failure::internal("start", "a variable is not stored as its kernels read it"));
+        }
         let find =
             |kernel: &KernelEntry| code.kernel(kernel.offset).ok_or_else(|| Failure::internal("start", "a kernel lies outside the code"));
         let kernels = program.kernels.iter().map(find).collect::<Result<_, _>>()?;
@@ -123,7 +126,7 @@ impl<'p> Engine<'p> {
                 Place::Rows(table) => batch.groups.get(table as usize).map_or(0, |group| group.rows.len()),
                 _ => continue,
             };
-            let known = self.memory[at].as_ref().map_or(0, Memory::bytes);
+            let known = self.memory[at].as_ref().map_or(0, Memory::len);
             if known < size * items {
                 // Half as much again: the number of touched rows differs from batch to batch.
                 self.memory[at] = Some(Memory::zeroed(size * items + size * items / 2)?);
@@ -142,11 +145,6 @@ impl<'p> Engine<'p> {
                 values.iter().zip(words).for_each(|(value, word)| *word = f32::from_bits(*value));
             }
         }
-    }
-
-    /// Takes variables in the form that the plan reads: those of a plan that does not read them as they are trained.
-    pub(crate) fn store(&mut self, stored: Stored) {
-        self.stored = stored;
     }
 
     /// Inputs the runtime fills once per model: bases of tables, moments of columns.

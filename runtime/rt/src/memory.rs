@@ -49,7 +49,7 @@ impl Memory {
         Ok(sizes.iter().map(piece).collect())
     }
 
-    /// Gives its pages back to the system; what is read afterwards is zero.
+    /// Gives its whole pages back to the system; the values are gone.
     pub(crate) fn release(&mut self) {
         const PAGE: usize = 4096;
         let begin = (self.pointer as usize).next_multiple_of(PAGE);
@@ -60,7 +60,7 @@ impl Memory {
         }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes
     }
 
@@ -68,7 +68,7 @@ impl Memory {
         self.pointer
     }
 
-    pub(crate) fn bytes_of(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the memory holds `bytes` initialised bytes.
         unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
     }

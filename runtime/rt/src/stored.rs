@@ -32,19 +32,32 @@ impl Stored {
     }
 
     /// Takes one variable, if the plan reads it in few bytes; tells whether it does.
-    pub(crate) fn add(&mut self, plan: &Plan, at: usize, values: &Memory, pool: &rayon::ThreadPool) -> Result<bool, Failure> {
+    fn add(&mut self, plan: &Plan, at: usize, values: &Memory, pool: &rayon::ThreadPool) -> Result<bool, Failure> {
         let own = |buffer: &&Buffer| matches!(buffer.place, Place::Variable(id) if id.0 as usize == at);
         let Some(buffer) = plan.buffers.iter().find(own).filter(|buffer| matches!(buffer.element, Element::F16 | Element::I8)) else {
             return Ok(false);
         };
         let (values, width) = (values.floats(), buffer.len.max(1) as usize);
-        let packed = pool.install(|| match buffer.element {
-            Element::F16 => halves(values),
-            _ => bytes(values, width),
-        })?;
-        let packed = packed.map_err(|place| too_large(&buffer.name, values[place], place / width, place % width))?;
+        if let Some(place) = pool.install(|| first_unfit(values, buffer.element)) {
+            return Err(unfit(&buffer.name, values[place], place / width, place % width));
+        }
+        let packed = pool.install(|| if buffer.element == Element::F16 { halves(values) } else { bytes(values, width) })?;
         self.0.insert(at as u32, packed);
         Ok(true)
+    }
+
+    /// Takes one variable, and gives its own memory back if it is held here now.
+    pub(crate) fn take(&mut self, plan: &Plan, at: usize, values: &mut Memory, pool: &rayon::ThreadPool) -> Result<(), Failure> {
+        if self.add(plan, at, values, pool)? {
+            values.release();
+        }
+        Ok(())
+    }
+
+    /// Whether all is here that a plan reads in few bytes.
+    pub(crate) fn serves(&self, plan: &Plan) -> bool {
+        let needed = |buffer: &&Buffer| matches!(buffer.element, Element::F16 | Element::I8);
+        plan.buffers.iter().filter(needed).all(|buffer| matches!(buffer.place, Place::Variable(id) if self.0.contains_key(&id.0)))
     }
 
     pub(crate) fn get(&self, variable: u32) -> Option<&Packed> {
@@ -52,31 +65,30 @@ impl Stored {
     }
 }
 
-fn too_large(path: &str, value: f32, row: usize, column: usize) -> Failure {
-    let message = format!("`{path}` cannot be stored as `f16`: row {row}, column {column} is {value:e}, and the largest is 65504");
-    Failure::input(format!("{message}\nhelp: use `storage: int8`, whose scale fits the row, or `storage: f32`"))
+/// The place of the first value that cannot be stored.
+fn first_unfit(values: &[f32], element: Element) -> Option<usize> {
+    let fits = |value: &f32| if element == Element::F16 { f16::from_f32(*value).is_finite() } else { value.is_finite() };
+    values.par_iter().position_first(|value| !fits(value))
 }
 
-/// The values, or the place of the first that has no 16-bit float.
-fn halves(values: &[f32]) -> Result<Result<Packed, usize>, Failure> {
-    const CHUNK: usize = 1 << 16;
+fn unfit(path: &str, value: f32, row: usize, column: usize) -> Failure {
+    let what = format!("`{path}` cannot be stored in few bytes: row {row}, column {column} is {value:e}");
+    Failure::input(match value.is_finite() {
+        true => format!("{what}, and the largest `f16` is 65504\nhelp: use `storage: int8`, whose scale fits the row, or `storage: f32`"),
+        false => format!("{what}\nhelp: training went astray before; take an earlier state, or train with a lower rate"),
+    })
+}
+
+/// The values as 16-bit floats.
+fn halves(values: &[f32]) -> Result<Packed, Failure> {
     let mut elements = Memory::zeroed(values.len() * 2)?;
     let halves: &mut [u16] = bytemuck::cast_slice_mut(elements.bytes_mut());
-    let wrong = halves.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).enumerate().find_map_first(|(chunk, (out, values))| {
-        for (at, (out, value)) in out.iter_mut().zip(values).enumerate() {
-            let half = f16::from_f32(*value);
-            if !half.is_finite() {
-                return Some(chunk * CHUNK + at);
-            }
-            *out = half.to_bits();
-        }
-        None
-    });
-    Ok(wrong.map_or(Ok(Packed { elements, scales: None }), Err))
+    halves.par_iter_mut().zip(values).for_each(|(half, value)| *half = f16::from_f32(*value).to_bits());
+    Ok(Packed { elements, scales: None })
 }
 
 /// The values as multiples of a 127th of their row's largest.
-fn bytes(values: &[f32], width: usize) -> Result<Result<Packed, usize>, Failure> {
+fn bytes(values: &[f32], width: usize) -> Result<Packed, Failure> {
     let mut elements = Memory::zeroed(values.len())?;
     let mut scales = Memory::zeroed(values.len() / width * 4)?;
     let rows = elements.bytes_mut().par_chunks_mut(width).zip(values.par_chunks(width)).zip(scales.floats_mut());
@@ -89,17 +101,16 @@ fn bytes(values: &[f32], width: usize) -> Result<Result<Packed, usize>, Failure>
             *out = (code as i8).cast_unsigned();
         }
     });
-    Ok(Ok(Packed { elements, scales: Some(scales) }))
+    Ok(Packed { elements, scales: Some(scales) })
 }
 
 /// What scoring reads in place of a variable's values, rows of `width` numbers, when they are stored as `element`.
-pub fn as_stored(element: Element, values: &[f32], width: usize) -> Result<(Vec<u8>, Vec<f32>), usize> {
+pub fn as_stored(element: Element, values: &[f32], width: usize) -> Result<(Vec<u8>, Vec<f32>), Failure> {
     let packed = match element {
-        Element::F16 => halves(values),
-        Element::I8 => bytes(values, width),
+        Element::F16 => halves(values)?,
+        Element::I8 => bytes(values, width)?,
         Element::F32 | Element::F64 | Element::I32 => return Ok((bytemuck::cast_slice(values).to_vec(), Vec::new())),
     };
-    let packed = packed.unwrap_or(Err(0))?;
     let scales = packed.scales.map_or(Vec::new(), |scales| scales.floats().to_vec());
-    Ok((packed.elements.bytes_of().to_vec(), scales))
+    Ok((packed.elements.bytes().to_vec(), scales))
 }

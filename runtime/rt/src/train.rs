@@ -41,9 +41,8 @@ pub(crate) struct Loaded<'p> {
 }
 
 impl<'p> Loaded<'p> {
-    fn engine(&self, step: bool, pool: &'p rayon::ThreadPool) -> Result<Engine<'p>, Failure> {
-        let plan = if step { &self.program.step } else { &self.program.score };
-        Engine::new(self.program, plan, self.code, pool)
+    fn engine(&self, pool: &'p rayon::ThreadPool) -> Result<Engine<'p>, Failure> {
+        Engine::new(self.program, &self.program.step, Stored::default(), self.code, pool)
     }
 }
 
@@ -101,8 +100,7 @@ pub(crate) fn score(
 ) -> Result<Scored, Failure> {
     let program = loaded.program;
     let fitted = model.fitted.settled();
-    let mut engine = Engine::new(program, &program.score, loaded.code, pool)?;
-    engine.store(stored);
+    let mut engine = Engine::new(program, &program.score, stored, loaded.code, pool)?;
     model.fill_constants(&mut engine);
     let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
     let count = program.predictions.len();
@@ -198,7 +196,7 @@ pub(crate) fn train<'p>(
 ) -> Result<Value, Failure> {
     let started = Instant::now();
     let mut run = Run::prepare(loaded, options, pool, say)?;
-    let mut engine = loaded.engine(true, pool)?;
+    let mut engine = loaded.engine(pool)?;
     run.model.fill_constants(&mut engine);
     let epochs = options.epochs.unwrap_or(loaded.program.train.epochs);
     if run.progress.epoch > 0 && (run.progress.stopped || run.progress.epoch >= epochs) {
@@ -296,7 +294,12 @@ impl<'r, 'p> Run<'r, 'p> {
         let mut line = format!("epoch {epoch:>3}  loss {loss:.5}");
         let (mut best, mut notes) = (true, Vec::new());
         if let Some(valid) = &self.valid {
-            let stored = Stored::new(&self.loaded.program.score, &self.model.values, pool)?;
+            // A weight that cannot be stored loses no epoch.
+            let stored = Stored::new(&program.score, &self.model.values, pool);
+            if stored.is_err() {
+                self.folder.save(&self.model, &self.progress, false)?;
+            }
+            let stored = stored?;
             let scored = score(self.loaded, &self.model, stored, valid, pool)?;
             let report = report(program, &scored)?;
             entry["valid"] = report.metrics_json(program);
@@ -526,12 +529,7 @@ fn to_score<'p>(
     generation.verify(program, Purpose::Score)?;
     let mut model = Model::new(program, generation.fitted(program)?, false)?;
     let mut stored = Stored::default();
-    generation.load_values(&mut model, &mut |model, at| {
-        if stored.add(&program.score, at, &model.values[at], pool)? {
-            model.values[at].release();
-        }
-        Ok(())
-    })?;
+    generation.load_values(&mut model, &mut |model, at| stored.take(&program.score, at, &mut model.values[at], pool))?;
     let mut rows = Rows::open(data, &program.data, limit)?;
     let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
     Ok((model, stored, spool))

@@ -164,7 +164,7 @@ impl Effects {
                 }
                 Stmt::MatMul(product) => {
                     self.stores.insert(same[product.dst.buffer]);
-                    self.loads.extend([same[product.a.buffer], same[product.b.buffer]]);
+                    self.loads.extend(product.read().map(|buffer| same[buffer]));
                 }
             }
         }

@@ -88,6 +88,9 @@ impl Verifier<'_> {
                     if scaled != product.scales.is_some() || ty(product.b.buffer).is_none_or(|ty| ty.loaded() != Type::F32) {
                         self.report(format!("a matrix product on buffer {} without its scales", product.b.buffer));
                     }
+                    if ty(product.b.buffer) != Some(Type::F32) && product.b.column != 1 {
+                        self.report(format!("a matrix product on buffer {} whose columns lie apart", product.b.buffer));
+                    }
                     if product.each.is_some() {
                         self.item_matrices(product);
                     }

@@ -1,4 +1,4 @@
-//! The invariant of the tile's scratch: two values that are alive together do not overlap.
+//! The invariants of the tile's scratch: values lie inside it, and two that are alive together do not overlap.
 
 use super::Planned;
 use crate::graph::Violation;
@@ -23,12 +23,15 @@ impl Planned {
     fn overlaps(&self, job: &Job) -> Vec<Violation> {
         let lives: Vec<(BufferId, Life)> = self.lives(job).into_iter().collect();
         let mut found = Vec::new();
+        let name = |id: &BufferId| &self.plan.buffers[id.0 as usize].name;
+        for (id, life) in lives.iter().filter(|(_, life)| life.end > self.plan.tile_bytes) {
+            found.push(Violation(format!("{} ends at byte {} of a scratch of {}", name(id), life.end, self.plan.tile_bytes)));
+        }
         for (at, (one, first)) in lives.iter().enumerate() {
             for (other, second) in &lives[at + 1..] {
                 let bytes = first.begin < second.end && second.begin < first.end;
                 let time = first.born <= second.dies && second.born <= first.dies;
                 if bytes && time {
-                    let name = |id: &BufferId| &self.plan.buffers[id.0 as usize].name;
                     found.push(Violation(format!("{} and {} lie over each other in the scratch", name(one), name(other))));
                 }
             }

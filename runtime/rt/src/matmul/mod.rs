@@ -6,7 +6,7 @@ mod reduced;
 mod single;
 
 use product::{Product, View};
-use recc_abi::KernelFunctions;
+use recc_abi::{KernelFunctions, STORED_F16, STORED_I8};
 use reduced::{Form, Weights};
 
 /// What compiled kernels may call.
@@ -52,12 +52,10 @@ unsafe extern "C" fn matmul(
     unsafe {
         let multiply = if bf16 == 0 { single::matmul } else { bf16::matmul };
         let form = match stored {
-            1 => Form::Half,
-            2 => Form::Byte(scales),
+            STORED_F16 => Form::Half,
+            STORED_I8 => Form::Byte(scales),
             _ => return multiply(&product),
         };
-        let turned = b_column != 1;
-        let stride = if turned { b_column } else { b_row } as usize;
-        reduced::matmul(&product, Weights { start: b, form, stride, turned }, multiply);
+        reduced::matmul(&product, Weights { start: b, form, stride: b_row as usize }, bf16 == 0, multiply);
     }
 }

@@ -27,14 +27,12 @@ pub(super) enum Form {
     Byte(*const f32),
 }
 
-/// Weights in memory: `rows` rows of `columns` elements, `stride` elements apart.
+/// Weights in memory: a row for each number of `k`, `stride` elements apart.
 #[derive(Clone, Copy)]
 pub(super) struct Weights {
     pub(super) start: *const u8,
     pub(super) form: Form,
     pub(super) stride: usize,
-    /// Whether the rows in memory are columns of the factor.
-    pub(super) turned: bool,
 }
 
 thread_local! {
@@ -42,25 +40,24 @@ thread_local! {
     static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// The product of `product.a` with the weights; `product.b` is not read.
+/// The product of `product.a` with the weights, by `multiply` where there are many rows; `product.b` is not read. `exact` says that factors are
+/// not rounded further, so that few rows may go their own way.
 ///
 /// # Safety
 /// The matrices lie in memory of the caller.
-pub(super) unsafe fn matmul(product: &Product, weights: Weights, multiply: unsafe fn(&Product)) {
+pub(super) unsafe fn matmul(product: &Product, weights: Weights, exact: bool, multiply: unsafe fn(&Product)) {
     // SAFETY: the caller's, here and below; the vectors are there where they are used.
     unsafe {
-        if product.m <= FEW && !weights.turned && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+        if exact && product.m <= FEW && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
             (0..product.m).for_each(|row| one_row(product, row, weights));
             return;
         }
-        let (rows, columns) = if weights.turned { (product.n, product.k) } else { (product.k, product.n) };
         let mut widened = WIDENED.take();
-        widened.resize(rows * columns, 0.0);
-        for (row, out) in widened.chunks_exact_mut(columns.max(1)).enumerate() {
+        widened.resize(product.k * product.n, 0.0);
+        for (row, out) in widened.chunks_exact_mut(product.n.max(1)).enumerate() {
             widen(weights, row, out);
         }
-        let (row, column) = if weights.turned { (1, columns as isize) } else { (columns as isize, 1) };
-        multiply(&Product { b: View { start: widened.as_ptr(), row, column }, ..*product });
+        multiply(&Product { b: View { start: widened.as_ptr(), row: product.n as isize, column: 1 }, ..*product });
         WIDENED.set(widened);
     }
 }
@@ -191,26 +188,24 @@ mod tests {
     #[test]
     fn every_form_gives_the_product() {
         for (m, n, k) in [(1, 1, 1), (1, 400, 33), (2, 17, 5), (4, 300, 7), (5, 33, 40), (9, 1, 64), (3, 70, 0)] {
-            for turned in [false, true] {
-                for element in [Element::F16, Element::I8] {
-                    let (rows, columns) = if turned { (n, k) } else { (k, n) };
-                    let (a, b) = (numbers(m * k, 1), numbers(rows * columns, 2));
-                    let (bytes, scales) = crate::stored::as_stored(element, &b, columns.max(1)).expect("small numbers");
-                    let form = if element == Element::F16 { Form::Half } else { Form::Byte(scales.as_ptr()) };
-                    let weights = Weights { start: bytes.as_ptr(), form, stride: columns, turned };
+            for element in [Element::F16, Element::I8] {
+                let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+                let (bytes, scales) = crate::stored::as_stored(element, &b, n).expect("small numbers");
+                let form = if element == Element::F16 { Form::Half } else { Form::Byte(scales.as_ptr()) };
+                let weights = Weights { start: bytes.as_ptr(), form, stride: n };
+                let weight = |row: usize, column: usize| match element {
+                    Element::F16 => {
+                        f64::from(f16::from_le_bytes([bytes[2 * (row * n + column)], bytes[2 * (row * n + column) + 1]]).to_f32())
+                    }
+                    _ => f64::from(bytes[row * n + column].cast_signed()) * f64::from(scales[row]),
+                };
+                for exact in [false, true] {
                     let mut dst = numbers(m * (n + 3), 3);
                     let old = dst.clone();
                     let left = View { start: a.as_ptr(), row: k as isize, column: 1 };
                     let product = Product { dst: dst.as_mut_ptr(), dst_row: n + 3, a: left, ..Product::of_sizes(m, n, k, true) };
                     // SAFETY: the vectors hold the matrices.
-                    unsafe { matmul(&product, weights, super::super::single::matmul) };
-                    let weight = |row: usize, column: usize| {
-                        let at = if turned { column * k + row } else { row * n + column };
-                        match element {
-                            Element::F16 => f64::from(f16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]).to_f32()),
-                            _ => f64::from(bytes[at].cast_signed()) * f64::from(scales[if turned { column } else { row }]),
-                        }
-                    };
+                    unsafe { matmul(&product, weights, exact, super::super::single::matmul) };
                     for i in 0..m {
                         for j in 0..n + 3 {
                             let sum: f64 = if j < n { (0..k).map(|l| f64::from(a[i * k + l]) * weight(l, j)).sum() } else { 0.0 };

@@ -263,7 +263,7 @@ unsafe fn drive<S: Simd, const M: usize>(product: &Product) {
                     ..*product
                 };
                 // A few rows use the panel too seldom to copy it.
-                if product.m > 2 * M || product.b.column != 1 {
+                if product.m > 8 * M || product.b.column != 1 {
                     pack(part.b, part.k, width, &mut packed, step);
                     part.b = View { start: packed.as_ptr(), row: step as isize, column: 1 };
                 }
