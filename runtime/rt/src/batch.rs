@@ -180,13 +180,13 @@ impl<'p> Assembler<'p> {
             let at = plan.inputs.iter().position(|input| input.source == source);
             at.map(|at| Cow::Borrowed(batch.inputs[at].as_slice()))
         };
-        // By look-up: each occurrence's place among the touched rows, and where the occurrences of each example begin, if it is a bag.
-        let mut found: Vec<(Vec<u32>, Option<Cow<'_, [u32]>>)> = Vec::new();
+        let is_bag = |column: u32| matches!(layout.columns[column as usize].kind, recc_abi::ColumnKind::Ids { .. });
+        // Each occurrence's place among the touched rows, by look-up.
+        let mut found: Vec<Vec<u32>> = Vec::new();
         for columns in &spec.lookups {
             let first = columns[0];
             let bases: Vec<u32> = columns.iter().map(|&column| layout.base(table, column) as u32).collect();
-            let is_bag = matches!(layout.columns[first as usize].kind, recc_abi::ColumnKind::Ids { .. });
-            let ids = match is_bag {
+            let ids = match is_bag(first) {
                 true => known(InputSource::BagIds { column: first }).unwrap_or_else(|| self.bag(window, rows, first).into()),
                 false => known(InputSource::Ids { columns: columns.clone() }).unwrap_or_else(|| self.ids(window, rows, columns).into()),
             };
@@ -194,24 +194,23 @@ impl<'p> Assembler<'p> {
                 [0] => ids.to_vec(),
                 bases => ids.chunks_exact(bases.len()).flat_map(|ids| ids.iter().zip(bases).map(|(id, base)| id + base)).collect(),
             };
-            let begins = is_bag.then(|| {
-                let begins = known(InputSource::BagBegin { column: first });
-                begins.unwrap_or_else(|| self.begins(window, rows, first).into())
-            });
             if !spec.all_rows {
                 number(&mut places, &mut self.slots[table], &mut group.rows);
             }
-            found.push((places, begins));
+            found.push(places);
         }
         let slots = &mut self.slots[table];
         for &row in &group.rows {
             slots[row as usize] = 0;
         }
         let touched = group.rows.len();
-        for (columns, (places, begins)) in spec.lookups.iter().zip(found) {
-            group.lookups.push(match begins {
-                Some(begins) => sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate()),
-                None => sorted(&places, touched, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate()),
+        for (columns, places) in spec.lookups.iter().zip(found) {
+            let first = columns[0];
+            group.lookups.push(if is_bag(first) {
+                let begins = known(InputSource::BagBegin { column: first }).unwrap_or_else(|| self.begins(window, rows, first).into());
+                sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate())
+            } else {
+                sorted(&places, touched, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate())
             });
         }
         group
