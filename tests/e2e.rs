@@ -354,6 +354,43 @@ fn scores_are_the_same_from_a_folder_and_from_inside() {
 }
 
 #[test]
+fn weights_in_few_bytes_score_nearly_as_they_were_trained() {
+    let own = trained();
+    let scores = |model: &Path, data: &Path| -> Vec<f64> {
+        let out = ok(Command::new(model).args(["predict", "--weights"]).arg(&own.checkpoint).arg("--data").arg(data)).stdout;
+        String::from_utf8(out).expect("text").lines().skip(1).map(|line| line.parse().expect("a score")).collect()
+    };
+    let exact = scores(&own.model, &own.test);
+    let text = std::fs::read_to_string(&own.test).expect("rows");
+    let one = own.folder.write("one.csv", text.lines().take(2).map(|line| format!("{line}\n")).collect::<String>());
+    for storage in ["f16", "int8"] {
+        let spec = SPEC.replace("batch: 64", &format!("storage: {storage}, batch: 64"));
+        let model = own.folder.build(storage, &spec);
+        let found = scores(&model, &own.test);
+        assert_ne!(exact, found, "{storage}");
+        let largest = exact.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(exact.len() == found.len() && largest < 0.02, "{storage}: {largest}");
+        assert_eq!(scores(&model, &one)[0], found[0], "{storage}: one row alone");
+        let checkpoint = own.folder.path(&format!("ck_{storage}"));
+        ok(Command::new(&model).args(["train", "--train"]).arg(&own.train).arg("--valid").arg(&own.test).arg("--out").arg(&checkpoint));
+    }
+}
+
+/// A weight that has no 16-bit float stops training where validation would score with it; the epoch is kept.
+#[test]
+fn a_weight_too_large_for_its_storage_loses_no_epoch() {
+    let own = trained();
+    let spec = SPEC.replace("table users { keys: user, dim: 4 }", "table users { keys: user, dim: 4, init: constant(1e6), storage: f16 }");
+    let model = own.folder.build("large", &spec);
+    let checkpoint = own.folder.path("ck_large");
+    let mut train = Command::new(&model);
+    train.args(["train", "--train"]).arg(&own.train).arg("--valid").arg(&own.test).arg("--out").arg(&checkpoint);
+    contains(&fails(1, &mut train), &["`small.users`", "row 0, column 0", "65504", "int8"]);
+    let exact = own.folder.build("exact", &spec.replace(", storage: f16", ""));
+    ok(Command::new(&exact).args(["eval", "--weights"]).arg(&checkpoint).arg("--data").arg(&own.test));
+}
+
+#[test]
 fn every_format_gives_the_same_model() {
     use arrow_array::{ArrayRef, RecordBatch, StringArray};
     let folder = Folder::new();

@@ -97,17 +97,7 @@ impl<'p> Engine<'p> {
         let sizes: Vec<Option<usize>> = plan.buffers.iter().map(fixed).collect();
         let mut pieces = Memory::zeroed_together(&sizes.iter().copied().flatten().collect::<Vec<_>>())?.into_iter();
         let memory = sizes.into_iter().map(|size| size.and_then(|_| pieces.next())).collect();
-        Ok(Engine {
-            plan,
-            kernels,
-            memory,
-            scratch,
-            pool,
-            capacity: 0,
-            stored: Stored::default(),
-            prefetch: Prefetch::new(program, plan),
-            profile: None,
-        })
+        Ok(Engine { plan, kernels, memory, scratch, pool, capacity: 0, stored, prefetch: Prefetch::new(program, plan), profile: None })
     }
 
     fn buffer(&self, id: usize) -> &Buffer {
