@@ -4,7 +4,7 @@
 //! shared and their work overlaps, and one at a time for the rest. Sums of a vector loop are kept in parts that are added in order when it ends.
 
 use crate::level::Level;
-use crate::math::Lanes;
+use crate::math::{Lanes, access};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
@@ -202,11 +202,6 @@ fn clif(ty: Type, lanes: bool) -> ClifType {
         (Type::Bool, false) => types::I8,
         (Type::Bool, true) => types::I32X4,
     }
-}
-
-/// Addresses are inside buffers the runtime allocated; alignment is that of an element only.
-pub(crate) fn access() -> MemFlagsData {
-    MemFlagsData::new().with_notrap()
 }
 
 impl<'f> Translator<'f> {

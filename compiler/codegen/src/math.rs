@@ -5,9 +5,8 @@
 
 #![allow(clippy::excessive_precision, reason = "coefficients are written as they are published")]
 
-use crate::cpu::access;
 use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::{InstBuilder as _, Type, Value, types};
+use cranelift_codegen::ir::{InstBuilder as _, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 /// Arithmetic on `f32` or `f32x4`.
@@ -334,4 +333,9 @@ impl Lanes<'_, '_> {
 /// Bit casts between vectors must say a byte order.
 fn little_endian() -> cranelift_codegen::ir::MemFlagsData {
     cranelift_codegen::ir::MemFlagsData::new().with_endianness(cranelift_codegen::ir::Endianness::Little)
+}
+
+/// Addresses are inside buffers the runtime allocated; alignment is that of an element only.
+pub(crate) fn access() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
 }

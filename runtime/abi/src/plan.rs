@@ -1,7 +1,10 @@
 //! What runs in one training step or one scoring call: buffers, and kernels in order.
 
-use crate::program::VariableId;
 use serde::{Deserialize, Serialize};
+
+/// A variable, by its position in [`variables`](crate::Program::variables).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VariableId(pub u32);
 
 /// A buffer of a plan, by its position in [`Plan::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,11 +1,7 @@
 //! A compiled model as data: columns, tables, variables, training, metrics.
 
-use crate::plan::{KernelEntry, Plan};
+use crate::plan::{KernelEntry, Plan, VariableId};
 use serde::{Deserialize, Serialize};
-
-/// A variable, by its position in [`Program::variables`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct VariableId(pub u32);
 
 /// A compiled model.
 #[derive(Clone, Debug, Serialize, Deserialize)]

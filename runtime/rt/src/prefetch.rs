@@ -18,6 +18,8 @@ struct Lookup {
     bases: Option<BufferId>,
     table: BufferId,
     row_bytes: usize,
+    /// The rows' scales, if the table holds 8-bit integers.
+    scales: Option<BufferId>,
 }
 
 /// Rows that an update changes.
@@ -54,7 +56,17 @@ impl Prefetch {
                 let bases = input(&InputSource::RowBase { table: number, columns: columns.clone() });
                 if let (Some(ids), Some(rows)) = (ids, variable(table.variable.0)) {
                     let (fields, row_bytes) = (columns.len(), row_bytes(table.variable.0));
-                    found.lookups.push(Lookup { ids, begins: begins.filter(|_| bag.is_some()), fields, bases, table: rows, row_bytes });
+                    let scales = plan.buffers.iter().position(|buffer| buffer.place == Place::Scales(table.variable));
+                    let scales = scales.map(|at| BufferId(at as u32));
+                    found.lookups.push(Lookup {
+                        ids,
+                        begins: begins.filter(|_| bag.is_some()),
+                        fields,
+                        bases,
+                        table: rows,
+                        row_bytes,
+                        scales,
+                    });
                 }
             }
             if let (false, Some(rows)) = (table.all_rows, input(&InputSource::Rows { table: number, source: RowSource::Rows })) {
@@ -84,7 +96,11 @@ impl Prefetch {
                         let table = pointers[lookup.table.0 as usize];
                         for at in first..last {
                             let base = lookup.bases.map_or(0, |bases| *words(bases).add(at % lookup.fields));
-                            row(table, (base + *words(lookup.ids).add(at)) as usize, lookup.row_bytes);
+                            let number = (base + *words(lookup.ids).add(at)) as usize;
+                            row(table, number, lookup.row_bytes);
+                            if let Some(scales) = lookup.scales {
+                                row(pointers[scales.0 as usize], number, size_of::<f32>());
+                            }
                         }
                     }
                 }
