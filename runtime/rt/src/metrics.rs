@@ -27,16 +27,16 @@ impl Scores {
 
     /// Mean negative log likelihood from logits: softplus(z) - y·z.
     pub(crate) fn logloss(&self) -> f64 {
-        self.pairs().map(|(z, y)| softplus(z) - y * z).sum::<f64>() / self.links.len() as f64
-    }
-
-    fn squared_error(&self) -> f64 {
-        self.pairs().map(|(z, y)| (z - y) * (z - y)).sum::<f64>() / self.links.len() as f64
+        self.mean(LossKind::Bce)
     }
 
     /// The loss the prediction is trained with, unweighted.
     pub(crate) fn loss(&self, prediction: &Prediction) -> f64 {
-        let each = |(z, y): (f64, f64)| match prediction.loss {
+        self.mean(prediction.loss)
+    }
+
+    fn mean(&self, loss: LossKind) -> f64 {
+        let each = |(z, y): (f64, f64)| match loss {
             LossKind::Bce => softplus(z) - y * z,
             LossKind::Focal { gamma, alpha } => {
                 let s = (2.0 * y - 1.0) * z;
@@ -78,7 +78,7 @@ impl Scores {
             MetricKind::Logloss => self.logloss(),
             MetricKind::Ne => self.ne(),
             MetricKind::Calibration => self.calibration(),
-            MetricKind::Rmse => self.squared_error().sqrt(),
+            MetricKind::Rmse => self.mean(LossKind::Mse).sqrt(),
         }
     }
 

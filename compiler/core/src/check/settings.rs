@@ -38,6 +38,12 @@ fn as_call(value: &Expr) -> Option<(&str, Span, &[Argument])> {
     }
 }
 
+/// What a bare name stands for.
+fn named<T: Copy>(value: &Expr, known: &[(&str, T)]) -> Option<T> {
+    let ExprKind::Name(name) = &value.kind else { return None };
+    known.iter().find(|(own, _)| own == name).map(|(_, meaning)| *meaning)
+}
+
 fn adam() -> OptimizerSpec {
     OptimizerSpec { kind: OptimizerKind::Adam, rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.0, l2: 0.0 }
 }
@@ -116,16 +122,13 @@ impl Checker<'_> {
                 }
                 "clip" => train.clip = self.clip(value),
                 "storage" => train.storage = self.storage(value).unwrap_or(train.storage),
-                "precision" => {
-                    let named = |(name, _): &&(&str, Precision)| matches!(&value.kind, ExprKind::Name(own) if own.as_str() == *name);
-                    match Precision::ALL.iter().find(named) {
-                        Some((_, precision)) => train.precision = *precision,
-                        None => {
-                            let help = "`bf16` multiplies matrices in half the precision, and faster where the processor can";
-                            self.report(Problem::error("E0602", value.span, "`precision` is `f32` or `bf16`").help(help));
-                        }
+                "precision" => match named(value, &Precision::ALL) {
+                    Some(precision) => train.precision = precision,
+                    None => {
+                        let help = "`bf16` multiplies matrices in half the precision, and faster where the processor can";
+                        self.report(Problem::error("E0602", value.span, "`precision` is `f32` or `bf16`").help(help));
                     }
-                }
+                },
                 _ => {}
             }
         }
@@ -134,8 +137,7 @@ impl Checker<'_> {
 
     /// What weights are stored as for scoring.
     pub(super) fn storage(&mut self, value: &Expr) -> Option<Element> {
-        let named = |(name, _): &&(&str, Element)| matches!(&value.kind, ExprKind::Name(own) if own.as_str() == *name);
-        let found = STORAGES.iter().find(named).map(|(_, storage)| *storage);
+        let found = named(value, &STORAGES);
         if found.is_none() {
             let help = "a scoring model keeps its weights this way; training keeps them as `f32`";
             self.report(Problem::error("E0602", value.span, "`storage` is `f32`, `f16` or `int8`").help(help));
