@@ -59,6 +59,9 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
                 data.bags.insert(at, (0..rows).map(|_| (0..draw.below(5)).map(|_| draw.below(VOCAB)).collect()).collect());
             }
             ColumnKind::Key => {}
+            ColumnKind::Flag { .. } => {
+                data.numbers.insert(at, (0..rows).map(|_| draw.below(2) as f64).collect());
+            }
         }
     }
     for (table, spec) in built.tables.iter().enumerate() {

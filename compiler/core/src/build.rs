@@ -1,12 +1,13 @@
 //! From a checked spec to graphs, plans and kernels: the levels below the spec, in order.
 
-use crate::graph::{Named, NodeId, Program, TableId, Violation};
+use crate::graph::{Graph, Named, NodeId, Program, TableId, Violation};
 use crate::loops::Kernel;
-use crate::ops::Op;
+use crate::ops::{Input, InputKind, Op};
 use crate::passes::run_passes;
 use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
-use crate::spec::{Precision, Spec};
-use crate::train::{StepSpec, TableSpec, Trained, add_loss, add_updates, differentiate};
+use crate::scalar::ScalarOp;
+use crate::spec::{LossOf, Precision, Spec};
+use crate::train::{StepSpec, TableSpec, Trained, add_loss, add_updates, differentiate, loss_of};
 use recc_abi::{Element, Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
@@ -134,10 +135,18 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     let mut seeds = Vec::new();
     let mut total = None;
     for loss in &spec.losses {
-        let prediction = &spec.predictions[loss.prediction];
-        graph.set_origin(&format!("loss {}", prediction.name));
-        let (link, label) = spec.training.heads[loss.prediction];
-        let (mean, seed) = add_loss(graph, loss.kind, link, label, loss.weight);
+        graph.set_origin(&format!("loss {}", loss.name));
+        let column = |graph: &mut Graph, column: u32| {
+            let name = spec.columns[column as usize].name.clone();
+            graph.add(Op::Input(Input { name, kind: InputKind::Numbers, columns: vec![column], group: false }), &[])
+        };
+        let parts: Vec<NodeId> = [loss.rows, loss.row_weight].into_iter().flatten().map(|own| column(graph, own)).collect();
+        let row_weight = parts.into_iter().reduce(|a, b| graph.map(ScalarOp::Mul, &[a, b]));
+        let each = match loss.of {
+            LossOf::Head { kind, link, label } => loss_of(graph, kind, link, label),
+            LossOf::Each(node) => node,
+        };
+        let (mean, seed) = add_loss(graph, each, loss.weight, row_weight);
         seeds.push(seed);
         total = Some(match total {
             Some(known) => graph.sum(known, mean),

@@ -2,7 +2,9 @@
 
 use crate::graph::{NodeId, Program};
 use crate::train::{OptimizerSpec, TableUpdate};
-use recc_abi::{Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId};
+use recc_abi::{
+    Cohort, Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId,
+};
 use std::fmt::Write as _;
 
 /// A checked spec.
@@ -26,6 +28,8 @@ pub struct Spec {
     pub train: Train,
     /// What is reported.
     pub metrics: Vec<Metric>,
+    /// Parts of the rows that are reported of as well.
+    pub cohorts: Vec<Cohort>,
     /// The model as it is trained.
     pub training: Forward,
     /// The model as it scores.
@@ -37,8 +41,6 @@ pub struct Spec {
 pub struct Forward {
     /// Results: per prediction its link and its label.
     pub program: Program,
-    /// Link value and label of each prediction.
-    pub heads: Vec<(NodeId, NodeId)>,
     /// New values of states.
     pub updates: Vec<(VariableId, NodeId)>,
 }
@@ -60,15 +62,35 @@ pub struct Table {
     pub storage: Element,
 }
 
-/// A loss of a prediction.
+/// A loss.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// Which prediction.
-    pub prediction: usize,
-    /// Which loss.
-    pub kind: LossKind,
+    /// The prediction or auxiliary objective it is of.
+    pub name: String,
+    /// What it is of each example.
+    pub of: LossOf,
     /// Its weight.
     pub weight: f64,
+    /// The rows it is of: a column of conditions; all without one.
+    pub rows: Option<u32>,
+    /// A column with the weight of each row.
+    pub row_weight: Option<u32>,
+}
+
+/// A loss of each example, by nodes of the training graph.
+#[derive(Clone, Copy, Debug)]
+pub enum LossOf {
+    /// A known loss of a link and a label.
+    Head {
+        /// Which loss.
+        kind: LossKind,
+        /// The link.
+        link: NodeId,
+        /// The label.
+        label: NodeId,
+    },
+    /// A number that the spec computes.
+    Each(NodeId),
 }
 
 /// What the factors of matrix products with weights are rounded to; everything else is `f32`.
@@ -130,7 +152,9 @@ impl Spec {
     /// not change it; its hash is the identity of the model. Default paths of files are not part of it.
     pub fn resolved(&self) -> String {
         let mut out = format!("spec {}\n", self.name);
-        let scored = |column: &&Column| !matches!(column.kind, recc_abi::ColumnKind::Label { .. } | recc_abi::ColumnKind::Key);
+        let scored = |column: &&Column| {
+            !matches!(column.kind, recc_abi::ColumnKind::Label { .. } | recc_abi::ColumnKind::Key | recc_abi::ColumnKind::Flag { .. })
+        };
         let (inputs, others): (Vec<&Column>, Vec<&Column>) = self.columns.iter().partition(scored);
         push_sorted(&mut out, "features", inputs.into_iter().map(|column| self.resolved_column(column)).collect());
         push_sorted(&mut out, "labels", others.into_iter().map(|column| self.resolved_column(column)).collect());
@@ -168,8 +192,11 @@ impl Spec {
             .iter()
             .map(|variable| format!("{}: {:?} {:?} {:?}", variable.path, variable.shape, variable.init, variable.role));
         push_sorted(&mut out, "parameters", variables.collect());
-        let losses =
-            self.losses.iter().map(|loss| format!("{}: {:?}, weight {:?}", self.predictions[loss.prediction].name, loss.kind, loss.weight));
+        let losses = self.losses.iter().map(|loss| {
+            let name = |column: Option<u32>| column.map_or("none", |column| &self.columns[column as usize].name);
+            let kind = if let LossOf::Head { kind, .. } = loss.of { format!("{kind:?}") } else { "its own".to_owned() };
+            format!("{}: {kind}, weight {:?}, where {}, weights {}", loss.name, loss.weight, name(loss.rows), name(loss.row_weight))
+        });
         push_sorted(&mut out, "objective", losses.collect());
         let train = &self.train;
         let mut lines = vec![
@@ -197,7 +224,8 @@ impl Spec {
         });
         lines.push(format!("best: {}", self.monitor(&train.best)));
         push_sorted(&mut out, "train", lines);
-        push_sorted(&mut out, "metrics", self.metrics.iter().map(|metric| metric.name.clone()).collect());
+        let metrics = self.metrics.iter().map(|metric| metric.name.clone());
+        push_sorted(&mut out, "metrics", metrics.chain(self.cohorts.iter().map(|cohort| format!("per {}", cohort.name))).collect());
         out.push_str("scoring\n");
         out.push_str(&canonical(&self.scoring, &self.variables));
         out.push_str("training\n");
@@ -208,6 +236,7 @@ impl Spec {
     fn resolved_column(&self, column: &Column) -> String {
         let token = match &column.token {
             recc_abi::Token::Column(name) => format!("column {name:?}"),
+            recc_abi::Token::Condition => "condition".to_owned(),
             recc_abi::Token::Cross(parts) => {
                 let names: Vec<&str> = parts.iter().map(|part| self.columns[*part as usize].name.as_str()).collect();
                 format!("cross of {}", names.join(", "))

@@ -77,6 +77,7 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Mo
         variables: built.variables,
         predictions: spec.predictions.clone(),
         metrics: spec.metrics.clone(),
+        cohorts: spec.cohorts.clone(),
         train: recc_core::train_spec(spec),
         step: built.step_plan.plan,
         score: shifted(built.score_plan, first_score),

@@ -3,6 +3,7 @@
 /// Modules by name, and their text.
 pub(crate) const MODULES: &[(&str, &str)] = &[
     ("std.dense", include_str!("../../../stdlib/dense.rec")),
+    ("std.ensemble", include_str!("../../../stdlib/ensemble.rec")),
     ("std.interaction", include_str!("../../../stdlib/interaction.rec")),
     ("std.multitask", include_str!("../../../stdlib/multitask.rec")),
 ];

@@ -434,6 +434,8 @@ pub enum BinaryOp {
     Gt,
     /// `>=`
     Ge,
+    /// `in`
+    In,
     /// `and`
     And,
     /// `or`
@@ -455,6 +457,7 @@ impl BinaryOp {
             BinaryOp::Le => "<=",
             BinaryOp::Gt => ">",
             BinaryOp::Ge => ">=",
+            BinaryOp::In => "in",
             BinaryOp::And => "and",
             BinaryOp::Or => "or",
         }

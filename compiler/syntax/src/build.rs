@@ -13,7 +13,7 @@ static PRATT: LazyLock<PrattParser<Rule>> = LazyLock::new(|| {
         .op(left(Rule::kw_or))
         .op(left(Rule::kw_and))
         .op(Op::prefix(Rule::kw_not))
-        .op(left(Rule::eq) | left(Rule::ne) | left(Rule::lt) | left(Rule::le) | left(Rule::gt) | left(Rule::ge))
+        .op(left(Rule::eq) | left(Rule::ne) | left(Rule::lt) | left(Rule::le) | left(Rule::gt) | left(Rule::ge) | left(Rule::kw_in))
         .op(left(Rule::range_excl) | left(Rule::range_incl))
         .op(left(Rule::add) | left(Rule::sub))
         .op(left(Rule::mul) | left(Rule::div) | left(Rule::matmul))
@@ -464,6 +464,7 @@ fn infix(left: Expr, op: Rule, right: Expr) -> Expr {
         Rule::le => BinaryOp::Le,
         Rule::gt => BinaryOp::Gt,
         Rule::ge => BinaryOp::Ge,
+        Rule::kw_in => BinaryOp::In,
         Rule::kw_and => BinaryOp::And,
         Rule::kw_or => BinaryOp::Or,
         other => bug(other, "infix"),

@@ -38,7 +38,7 @@ fn strength(kind: &ExprKind) -> u8 {
         ExprKind::Binary(BinaryOp::Or, ..) => 2,
         ExprKind::Binary(BinaryOp::And, ..) => 3,
         ExprKind::Unary(UnaryOp::Not, _) => 4,
-        ExprKind::Binary(BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge, ..) => 5,
+        ExprKind::Binary(BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge | BinaryOp::In, ..) => 5,
         ExprKind::Range { .. } => 6,
         ExprKind::Binary(BinaryOp::Add | BinaryOp::Sub, ..) => 7,
         ExprKind::Binary(BinaryOp::Mul | BinaryOp::Div | BinaryOp::MatMul, ..) => 8,

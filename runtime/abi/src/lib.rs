@@ -6,14 +6,16 @@
 
 mod kernel;
 mod plan;
+mod predicate;
 mod program;
 
 pub use kernel::{KERNEL_FUNCTIONS, KernelFn, KernelFunctions, MatMulFn, STORED_F16, STORED_I8};
 pub use plan::{
     Buffer, BufferId, Element, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource, VariableId,
 };
+pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
-    BuildInfo, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,
+    BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,
     OptimizerKind, Planted, Plateau, Prediction, Program, Role, Stopping, Table, TableMember, Token, TrainSpec, Variable,
 };
 

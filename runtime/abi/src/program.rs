@@ -1,6 +1,7 @@
 //! A compiled model as data: columns, tables, variables, training, metrics.
 
 use crate::plan::{KernelEntry, Plan, VariableId};
+use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
 
 /// A compiled model.
@@ -30,6 +31,8 @@ pub struct Program {
     pub predictions: Vec<Prediction>,
     /// What `train` and `eval` report.
     pub metrics: Vec<Metric>,
+    /// The parts of the rows that every metric is reported of as well.
+    pub cohorts: Vec<Cohort>,
     /// How it is trained.
     pub train: TrainSpec,
     /// One training step.
@@ -116,6 +119,8 @@ pub enum Domain {
     AboveMinusOne,
     /// Of `sqrt`: 0 and above.
     NotNegative,
+    /// Of a loss's weights: 0 and above.
+    Weight,
 }
 
 impl Domain {
@@ -124,7 +129,7 @@ impl Domain {
         match self {
             Domain::Positive => value > 0.0,
             Domain::AboveMinusOne => value > -1.0,
-            Domain::NotNegative => value >= 0.0,
+            Domain::NotNegative | Domain::Weight => value >= 0.0,
         }
     }
 
@@ -132,7 +137,7 @@ impl Domain {
     pub fn cure(self) -> &'static str {
         match self {
             Domain::Positive => "max(1)",
-            Domain::AboveMinusOne | Domain::NotNegative => "max(0)",
+            Domain::AboveMinusOne | Domain::NotNegative | Domain::Weight => "max(0)",
         }
     }
 
@@ -142,6 +147,7 @@ impl Domain {
             Domain::Positive => "`log` takes numbers above 0",
             Domain::AboveMinusOne => "`log1p` takes numbers above -1",
             Domain::NotNegative => "`sqrt` takes 0 and numbers above",
+            Domain::Weight => "the weight of a loss is 0 or above",
         }
     }
 }
@@ -153,6 +159,8 @@ pub enum Token {
     Column(String),
     /// The tokens of other columns of the program, joined.
     Cross(Vec<u32>),
+    /// None: a condition on other columns.
+    Condition,
 }
 
 /// The kind of feature, as `info` prints it.
@@ -168,6 +176,8 @@ pub enum FeatureKind {
     Ids,
     /// A grouping key.
     Key,
+    /// A condition: a cohort, or the rows of a loss.
+    Flag,
 }
 
 /// How a column's text becomes input.
@@ -201,6 +211,11 @@ pub enum ColumnKind {
     },
     /// Groups rows; not an input.
     Key,
+    /// 1 where a condition on other columns holds, else 0; not in the data, and not an input.
+    Flag {
+        /// The condition.
+        predicate: Predicate,
+    },
 }
 
 impl ColumnKind {
@@ -212,6 +227,7 @@ impl ColumnKind {
             ColumnKind::Id { .. } => FeatureKind::Id,
             ColumnKind::Ids { .. } => FeatureKind::Ids,
             ColumnKind::Key => FeatureKind::Key,
+            ColumnKind::Flag { .. } => FeatureKind::Flag,
         }
     }
 
@@ -219,7 +235,7 @@ impl ColumnKind {
     pub fn encoder(&self) -> Option<&Encoder> {
         match self {
             ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } => Some(encoder),
-            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Key => None,
+            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Key | ColumnKind::Flag { .. } => None,
         }
     }
 }
@@ -328,6 +344,31 @@ pub struct Prediction {
     pub logit: bool,
     /// What it is trained with.
     pub loss: LossKind,
+    /// The rows that its loss and its metrics are of: a column of conditions; all without one.
+    pub rows: Option<u32>,
+    /// The member of the ensemble whose own prediction it is; none for what the program predicts.
+    pub model: Option<String>,
+    /// How many members' weights fused it, if any: the result `<name>.weights`.
+    pub weights: Option<u32>,
+}
+
+impl Prediction {
+    /// The name of its result in a plan; the link's ends in `.link`.
+    pub fn result(&self) -> String {
+        match &self.model {
+            Some(model) => format!("{model}.{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// A named part of the rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cohort {
+    /// Its name.
+    pub name: String,
+    /// Position of its condition in `Program::columns`.
+    pub column: u32,
 }
 
 /// The losses of a link z and a label y.

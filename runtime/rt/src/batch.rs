@@ -1,5 +1,6 @@
 //! One batch as a plan's inputs: columns of numbers and ids, bags, and the grouping of each table's rows.
 
+use crate::cohort::Condition;
 use crate::spool::Window;
 use crate::transform::{Fitted, long};
 use recc_abi::{Column, InputSource, Plan, RowSource, Table};
@@ -33,6 +34,8 @@ pub(crate) struct Batch {
     pub(crate) labels: Vec<Vec<f32>>,
     /// Keys by key column of a metric.
     pub(crate) keys: Vec<Vec<u64>>,
+    /// Whether each row is measured, by prediction whose rows a condition chooses, and by cohort.
+    pub(crate) flags: Vec<Vec<bool>>,
     /// Entries of each bag column over the batch.
     pub(crate) entries: Vec<(u32, usize)>,
 }
@@ -54,9 +57,27 @@ pub(crate) struct Layout<'p> {
     pub(crate) labels: &'p [u32],
     /// Key columns of the metrics.
     pub(crate) keys: &'p [u32],
+    /// The condition of each column that is one.
+    pub(crate) conditions: &'p [Option<Condition>],
+    /// Columns of conditions that metrics need.
+    pub(crate) flags: &'p [u32],
 }
 
 impl Layout<'_> {
+    /// Whether a condition holds for a row.
+    fn holds(&self, window: &Window, row: u32, column: u32) -> bool {
+        let record = &window.records[row as usize * self.width..(row as usize + 1) * self.width];
+        self.conditions[column as usize].as_ref().is_some_and(|condition| condition.holds(record, &window.bags, self.fitted))
+    }
+
+    /// A number, a label or a condition of a row, as a word.
+    fn number(&self, window: &Window, row: u32, column: u32) -> u32 {
+        match self.conditions[column as usize] {
+            Some(_) => if self.holds(window, row, column) { 1f32 } else { 0.0 }.to_bits(),
+            None => window.records[row as usize * self.width + self.words[column as usize]],
+        }
+    }
+
     /// The first row of a column's member of a table.
     pub(crate) fn base(&self, table: usize, column: u32) -> u64 {
         let member = self.tables[table].members.iter().position(|member| member.columns.contains(&column));
@@ -91,7 +112,7 @@ impl<'p> Assembler<'p> {
         for input in &self.plan.inputs {
             let values = match &input.source {
                 InputSource::Numbers { columns } => {
-                    rows.iter().flat_map(|&row| columns.iter().map(move |&column| record(row)[word(column)])).collect()
+                    rows.iter().flat_map(|&row| columns.iter().map(move |&column| layout.number(window, row, column))).collect()
                 }
                 InputSource::Ids { columns } => self.ids(window, rows, columns),
                 InputSource::BagBegin { column } => {
@@ -108,8 +129,10 @@ impl<'p> Assembler<'p> {
             };
             batch.inputs.push(values);
         }
-        batch.labels =
-            layout.labels.iter().map(|&column| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect()).collect();
+        let label = |column: u32| rows.iter().map(|&row| f32::from_bits(layout.number(window, row, column))).collect();
+        batch.labels = layout.labels.iter().map(|&column| label(column)).collect();
+        let flag = |column: u32| rows.iter().map(|&row| layout.holds(window, row, column)).collect();
+        batch.flags = layout.flags.iter().map(|&column| flag(column)).collect();
         batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| long(record(row), word(column))).collect()).collect();
         for table in 0..layout.tables.len() {
             let group = match (0..table).find(|&other| self.groups_alike(other, table)) {

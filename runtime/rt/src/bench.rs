@@ -35,7 +35,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let started = Instant::now();
     let program = loaded.program;
     let pool = pool(options.threads)?;
-    let fitted = Fitted::restored(dictionaries(program, &options.vocab)?, vec![(0.0, 1.0); program.columns.len()]);
+    let fitted = Fitted::restored(dictionaries(program, &options.vocab)?, vec![(0.0, 1.0); program.columns.len()], Vec::new());
     let mut model = Model::new(program, fitted, options.train)?;
     model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
@@ -122,6 +122,7 @@ fn draw(model: &Model<'_>, rows: usize, batch: usize) -> Window {
                 ColumnKind::Number { .. } => window.records.push((u as f32).to_bits()),
                 ColumnKind::Id { .. } => window.records.push(id(u)),
                 ColumnKind::Key => window.records.extend([row as u32, 0]),
+                ColumnKind::Flag { .. } => {}
                 ColumnKind::Ids { take, .. } => {
                     let entries = take.unwrap_or(10).min(10);
                     window.records.extend([window.bags.len() as u32, 0, entries]);

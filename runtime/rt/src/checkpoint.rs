@@ -80,10 +80,16 @@ struct Current {
     last: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// What was learned of a column of numbers.
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Transform {
-    mean: f64,
-    deviation: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mean: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deviation: Option<f64>,
+    /// Share of the training rows, and the value it does not exceed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    quantiles: Vec<(f64, f32)>,
 }
 
 /// Files of one generation, by name: a folder, or bytes inside the executable.
@@ -376,8 +382,13 @@ fn generation_files(model: &Model<'_>, progress: &Progress) -> Result<BTreeMap<S
         .iter()
         .zip(&model.fitted.moments)
         .filter(|(column, _)| matches!(column.kind, recc_abi::ColumnKind::Number { moments: true, .. }));
-    let transforms: BTreeMap<&str, Transform> =
-        moments.map(|(column, &(mean, deviation))| (column.name.as_str(), Transform { mean, deviation })).collect();
+    let moments = moments.map(|(column, &(mean, deviation))| {
+        (column.name.as_str(), Transform { mean: Some(mean), deviation: Some(deviation), quantiles: Vec::new() })
+    });
+    let mut transforms: BTreeMap<&str, Transform> = moments.collect();
+    for &(column, share, value) in &model.fitted.quantiles {
+        transforms.entry(&program.columns[column as usize].name).or_default().quantiles.push((share, value));
+    }
     files.insert(TRANSFORMS.to_owned(), json(&transforms)?);
     files.insert(PROGRESS.to_owned(), json(progress)?);
     let mut parameters = Vec::new();
@@ -537,11 +548,14 @@ impl Generation {
             _ => Vocab::default(),
         });
         let vocabs = vocabs.collect();
-        let moments = program
-            .columns
-            .iter()
-            .map(|column| transforms.get(&column.name).map_or((0.0, 1.0), |transform| (transform.mean, transform.deviation)));
-        Ok(Fitted::restored(vocabs, moments.collect()))
+        let own = |column: &recc_abi::Column| transforms.get(&column.name);
+        let moment = |column| own(column).and_then(|own| Some((own.mean?, own.deviation?))).unwrap_or((0.0, 1.0));
+        let moments = program.columns.iter().map(moment);
+        let quantiles = |(column, at): (_, u32)| {
+            own(column).into_iter().flat_map(move |own| own.quantiles.iter().map(move |&(share, value)| (at, share, value)))
+        };
+        let quantiles = program.columns.iter().zip(0..).flat_map(quantiles).collect();
+        Ok(Fitted::restored(vocabs, moments.collect(), quantiles))
     }
 
     /// Fills a model's values and its optimizer's state.

@@ -270,8 +270,8 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
     let generation = generation(weights, args.weights.as_deref())?;
     let report = train::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
     if args.json {
-        let result =
-            json!({"spec": loaded.program.name, "rows": report.rows, "loss": report.loss, "metrics": report.metrics_json(loaded.program)});
+        let mut result = json!({"spec": loaded.program.name});
+        report.add_to(loaded.program, &mut result);
         return print(&format!("{result}\n"));
     }
     let mut text = format!("{} rows, loss {:.5}\n", report.rows, report.loss);
@@ -313,7 +313,10 @@ fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArg
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
     let predictions = train::predict(loaded, &generation, &args.data, args.limit, &pool)?;
-    let names: Vec<&str> = loaded.program.predictions.iter().map(|prediction| prediction.name.as_str()).collect();
+    let names: Vec<&str> = {
+        let own = loaded.program.predictions.iter().filter(|prediction| prediction.model.is_none());
+        own.map(|prediction| prediction.name.as_str()).collect()
+    };
     match format {
         Some((path, OutputFormat::Parquet)) => crate::output::write_parquet(path, &names, &predictions),
         Some((path, OutputFormat::Csv)) => {
@@ -394,6 +397,7 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                     format!("ids between {separator:?}{most}, {}", encoder_text(program, encoder))
                 }
                 ColumnKind::Key => "key".to_owned(),
+                ColumnKind::Flag { .. } => "condition".to_owned(),
             };
             (column.name.clone(), kind)
         })

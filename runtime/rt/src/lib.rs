@@ -6,6 +6,7 @@ mod batch;
 mod bench;
 mod checkpoint;
 mod cli;
+mod cohort;
 mod data;
 mod engine;
 mod failure;

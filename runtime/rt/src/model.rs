@@ -1,6 +1,7 @@
 //! A model's state: values of its variables, what was learned from data, and how they are initialised.
 
 use crate::batch::Layout;
+use crate::cohort::{Condition, conditions};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::memory::Memory;
@@ -24,6 +25,9 @@ pub(crate) struct Model<'p> {
     width: usize,
     labels: Vec<u32>,
     pub(crate) keys: Vec<u32>,
+    conditions: Vec<Option<Condition>>,
+    /// Columns of conditions that metrics need.
+    pub(crate) flags: Vec<u32>,
 }
 
 /// Tensors of a variable as they are saved: path, shape, first element.
@@ -69,7 +73,12 @@ impl<'p> Model<'p> {
         keys.sort_unstable();
         keys.dedup();
         let labels = program.predictions.iter().map(|prediction| prediction.label).collect();
-        Ok(Model { program, fitted, values, bases, row_counts, words, width, labels, keys })
+        let conditions = conditions(&program.columns, &words, &fitted)?;
+        let mut flags: Vec<u32> = program.predictions.iter().filter_map(|prediction| prediction.rows).collect();
+        flags.extend(program.cohorts.iter().map(|cohort| cohort.column));
+        flags.sort_unstable();
+        flags.dedup();
+        Ok(Model { program, fitted, values, bases, row_counts, words, width, labels, keys, conditions, flags })
     }
 
     /// Columns that are bags, by the first word of their part of a record.
@@ -95,6 +104,8 @@ impl<'p> Model<'p> {
             row_counts: &self.row_counts,
             labels: &self.labels,
             keys: &self.keys,
+            conditions: &self.conditions,
+            flags: &self.flags,
         }
     }
 

@@ -106,6 +106,19 @@ impl Spool {
         Ok(spool)
     }
 
+    /// One word of every record, in order.
+    pub(crate) fn words(&self, word: usize) -> Result<Vec<u32>, Failure> {
+        let mut found = Vec::with_capacity(self.rows);
+        let mut records = Vec::new();
+        for start in (0..self.rows).step_by(1 << 14) {
+            let count = (self.rows - start).min(1 << 14);
+            records.clear();
+            read_words(&self.records, &self.folder, (start * self.width) as u64, count * self.width, &mut records)?;
+            found.extend(records.chunks_exact(self.width).map(|record| record[word]));
+        }
+        Ok(found)
+    }
+
     /// Reads rows `start..start + count`, in order, behind what the window holds.
     fn read(&self, start: usize, count: usize, window: &mut Window) -> Result<(), Failure> {
         let first = window.records.len();

@@ -14,6 +14,7 @@ use crate::stored::Stored;
 use crate::transform::Transformer;
 use recc_abi::{Monitor, Program};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -82,12 +83,37 @@ fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, labels: bool
     Ok(spool)
 }
 
+/// The quantiles that conditions compare with: column, share of the rows, and the least value that this share does not exceed.
+fn learn_quantiles(columns: &[recc_abi::Column], spool: &Spool, layout: &[usize]) -> Result<Vec<(u32, f64, f32)>, Failure> {
+    let mut wanted: Vec<(u32, f64)> = columns
+        .iter()
+        .filter_map(|column| if let recc_abi::ColumnKind::Flag { predicate } = &column.kind { Some(predicate.quantiles()) } else { None })
+        .flatten()
+        .collect();
+    wanted.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    wanted.dedup();
+    let mut found = Vec::new();
+    for of_column in wanted.chunk_by(|a, b| a.0 == b.0) {
+        let mut values: Vec<f32> = spool.words(layout[of_column[0].0 as usize])?.into_iter().map(f32::from_bits).collect();
+        values.sort_unstable_by(f32::total_cmp);
+        for &(column, share) in of_column {
+            let at = ((share * values.len() as f64).ceil() as usize).clamp(1, values.len());
+            found.push((column, share, values[at - 1]));
+        }
+    }
+    Ok(found)
+}
+
 /// Scores and keys of a spool's rows, in order.
 pub(crate) struct Scored {
     pub(crate) scores: Vec<Scores>,
     pub(crate) keys: Vec<(u32, Vec<u64>)>,
+    /// Conditions that metrics need, by column.
+    flags: Vec<(u32, Vec<bool>)>,
     /// Predictions as they are meant: probabilities, or values.
     pub(crate) predictions: Vec<Vec<f32>>,
+    /// Weights of the members that a prediction is fused from, row by row.
+    weights: Vec<Vec<f32>>,
 }
 
 /// Scores all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
@@ -107,7 +133,9 @@ pub(crate) fn score(
     let mut scored = Scored {
         scores: vec![Scores::default(); count],
         keys: model.keys.iter().map(|&key| (key, Vec::new())).collect(),
+        flags: model.flags.iter().map(|&column| (column, Vec::new())).collect(),
         predictions: vec![Vec::new(); count],
+        weights: vec![Vec::new(); count],
     };
     let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
     spool.epoch(0, 0, false, 4096, &mut |window, order| {
@@ -115,12 +143,20 @@ pub(crate) fn score(
             let batch = assembler.assemble(window, rows);
             engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
             for (at, prediction) in program.predictions.iter().enumerate() {
-                scored.scores[at].links.extend_from_slice(engine.output(&format!("{}.link", prediction.name), batch.rows));
+                let result = prediction.result();
+                scored.scores[at].links.extend_from_slice(engine.output(&format!("{result}.link"), batch.rows));
                 scored.scores[at].labels.extend_from_slice(&batch.labels[at]);
-                scored.predictions[at].extend_from_slice(engine.output(&prediction.name, batch.rows));
+                scored.predictions[at].extend_from_slice(engine.output(&result, batch.rows));
+                if let Some(members) = prediction.weights {
+                    let count = batch.rows * members as usize;
+                    scored.weights[at].extend_from_slice(engine.output(&format!("{result}.weights"), count));
+                }
             }
             for ((_, keys), own) in scored.keys.iter_mut().zip(&batch.keys) {
                 keys.extend_from_slice(own);
+            }
+            for ((_, flags), own) in scored.flags.iter_mut().zip(&batch.flags) {
+                flags.extend_from_slice(own);
             }
         }
         Ok(())
@@ -133,33 +169,145 @@ pub(crate) fn score(
 pub(crate) struct Report {
     pub(crate) rows: usize,
     pub(crate) loss: f64,
-    pub(crate) figures: Vec<Figures>,
+    /// Figures of all rows.
+    whole: Measured,
     losses: Vec<f64>,
+    /// Figures of each cohort's rows: name and count.
+    cohorts: Vec<(String, usize, Measured)>,
 }
 
-pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failure> {
-    let mut report = Report { rows: scored.scores.first().map_or(0, |scores| scores.links.len()), ..Report::default() };
-    for (prediction, scores) in program.predictions.iter().zip(&scored.scores) {
-        report.figures.push(measure(scores, prediction, &program.metrics, &scored.keys)?);
-        report.losses.push(scores.loss(prediction));
+/// Figures of some rows, by prediction, those of an ensemble's members among them.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    figures: Vec<Figures>,
+    /// Mean weight of each member that a prediction is fused from.
+    weights: Vec<Vec<f64>>,
+}
+
+impl Measured {
+    /// Figures by prediction of what the program predicts, or of a member.
+    fn of<'m>(&'m self, program: &'m Program, model: Option<&'m str>) -> impl Iterator<Item = (&'m str, &'m Figures)> {
+        let pairs = program.predictions.iter().zip(&self.figures);
+        pairs.filter(move |(own, _)| own.model.as_deref() == model).map(|(own, figures)| (own.name.as_str(), figures))
     }
-    report.loss = report.losses.iter().sum();
+
+    /// Mean weights by prediction and member.
+    fn fused<'m>(&'m self, program: &'m Program) -> impl Iterator<Item = (&'m str, Vec<(&'m str, f64)>)> {
+        let fused = program.predictions.iter().zip(&self.weights).filter(|(_, weights)| !weights.is_empty());
+        fused.map(|(own, weights)| (own.name.as_str(), members(program).into_iter().zip(weights.iter().copied()).collect()))
+    }
+}
+
+/// The members of the program's ensemble, in order.
+fn members(program: &Program) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    for model in program.predictions.iter().filter_map(|own| own.model.as_deref()) {
+        if !found.contains(&model) {
+            found.push(model);
+        }
+    }
+    found
+}
+
+impl Scored {
+    fn flag(&self, column: u32) -> Option<&[bool]> {
+        self.flags.iter().find(|(own, _)| *own == column).map(|(_, flags)| flags.as_slice())
+    }
+
+    /// The rows for which all of some conditions hold; `None` is all rows.
+    fn rows(&self, conditions: &[Option<u32>]) -> Option<Vec<usize>> {
+        let flags: Vec<&[bool]> = conditions.iter().filter_map(|column| self.flag((*column)?)).collect();
+        let first = flags.first()?;
+        Some((0..first.len()).filter(|&at| flags.iter().all(|flags| flags[at])).collect())
+    }
+
+    /// Scores and keys of a prediction on the rows for which all of some conditions hold.
+    fn part(&self, prediction: usize, conditions: &[Option<u32>]) -> Chosen<'_> {
+        let scores = &self.scores[prediction];
+        let Some(rows) = self.rows(conditions) else { return (Cow::Borrowed(scores), Cow::Borrowed(&self.keys)) };
+        let pick = |values: &[f32]| rows.iter().map(|&at| values[at]).collect();
+        let keys = self.keys.iter().map(|(column, keys)| (*column, rows.iter().map(|&at| keys[at]).collect()));
+        (Cow::Owned(Scores { links: pick(&scores.links), labels: pick(&scores.labels) }), Cow::Owned(keys.collect()))
+    }
+
+    /// Figures of all rows, or of a cohort's.
+    fn measure(&self, program: &Program, cohort: Option<u32>) -> Result<Measured, Failure> {
+        let mut measured = Measured::default();
+        for (at, prediction) in program.predictions.iter().enumerate() {
+            let (scores, keys) = self.part(at, &[prediction.rows, cohort]);
+            measured.figures.push(measure(&scores, prediction, &program.metrics, &keys)?);
+            let members = prediction.weights.unwrap_or(0) as usize;
+            let rows = self.rows(&[prediction.rows, cohort]);
+            let mean = |member: usize| {
+                let weight = |row: usize| f64::from(self.weights[at][row * members + member]);
+                match &rows {
+                    Some(rows) => rows.iter().map(|&row| weight(row)).sum::<f64>() / rows.len() as f64,
+                    None => (0..scores.links.len()).map(weight).sum::<f64>() / scores.links.len() as f64,
+                }
+            };
+            measured.weights.push((0..members).map(mean).collect());
+        }
+        Ok(measured)
+    }
+}
+
+/// Scores, and keys by column.
+type Chosen<'s> = (Cow<'s, Scores>, Cow<'s, [(u32, Vec<u64>)]>);
+
+pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failure> {
+    let rows = scored.scores.first().map_or(0, |scores| scores.links.len());
+    let mut report = Report { rows, whole: scored.measure(program, None)?, ..Report::default() };
+    for (at, prediction) in program.predictions.iter().enumerate() {
+        report.losses.push(scored.part(at, &[prediction.rows]).0.loss(prediction));
+    }
+    let own = program.predictions.iter().zip(&report.losses).filter(|(prediction, _)| prediction.model.is_none());
+    report.loss = own.map(|(_, loss)| loss).sum();
+    for cohort in &program.cohorts {
+        let rows = scored.rows(&[Some(cohort.column)]).map_or(0, |rows| rows.len());
+        report.cohorts.push((cohort.name.clone(), rows, scored.measure(program, Some(cohort.column))?));
+    }
     Ok(report)
 }
 
+fn figures_json<'f>(figures: impl Iterator<Item = (&'f str, &'f Figures)>) -> Map<String, Value> {
+    let own = |figures: &Figures| Value::Object(figures.iter().map(|(name, value)| (name.clone(), number(*value))).collect());
+    figures.map(|(name, figures)| (name.to_owned(), own(figures))).collect()
+}
+
+fn weights_json(program: &Program, measured: &Measured) -> Map<String, Value> {
+    let own = |weights: Vec<(&str, f64)>| weights.into_iter().map(|(name, weight)| (name.to_owned(), number(weight))).collect();
+    measured.fused(program).map(|(name, weights)| (name.to_owned(), Value::Object(own(weights)))).collect()
+}
+
 impl Report {
-    pub(crate) fn metrics_json(&self, program: &Program) -> Value {
-        let mut all = Map::new();
-        for (prediction, figures) in program.predictions.iter().zip(&self.figures) {
-            let own: Map<String, Value> = figures.iter().map(|(name, value)| (name.clone(), number(*value))).collect();
-            all.insert(prediction.name.clone(), Value::Object(own));
+    /// Adds rows, loss, metrics and those of each cohort to a result.
+    pub(crate) fn add_to(&self, program: &Program, result: &mut Value) {
+        result["rows"] = json!(self.rows);
+        result["loss"] = number(self.loss);
+        result["metrics"] = Value::Object(figures_json(self.whole.of(program, None)));
+        let members = members(program);
+        if !members.is_empty() {
+            let own = |model: &&str| ((*model).to_owned(), Value::Object(figures_json(self.whole.of(program, Some(*model)))));
+            result["members"] = Value::Object(members.iter().map(own).collect());
+            result["weights"] = Value::Object(weights_json(program, &self.whole));
         }
-        Value::Object(all)
+        if !self.cohorts.is_empty() {
+            let own = |(name, rows, measured): &(String, usize, Measured)| {
+                let mut figures = figures_json(measured.of(program, None));
+                figures.insert("rows".to_owned(), json!(rows));
+                let weights = weights_json(program, measured);
+                if !weights.is_empty() {
+                    figures.insert("weights".to_owned(), Value::Object(weights));
+                }
+                (name.clone(), Value::Object(figures))
+            };
+            result["cohorts"] = Value::Object(self.cohorts.iter().map(own).collect());
+        }
     }
 
     fn watched(&self, monitor: &Monitor) -> f64 {
         let at = monitor.prediction as usize;
-        let found = monitor.metric.as_ref().and_then(|metric| self.figures.get(at)?.iter().find(|(name, _)| *name == metric.name));
+        let found = monitor.metric.as_ref().and_then(|metric| self.whole.figures.get(at)?.iter().find(|(name, _)| *name == metric.name));
         let value = found.map_or_else(|| self.losses.get(at).copied().unwrap_or(f64::NAN), |(_, value)| *value);
         if monitor.higher { value } else { -value }
     }
@@ -252,7 +400,15 @@ impl<'r, 'p> Run<'r, 'p> {
         if spool.rows == 0 {
             return Err(Failure::input(format!("{}: there are no rows to train on\nhelp: give a file with rows", rows.place())));
         }
-        let fitted = if resumed.is_some() { std::mem::take(&mut transformer.fitted) } else { transformer.finish() };
+        let layout = std::mem::take(&mut transformer.layout);
+        let fitted = match resumed {
+            Some(_) => std::mem::take(&mut transformer.fitted),
+            None => {
+                let mut fitted = transformer.finish();
+                fitted.quantiles = learn_quantiles(&program.columns, &spool, &layout)?;
+                fitted
+            }
+        };
         let mut model = Model::new(program, fitted, true)?;
         let seed = options.seed.unwrap_or(program.train.seed);
         let mut progress = Progress { seed, scale: 1.0, rows: spool.rows as u64, data: spool.hash, ..Progress::default() };
@@ -302,9 +458,10 @@ impl<'r, 'p> Run<'r, 'p> {
             let stored = stored?;
             let scored = score(self.loaded, &self.model, stored, valid, pool)?;
             let report = report(program, &scored)?;
-            entry["valid"] = report.metrics_json(program);
-            for (prediction, figures) in program.predictions.iter().zip(&report.figures) {
-                let prefix = if program.predictions.len() > 1 { format!("{} ", prediction.name) } else { String::new() };
+            entry["valid"] = Value::Object(figures_json(report.whole.of(program, None)));
+            let several = report.whole.of(program, None).count() > 1;
+            for (name, figures) in report.whole.of(program, None) {
+                let prefix = if several { format!("{name} ") } else { String::new() };
                 figures.iter().for_each(|(name, value)| line.push_str(&format!("  {prefix}{name} {value:.5}")));
             }
             self.check_watched(&report)?;
@@ -429,9 +586,7 @@ impl<'r, 'p> Run<'r, 'p> {
             let stored = Stored::new(&program.score, &self.model.values, pool)?;
             let scored = score(self.loaded, &self.model, stored, &spool, pool)?;
             let report = report(program, &scored)?;
-            result["rows"] = json!(report.rows);
-            result["loss"] = number(report.loss);
-            result["metrics"] = report.metrics_json(program);
+            report.add_to(program, &mut result);
             say("");
             say(&format!("best epoch {}; test, {} rows:", self.progress.best_epoch, report.rows));
             print_report(program, &report, say);
@@ -492,10 +647,30 @@ fn resume(generation: &Generation, model: &mut Model<'_>, options: &TrainOptions
 }
 
 pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnMut(&str)) {
-    for (prediction, figures) in program.predictions.iter().zip(&report.figures) {
-        for (name, value) in figures {
-            say(&format!("  {:<16} {name:<24} {value:.5}", prediction.name));
+    let lines = |say: &mut dyn FnMut(&str), indent: &str, measured: &Measured, model: Option<&str>| {
+        for (prediction, figures) in measured.of(program, model) {
+            for (name, value) in figures {
+                let value = if value.is_nan() { "not defined on these rows".to_owned() } else { format!("{value:.5}") };
+                say(&format!("{indent}{prediction:<16} {name:<24} {value}"));
+            }
         }
+    };
+    let weights = |say: &mut dyn FnMut(&str), indent: &str, measured: &Measured| {
+        for (prediction, weights) in measured.fused(program) {
+            let own: Vec<String> = weights.iter().map(|(name, weight)| format!("{name} {weight:.4}")).collect();
+            say(&format!("{indent}{prediction:<16} {:<24} {}", "mean weights", own.join(", ")));
+        }
+    };
+    lines(say, "  ", &report.whole, None);
+    weights(say, "  ", &report.whole);
+    for member in members(program) {
+        say(&format!("  {member} alone:"));
+        lines(say, "    ", &report.whole, Some(member));
+    }
+    for (name, rows, measured) in &report.cohorts {
+        say(&format!("  {name}, {rows} rows:"));
+        lines(say, "    ", measured, None);
+        weights(say, "    ", measured);
     }
 }
 
@@ -509,7 +684,7 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
     let mut rows = Rows::drawn(Box::new(reader), options.limit);
     rows.for_each_chunk(|_, _| Ok(()))?;
     let logits: Vec<f32> = truth.lock().map(|truth| truth.iter().map(|&logit| logit as f32).collect()).unwrap_or_default();
-    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(prediction, _)| prediction.logit) else {
+    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(own, _)| own.logit && own.rows.is_none()) else {
         return Ok(None);
     };
     let ideal = Scores { links: logits, labels: scores.labels.clone() };
@@ -556,5 +731,7 @@ pub(crate) fn predict(
     pool: &rayon::ThreadPool,
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let (model, stored, spool) = to_score(loaded.program, generation, data, limit, false, pool)?;
-    Ok(score(loaded, &model, stored, &spool, pool)?.predictions)
+    let scored = score(loaded, &model, stored, &spool, pool)?;
+    let own = loaded.program.predictions.iter().zip(scored.predictions);
+    Ok(own.filter(|(prediction, _)| prediction.model.is_none()).map(|(_, values)| values).collect())
 }

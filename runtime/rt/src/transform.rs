@@ -58,7 +58,7 @@ impl Vocab {
     }
 
     /// The row of a value; 0 for one that is not known.
-    fn row(&self, word: &[u8]) -> u32 {
+    pub(crate) fn row(&self, word: &[u8]) -> u32 {
         self.counts.get_index_of(word).map_or(0, |at| at as u32 + 1)
     }
 }
@@ -92,15 +92,17 @@ pub(crate) struct Fitted {
     pub(crate) vocabs: Vec<Arc<Vocab>>,
     /// Mean and deviation by column.
     pub(crate) moments: Vec<(f64, f64)>,
+    /// Quantiles that conditions compare with: column, share, value.
+    pub(crate) quantiles: Vec<(u32, f64, f32)>,
     /// Row of each provisional id, by column; empty when ids are rows already.
     rows: Vec<Vec<u32>>,
 }
 
 impl Fitted {
     /// Restores what a checkpoint holds.
-    pub(crate) fn restored(vocabs: Vec<Vocab>, moments: Vec<(f64, f64)>) -> Self {
+    pub(crate) fn restored(vocabs: Vec<Vocab>, moments: Vec<(f64, f64)>, quantiles: Vec<(u32, f64, f32)>) -> Self {
         let rows = vec![Vec::new(); vocabs.len()];
-        Fitted { vocabs: vocabs.into_iter().map(Arc::new).collect(), moments, rows }
+        Fitted { vocabs: vocabs.into_iter().map(Arc::new).collect(), moments, quantiles, rows }
     }
 
     /// The same for records whose ids are rows already: every record but those that were learned from.
@@ -124,6 +126,12 @@ impl Fitted {
             Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)) => self.vocabs[Self::vocab_column(columns, column)].len() as u64 + 1,
             None => 0,
         }
+    }
+
+    /// The value of a column that a share of the training rows does not exceed; without one no number is below it.
+    pub(crate) fn quantile(&self, column: u32, share: f64) -> f64 {
+        let found = self.quantiles.iter().find(|(own, own_share, _)| *own == column && *own_share == share);
+        found.map_or(f64::NEG_INFINITY, |(_, _, value)| f64::from(*value))
     }
 
     /// The row of an id as records hold it.
@@ -165,6 +173,7 @@ fn words_of(kind: &ColumnKind) -> usize {
         ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
         ColumnKind::Ids { .. } => 3,
+        ColumnKind::Flag { .. } => 0,
     }
 }
 
@@ -221,6 +230,7 @@ impl<'p> Transformer<'p> {
         let fitted = fitted.unwrap_or_else(|| Fitted {
             vocabs: vec![Arc::default(); columns.len()],
             moments: vec![(0.0, 1.0); columns.len()],
+            quantiles: Vec::new(),
             rows: Vec::new(),
         });
         Ok(Transformer {
@@ -259,6 +269,7 @@ impl<'p> Transformer<'p> {
         };
         let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
         match &column.kind {
+            ColumnKind::Flag { .. } => {}
             ColumnKind::Label { .. } | ColumnKind::Key if absent => {}
             ColumnKind::Label { binary } => {
                 let value = label(cell, *binary).and_then(|value| in_domain(column, value));
@@ -281,6 +292,7 @@ impl<'p> Transformer<'p> {
                 record[part] = match &column.token {
                     Token::Column(_) => self.encode(at, encoder, cell)?,
                     Token::Cross(parts) => self.cross(at, encoder, parts, row)?,
+                    Token::Condition => 0,
                 };
             }
             ColumnKind::Ids { separator, encoder, take } => {
@@ -394,7 +406,7 @@ fn wrong(value: &[u8], text: String) -> Wrong {
 fn problem(place: &Place, column: &Column, wrong: &Wrong) -> Failure {
     let source = match &column.token {
         Token::Column(name) => name,
-        Token::Cross(_) => &column.name,
+        Token::Cross(_) | Token::Condition => &column.name,
     };
     Failure::input(format!("{place}, column {source:?}: {:?} {}", String::from_utf8_lossy(&wrong.value), wrong.text))
 }

@@ -65,6 +65,14 @@ const INITIALIZERS: &[(&str, Initializer)] = &[
     ("he", Initializer::He),
 ];
 
+/// Words that stand for a choice, as arguments of blocks.
+const WORDS: [&str; 1] = ["learned"];
+
+/// The word of a name.
+pub(super) fn word(name: &str) -> Option<&'static str> {
+    WORDS.into_iter().find(|word| *word == name)
+}
+
 /// Whether a name is an elementwise function.
 pub(super) fn is_elementwise(name: &str) -> bool {
     elementwise_names().any(|known| known == name)
@@ -226,29 +234,62 @@ impl Checker<'_> {
             return self.binary_op(op, &a, &b, span);
         }
         let axis = args.take_axis();
+        let keep = self.take_keep(&mut args);
         let [x] = args.take(self, name, ["x"]);
         args.done(self, name);
-        match axis {
-            Some(axis) => self.reduce_axis(&x, &axis, combine),
+        let found = match &axis {
+            Some(axis) => self.reduce_axis(&x, axis, combine),
             None => self.reduce_all(&x, combine),
+        };
+        if keep { self.kept(&x, axis.as_ref(), found) } else { found }
+    }
+
+    /// The `keep:` argument of a reduction.
+    fn take_keep(&mut self, args: &mut Args) -> bool {
+        let Some(keep) = args.take_named("keep") else { return false };
+        match keep.value {
+            Value::Bool(keep) => keep,
+            Value::Poison => false,
+            _ => {
+                let problem = Problem::error("E0201", keep.span, "`keep` is `true` or `false`");
+                self.report(problem.help("with `true` the result keeps the shape of the value and repeats along the axis"));
+                false
+            }
         }
+    }
+
+    /// What a reduction gave, repeated along the axis it reduced: the shape is that of `x` again.
+    fn kept(&mut self, x: &Located, axis: Option<&recc_syntax::ast::Expr>, found: Value) -> Value {
+        let (Value::Tensor(whole), Value::Tensor(reduced)) = (&x.value, &found) else { return found };
+        let ty = self.graph[whole.node].ty.clone();
+        let at = axis.and_then(|axis| self.axis_position(whole, axis));
+        let axes = (0..ty.dims.len()).filter(|own| axis.is_some() && Some(*own) != at).collect();
+        let space = self.graph[reduced.node].ty.space;
+        let node = self.graph.add(Op::Broadcast(Broadcast { space, dims: ty.dims, axes }), &[reduced.node]);
+        Value::Tensor(Tensor { node, axes: whole.axes.clone() })
     }
 
     fn total(&mut self, name: &'static str, mut args: Args) -> Value {
         let axis = args.take_axis();
+        let keep = self.take_keep(&mut args);
         let [x] = args.take(self, name, ["x"]);
         args.done(self, name);
         let span = args.span;
-        let sum = match &axis {
-            Some(axis) => self.reduce_axis(&x, axis, Combine::Add),
-            None => self.reduce_all(&x, Combine::Add),
+        let found = self.sum_or_mean(name, &x, axis.as_ref(), span);
+        if keep { self.kept(&x, axis.as_ref(), found) } else { found }
+    }
+
+    fn sum_or_mean(&mut self, name: &'static str, x: &Located, axis: Option<&recc_syntax::ast::Expr>, span: Span) -> Value {
+        let sum = match axis {
+            Some(axis) => self.reduce_axis(x, axis, Combine::Add),
+            None => self.reduce_all(x, Combine::Add),
         };
         if name == "sum" {
             return sum;
         }
         let (Value::Tensor(total), Value::Tensor(whole)) = (&sum, &x.value) else { return sum };
         let dims = self.graph[whole.node].ty.dims.clone();
-        let reduced: Vec<Dim> = match &axis {
+        let reduced: Vec<Dim> = match axis {
             Some(axis) => self.axis_position(whole, axis).map(|at| vec![dims[at]]).unwrap_or_default(),
             None => dims,
         };

@@ -26,6 +26,12 @@ impl Args {
         Some(self.values.remove(at).2)
     }
 
+    /// The argument of this name.
+    pub(super) fn take_named(&mut self, wanted: &str) -> Option<Located> {
+        let at = self.values.iter().position(|(name, ..)| name.as_ref().is_some_and(|name| name.text == wanted))?;
+        Some(self.values.remove(at).1)
+    }
+
     /// The arguments of a function that takes exactly these.
     pub(super) fn take<const N: usize>(&mut self, cx: &mut Checker<'_>, function: &str, names: [&str; N]) -> [Located; N] {
         names.map(|wanted| {
@@ -135,7 +141,7 @@ impl Checker<'_> {
         value
     }
 
-    fn call_block(&mut self, target: &BlockRef, args: Args, callee: Span) -> Value {
+    pub(super) fn call_block(&mut self, target: &BlockRef, args: Args, callee: Span) -> Value {
         let block = target.block.clone();
         let name = &block.name.text;
         let key = format!("{}.{name}", target.module);

@@ -69,7 +69,7 @@ impl Checker<'_> {
             ExprKind::Call { callee, args } => self.call(callee, args, None, expr.span),
             ExprKind::Pipe { value, into } => self.pipe(value, into, expr.span),
             ExprKind::Index { base, indices } => self.index(base, indices, expr.span),
-            ExprKind::Field { base, name } => self.field(base, name),
+            ExprKind::Field { .. } => self.exposed(expr).unwrap_or(Value::Poison),
             ExprKind::Unary(op, value) => self.unary_op(*op, value),
             ExprKind::Binary(op, left, right) => self.binary(*op, left, right, expr.span),
             ExprKind::Range { start, end, inclusive } => self.range(start, end, *inclusive, expr.span),
@@ -99,11 +99,6 @@ impl Checker<'_> {
             self.scopes.pop();
         }
         Value::List(values)
-    }
-
-    fn field(&mut self, base: &Expr, name: &Name) -> Value {
-        self.not_yet(base.span.to(name.span), "names inside other models or files");
-        Value::Poison
     }
 
     fn range(&mut self, start: &Expr, end: &Expr, inclusive: bool, span: Span) -> Value {
@@ -156,6 +151,9 @@ impl Checker<'_> {
         if let Some(value) = super::builtins::find(name) {
             return value;
         }
+        if let (Some(word), false) = (super::builtins::word(name), called) {
+            return Value::Text(word.to_owned());
+        }
         let mut known: Vec<String> = self.scopes.iter().flatten().map(|binding| binding.name.clone()).collect();
         known.extend(self.modules[self.module].names.keys().cloned());
         known.extend(super::builtins::names().map(str::to_owned));
@@ -180,7 +178,7 @@ impl Checker<'_> {
         if called && (super::builtins::find(name).is_some() || self.modules[0].names.contains_key(name)) {
             return None;
         }
-        if let Some(at) = self.tables.iter().position(|table| table.name == name) {
+        if let Some(at) = self.table_named(name) {
             return Some(Value::Table(at));
         }
         let at = self.features.iter().position(|feature| feature.name == name)?;
@@ -347,6 +345,13 @@ impl Checker<'_> {
                 Value::Tensor(tensor) => Value::Tensor(Tensor { node: self.graph.map(ScalarOp::Not, &[tensor.node]), axes: tensor.axes }),
                 other => other,
             },
+            BinaryOp::In => {
+                let problem = Problem::error("E0802", span, "`in` belongs to conditions on a row");
+                self.report(
+                    problem.help("such as `cohort north = country in [\"SE\", \"NO\"]`; in a model compare numbers, or look ids up"),
+                );
+                Value::Poison
+            }
             BinaryOp::And | BinaryOp::Or => {
                 let scalar = if op == BinaryOp::And { ScalarOp::And } else { ScalarOp::Or };
                 let (Some(x), Some(y)) = (self.tensor_of_any(&a), self.tensor_of_any(&b)) else { return Value::Poison };
@@ -383,6 +388,11 @@ impl Checker<'_> {
             }
             return Some(Value::List(x.iter().chain(y).cloned().collect()));
         }
+        let texts = matches!(a.value, Value::Text(_)) || matches!(b.value, Value::Text(_));
+        if texts && matches!(op, BinaryOp::Eq | BinaryOp::Ne) {
+            let same = matches!((&a.value, &b.value), (Value::Text(x), Value::Text(y)) if x == y);
+            return Some(Value::Bool(same == (op == BinaryOp::Eq)));
+        }
         let (x, y) = (a.value.as_float()?, b.value.as_float()?);
         let ints = a.value.as_int().zip(b.value.as_int());
         if op == BinaryOp::Div && y == 0.0 {
@@ -415,7 +425,7 @@ impl Checker<'_> {
             BinaryOp::Le => Value::Bool(x <= y),
             BinaryOp::Gt => Value::Bool(x > y),
             BinaryOp::Ge => Value::Bool(x >= y),
-            BinaryOp::MatMul | BinaryOp::And | BinaryOp::Or => return None,
+            BinaryOp::MatMul | BinaryOp::And | BinaryOp::Or | BinaryOp::In => return None,
         })
     }
 

@@ -40,6 +40,7 @@ impl Checker<'_> {
                 return located.value.as_float().map(Value::Float).unwrap_or_else(|| self.mismatch("a number", &located, what, declared));
             }
             "bool" => matches!(located.value, Value::Bool(_)),
+            "option" => matches!(located.value, Value::Bool(_) | Value::Text(_) | Value::Int(_) | Value::Float(_)),
             "block" => located.value.is_callable(),
             "init" => {
                 if let Some(number) = located.value.as_float() {
@@ -54,13 +55,14 @@ impl Checker<'_> {
             other => {
                 self.report(
                     Problem::error("E0101", name.span, format!("there is no type `{other}`"))
-                        .help(suggest(other, ["f32", "int", "float", "bool", "block", "init"])),
+                        .help(suggest(other, ["f32", "int", "float", "bool", "option", "block", "init"])),
                 );
                 return Value::Poison;
             }
         };
         let wanted = match ty {
             "bool" => "`true` or `false`",
+            "option" => "a number or a word",
             "block" => "a block",
             _ => "an initializer",
         };

@@ -3,12 +3,16 @@
 //! A block is expanded where it is called: checking a model builds its forward graph. The model is walked twice, as it is
 //! trained and as it scores; problems are reported the first time. A value that was reported becomes a poison that stays silent.
 
+mod auxiliaries;
 mod builtins;
 mod calls;
+mod cohorts;
 mod einsum;
+mod ensembles;
 mod eval;
 mod features;
 mod fit;
+mod objective;
 mod scope;
 mod settings;
 mod shaped;
@@ -20,9 +24,10 @@ use crate::graph::Graph;
 use crate::problem::{Problem, Severity, suggest};
 use crate::spec::{Forward, Spec};
 use features::Feature;
-use recc_abi::{Column, DataSpec, Prediction, Variable, VariableId};
+use recc_abi::{Column, DataSpec, Variable, VariableId};
 use recc_syntax::ast::{self, Expr, FileId, Item, ItemKind, Name, Span, Use};
 use scope::{Binding, PathId, Paths};
+use statements::Predicted;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use value::{BlockRef, Value};
@@ -79,9 +84,15 @@ struct Checker<'s> {
     problems: Vec<Problem>,
     features: Vec<Feature>,
     columns: Vec<Column>,
+    cohorts: Vec<cohorts::Cohort>,
     tables: Vec<tables::Declared>,
     variables: Vec<(PathId, Variable)>,
-    predictions: Vec<(Prediction, Span)>,
+    /// Those of the model that is walked; then of the spec: what it predicts, and each member's own.
+    predictions: Vec<Predicted>,
+    /// Heads of auxiliary objectives.
+    auxiliaries: Vec<Predicted>,
+    collaborations: Vec<ensembles::Collaboration>,
+    exposes: Vec<auxiliaries::Exposed>,
     paths: Paths,
     graph: Graph,
     forward: Forward,
@@ -94,7 +105,10 @@ struct Checker<'s> {
     scopes: Vec<Vec<Binding>>,
     module: usize,
     path: Option<PathId>,
-    model_root: Option<PathId>,
+    /// The model that is walked: its position and its name.
+    model: Option<usize>,
+    model_name: String,
+    in_ensemble: bool,
     /// Blocks being expanded, to refuse recursion.
     calls: Vec<String>,
     /// Statements and calls left before a spec is refused as endless.
@@ -133,9 +147,13 @@ impl<'s> Checker<'s> {
             problems: Vec::new(),
             features: Vec::new(),
             columns: Vec::new(),
+            cohorts: Vec::new(),
             tables: Vec::new(),
             variables: Vec::new(),
             predictions: Vec::new(),
+            auxiliaries: Vec::new(),
+            collaborations: Vec::new(),
+            exposes: Vec::new(),
             paths: Paths::default(),
             graph: Graph::default(),
             forward: Forward::default(),
@@ -146,7 +164,9 @@ impl<'s> Checker<'s> {
             scopes: Vec::new(),
             module: 0,
             path: None,
-            model_root: None,
+            model: None,
+            model_name: String::new(),
+            in_ensemble: false,
             calls: Vec::new(),
             fuel: FUEL,
             sites: BTreeMap::new(),
@@ -248,14 +268,11 @@ impl<'s> Checker<'s> {
             data = self.check_data(settings);
         }
         for item in &file.items {
-            match &item.kind {
-                ItemKind::Features(features) => self.check_features(features),
-                ItemKind::Ensemble { name, .. } => self.not_yet(name.span, "ensembles"),
-                ItemKind::Cohort { name, .. } => self.not_yet(name.span, "cohorts"),
-                ItemKind::Auxiliary { name, .. } => self.not_yet(name.span, "auxiliary objectives"),
-                _ => {}
+            if let ItemKind::Features(features) = &item.kind {
+                self.check_features(features);
             }
         }
+        self.check_cohorts(file);
         self.need_a_label(file);
         let models: Vec<(&Name, &ast::Body)> = file
             .items
@@ -263,54 +280,50 @@ impl<'s> Checker<'s> {
             .filter_map(|item| if let ItemKind::Model { name, body } = &item.kind { Some((name, body)) } else { None })
             .collect();
         let end = self.end_of_spec();
-        if let Some((second, _)) = models.get(1) {
-            self.not_yet(second.span, "a second model in one spec");
-        }
         let train_settings = self.only(file, "train", |kind| if let ItemKind::Train(settings) = kind { Some(settings) } else { None });
         let mut train = self.check_train(train_settings.first().copied());
-        let Some((name, body)) = models.first() else {
+        if models.is_empty() {
             if !self.has_errors() {
                 self.report(Problem::error("E0104", end, "the spec has no model").help("add `model name { … predict label = logit(…) }`"));
             }
             return None;
-        };
-        if let Some(&(span, ref name)) = self.modules[0].names.get(&name.text).map(|known| (known.span, name.text.clone())).as_ref() {
-            self.report(
-                Problem::error("E0102", span, format!("`{name}` names a model and something else")).help("give one of them another name"),
-            );
         }
-        if let Some(table) = file.items.iter().find_map(|item| {
-            if let ItemKind::Table(table) = &item.kind { Some(&table.name).filter(|own| own.text == name.text) } else { None }
-        }) {
-            let problem =
-                Problem::error("E0102", name.span, format!("`{}` names a model and a table", name.text)).and(table.span, "the table");
-            self.report(problem.help("give one of them another name"));
-        }
-        self.check_tables(file, name, body, &train);
-        self.walk(name, body, true);
+        self.check_roots(file);
+        let ensemble = self.check_ensemble(file, &models);
+        self.check_tables(file, &models, &train);
+        self.walk(file, &models, ensemble.as_ref(), true);
         let training = std::mem::take(&mut self.forward);
-        self.walk(name, body, false);
+        let auxiliaries = std::mem::take(&mut self.auxiliaries);
+        let collaborations = std::mem::take(&mut self.collaborations);
+        let trained: Vec<Predicted> = self.predictions.iter().chain(&auxiliaries).cloned().collect();
+        self.walk(file, &models, ensemble.as_ref(), false);
         let scoring = std::mem::take(&mut self.forward);
         let objective = self.only(file, "objective", |kind| if let ItemKind::Objective(settings) = kind { Some(settings) } else { None });
-        let losses = self.check_objective(objective.first().copied(), end);
+        let losses = {
+            let (auxiliaries, ensemble) = (auxiliaries.len(), ensemble.as_ref());
+            let heads = objective::Heads { all: &trained, auxiliaries, collaborations: &collaborations, ensemble };
+            self.check_objective(objective.first().copied(), end, &heads)
+        };
         let metrics = self.only(file, "metrics", |kind| if let ItemKind::Metrics(settings) = kind { Some(settings) } else { None });
-        let metrics = self.check_metrics(metrics.first().copied());
+        let (metrics, cohorts) = self.check_metrics(metrics.first().copied());
         self.check_monitors(train_settings.first().copied(), &mut train, &metrics);
         self.warn_unused();
+        self.warn_unused_cohorts();
         self.warn_unused_names();
         let tables = self.finished_tables();
         let variables =
             self.variables.iter().map(|(path, variable)| Variable { path: self.paths.text(*path), ..variable.clone() }).collect();
         Some(Spec {
-            name: name.text.clone(),
+            name: ensemble.as_ref().map_or(models[0].0, |ensemble| ensemble.name).text.clone(),
             data,
             columns: self.columns.clone(),
             tables,
             variables,
-            predictions: self.predictions.iter().map(|(prediction, _)| prediction.clone()).collect(),
+            predictions: self.predictions.iter().map(|own| own.prediction.clone()).collect(),
             losses,
             train,
             metrics,
+            cohorts,
             training,
             scoring,
         })
@@ -430,30 +443,67 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// Walks the model's body once.
-    fn walk(&mut self, name: &Name, body: &ast::Body, training: bool) {
+    /// Models, the ensemble, tables at the top and auxiliary objectives begin the paths of parameters: each has a name of its own.
+    fn check_roots(&mut self, file: &ast::File) {
+        let mut known: Vec<(&Name, &str)> = Vec::new();
+        for item in &file.items {
+            let (name, what) = match &item.kind {
+                ItemKind::Model { name, .. } => (name, "a model"),
+                ItemKind::Ensemble { name, .. } => (name, "an ensemble"),
+                ItemKind::Table(table) => (&table.name, "a table"),
+                ItemKind::Auxiliary { name, .. } => (name, "an auxiliary objective"),
+                _ => continue,
+            };
+            let other = self.modules[0].names.get(&name.text).map(|own| (own.span, "something else"));
+            let other = other.or(known.iter().find(|(own, _)| own.text == name.text).map(|(own, what)| (own.span, *what)));
+            // Two tables of one name are found where tables are checked.
+            if let Some((span, other)) = other.filter(|(_, other)| !(what == "a table" && *other != "a model")) {
+                let problem = Problem::error("E0102", name.span, format!("`{}` names {what} and {other}", name.text));
+                self.report(problem.and(span, other).help("give one of them another name"));
+            }
+            known.push((name, what));
+        }
+    }
+
+    /// Walks the bodies of the models once, and what stands on them.
+    fn walk(&mut self, file: &ast::File, models: &[(&Name, &ast::Body)], ensemble: Option<&ensembles::Ensemble<'_>>, training: bool) {
         self.training = training;
         self.fuel = FUEL;
         self.sites.clear();
         self.declared.clear();
         self.graph = Graph::default();
-        self.predictions.clear();
+        self.exposes.clear();
+        self.in_ensemble = ensemble.is_some();
         self.scopes = Vec::new();
         self.module = 0;
         self.axes = 0;
         self.feature_axes.clear();
         self.table_axes.clear();
-        let root = match self.model_root {
-            Some(root) => root,
-            None => self.paths.root(&name.text),
-        };
-        self.model_root = Some(root);
         // The second walk meets the same calls in the same order, and finds the parameters of the first.
         self.paths.rewind_all();
-        self.path = Some(root);
-        self.in_model = true;
-        self.model_body(body);
-        self.in_model = false;
+        let mut walked = Vec::new();
+        for (at, (name, body)) in models.iter().enumerate() {
+            self.predictions.clear();
+            self.model = Some(at);
+            self.model_name.clone_from(&name.text);
+            self.path = Some(self.paths.root_again(&name.text));
+            self.in_model = true;
+            self.model_body(body);
+            self.in_model = false;
+            walked.push(Walked { span: name.span, predictions: std::mem::take(&mut self.predictions) });
+        }
+        self.model = None;
+        self.predictions = match ensemble {
+            Some(ensemble) => {
+                self.path = Some(self.paths.root_again(&ensemble.name.text));
+                self.origin();
+                self.fuse(ensemble, walked)
+            }
+            None => walked.into_iter().next().map(|own| own.predictions).unwrap_or_default(),
+        };
+        if training {
+            self.auxiliaries = self.auxiliaries(file);
+        }
         self.forward.program.graph = std::mem::take(&mut self.graph);
     }
 
@@ -478,6 +528,12 @@ impl<'s> Checker<'s> {
         }
         self.problems.extend(found);
     }
+}
+
+/// What the walk of a model gave.
+struct Walked {
+    span: Span,
+    predictions: Vec<Predicted>,
 }
 
 /// The variable a path holds.

@@ -43,6 +43,12 @@ impl Paths {
         self.push(name, None, None)
     }
 
+    /// The root of a name: the same one in each walk.
+    pub(super) fn root_again(&mut self, name: &str) -> PathId {
+        let known = self.nodes.iter().position(|node| node.parent.is_none() && node.name == name);
+        known.map_or_else(|| self.root(name), PathId)
+    }
+
     fn push(&mut self, name: &str, parent: Option<PathId>, site: Option<Span>) -> PathId {
         let id = PathId(self.nodes.len());
         self.nodes.push(PathNode { name: name.to_owned(), parent, children: Vec::new(), cursor: 0, variable: None, site });

@@ -4,9 +4,9 @@ use super::Checker;
 use super::features::Kind;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use crate::spec::{Loss, Precision, STORAGES, Train};
+use crate::spec::{Precision, STORAGES, Train};
 use crate::train::{OptimizerSpec, TableUpdate};
-use recc_abi::{Element, LossKind, Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
+use recc_abi::{Cohort, Element, Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 
 const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
@@ -27,7 +27,7 @@ const METRICS: [(&str, MetricKind); 6] = [
 ];
 
 /// A call `name(args)` or a bare name.
-fn as_call(value: &Expr) -> Option<(&str, Span, &[Argument])> {
+pub(super) fn as_call(value: &Expr) -> Option<(&str, Span, &[Argument])> {
     match &value.kind {
         ExprKind::Name(name) => Some((name, value.span, &[])),
         ExprKind::Call { callee, args } => match &callee.kind {
@@ -257,123 +257,16 @@ impl Checker<'_> {
         Some((spec, all_rows))
     }
 
-    pub(super) fn check_objective(&mut self, settings: Option<&ast::Settings>, end: Span) -> Vec<Loss> {
-        let mut losses: Vec<Loss> = Vec::new();
-        let Some(settings) = settings else {
-            if !self.predictions.is_empty() {
-                let name = self.predictions[0].0.name.clone();
-                self.report(Problem::error("E0502", end, "the spec has no objective").help(format!("add `objective {{ {name}: bce }}`")));
-            }
-            return losses;
-        };
-        let predictions = self.predictions.clone();
-        let names: Vec<&str> = predictions.iter().map(|(prediction, _)| prediction.name.as_str()).collect();
-        for setting in &settings.entries {
-            let key = setting.key.text.as_str();
-            if key == "balance" {
-                self.not_yet(setting.key.span, "balancing of gradients");
-                continue;
-            }
-            let Some(at) = names.iter().position(|name| *name == key) else {
-                if !names.is_empty() && !self.has_errors() {
-                    let problem = Problem::error("E0503", setting.key.span, format!("nothing predicts `{key}`"));
-                    self.report(problem.help(suggest(key, names.iter().copied())));
-                }
-                continue;
-            };
-            if losses.iter().any(|loss| loss.prediction == at) {
-                self.report(Problem::error("E0108", setting.key.span, format!("`{key}` has two losses")).help("keep one of them"));
-                continue;
-            }
-            if let Some((kind, weight)) = self.loss(&setting.value, &predictions[at].0) {
-                self.predictions[at].0.loss = kind;
-                losses.push(Loss { prediction: at, kind, weight });
-            }
-        }
-        for (at, (prediction, span)) in predictions.iter().enumerate() {
-            let named = settings.entries.iter().any(|setting| setting.key.text == prediction.name);
-            let misspelt = settings.entries.iter().any(|setting| !names.contains(&setting.key.text.as_str()));
-            if !named && !misspelt && !losses.iter().any(|loss| loss.prediction == at) {
-                let loss = if prediction.logit { "bce" } else { "mse" };
-                let problem = Problem::error("E0502", *span, format!("the prediction `{}` has no loss", prediction.name))
-                    .and(settings.span, "the objective");
-                self.report(problem.help(format!("add `{}: {loss}`", prediction.name)));
-            }
-        }
-        losses.sort_by_key(|loss| loss.prediction);
-        losses
-    }
-
-    fn loss(&mut self, value: &Expr, prediction: &recc_abi::Prediction) -> Option<(LossKind, f64)> {
-        let Some((name, span, args)) = as_call(value) else {
-            self.report(Problem::error("E0508", value.span, "this is no loss").help("such as `bce` or `mse(weight: 0.5)`"));
-            return None;
-        };
-        let mut kind = match name {
-            "bce" => LossKind::Bce,
-            "focal" => LossKind::Focal { gamma: 2.0, alpha: None },
-            "mse" => LossKind::Mse,
-            "mae" => LossKind::Mae,
-            "huber" => LossKind::Huber { delta: 1.0 },
-            "bpr" | "cross_entropy" => {
-                self.not_yet(span, &format!("the loss `{name}`"));
-                return None;
-            }
-            other => {
-                self.report(
-                    Problem::error("E0508", span, format!("there is no loss `{other}`"))
-                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "bpr", "cross_entropy"])),
-                );
-                return None;
-            }
-        };
-        if kind.of_logit() != prediction.logit {
-            let (link, fits) = if prediction.logit { ("logit", "`bce` or `focal`") } else { ("value", "`mse`, `mae` or `huber`") };
-            self.report(
-                Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))
-                    .help(format!("use {fits}, or predict with another link")),
-            );
-            return None;
-        }
-        let mut weight = 1.0;
-        self.given_once(args, name, 0)?;
-        for argument in args {
-            match (argument.name.as_ref().map(|name| name.text.as_str()), &mut kind) {
-                (Some("gamma"), LossKind::Focal { gamma, .. }) => *gamma = self.number_in(&argument.value, "gamma", 0.0, 100.0)?,
-                (Some("alpha"), LossKind::Focal { alpha, .. }) => *alpha = Some(self.number_in(&argument.value, "alpha", 0.0, 1.0)?),
-                (Some("delta"), LossKind::Huber { delta }) => *delta = self.number_in(&argument.value, "delta", 1e-9, 1e9)?,
-                (Some("weight"), _) => weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
-                (Some("where"), _) => {
-                    self.not_yet(argument.value.span, "losses on a part of the rows");
-                    return None;
-                }
-                (other, kind) => {
-                    let own: &[&str] = match kind {
-                        LossKind::Focal { .. } => &["gamma", "alpha"],
-                        LossKind::Huber { .. } => &["delta"],
-                        LossKind::Bce | LossKind::Mse | LossKind::Mae => &[],
-                    };
-                    let known = own.iter().copied().chain(["weight", "where"]);
-                    self.report(
-                        Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument"))
-                            .help(suggest(other.unwrap_or(""), known)),
-                    );
-                    return None;
-                }
-            }
-        }
-        Some((kind, weight))
-    }
-
-    pub(super) fn check_metrics(&mut self, settings: Option<&ast::Settings>) -> Vec<Metric> {
-        let logit = self.predictions.iter().any(|(prediction, _)| prediction.logit);
+    pub(super) fn check_metrics(&mut self, settings: Option<&ast::Settings>) -> (Vec<Metric>, Vec<Cohort>) {
+        let logit = self.predictions.iter().any(|own| own.prediction.logit);
         let default = if logit { ["auc", "logloss"].as_slice() } else { &["rmse"] };
         let plain = |name: &&str| {
             METRICS.iter().find(|(known, _)| known == name).map(|(name, kind)| Metric { name: (*name).to_owned(), kind: *kind })
         };
-        let Some(settings) = settings else { return default.iter().filter_map(plain).collect() };
+        let Some(settings) = settings else { return (default.iter().filter_map(plain).collect(), Vec::new()) };
         self.known_settings(settings, "metrics", &["report", "per"]);
         let mut metrics: Vec<Metric> = Vec::new();
+        let mut cohorts = Vec::new();
         for setting in &settings.entries {
             match setting.key.text.as_str() {
                 "report" => {
@@ -394,11 +287,42 @@ impl Checker<'_> {
                         }
                     }
                 }
-                "per" => self.not_yet(setting.key.span, "metrics per cohort"),
+                "per" => cohorts = self.reported_cohorts(&setting.value),
                 _ => {}
             }
         }
-        metrics
+        if metrics.is_empty() {
+            metrics = default.iter().filter_map(plain).collect();
+        }
+        (metrics, cohorts)
+    }
+
+    /// `per: [newcomers, tail]`
+    fn reported_cohorts(&mut self, value: &Expr) -> Vec<Cohort> {
+        let items: Vec<&Expr> = match &value.kind {
+            ExprKind::List(items) => items.iter().collect(),
+            _ => vec![value],
+        };
+        let mut found: Vec<Cohort> = Vec::new();
+        for item in items {
+            let name = if let ExprKind::Name(name) = &item.kind { name.as_str() } else { "" };
+            let Some(cohort) = self.cohorts.iter_mut().find(|cohort| cohort.name == name) else {
+                let names: Vec<String> = self.cohorts.iter().map(|cohort| cohort.name.clone()).collect();
+                let help = match names.is_empty() {
+                    true => "declare it: `cohort newcomers = raw(age_days) < 7`".to_owned(),
+                    false => suggest(name, names.iter().map(String::as_str)),
+                };
+                self.report(Problem::error("E0801", item.span, "there is no such cohort").help(help));
+                continue;
+            };
+            cohort.used = true;
+            if found.iter().any(|known| known.name == name) {
+                self.report(Problem::error("E0108", item.span, format!("`{name}` is reported twice")).help("keep one of them"));
+            } else if let Some(column) = cohort.column {
+                found.push(Cohort { name: name.to_owned(), column });
+            }
+        }
+        found
     }
 
     fn metric(&mut self, value: &Expr) -> Option<Metric> {
@@ -415,7 +339,7 @@ impl Checker<'_> {
             self.report(Problem::error("E0603", span, format!("there is no metric `{name}`")).help(help));
             return None;
         };
-        let logit = self.predictions.iter().any(|(prediction, _)| prediction.logit);
+        let logit = self.predictions.iter().any(|own| own.prediction.logit);
         if *kind != MetricKind::Rmse && !logit && !self.predictions.is_empty() {
             self.report(
                 Problem::error("E0604", span, format!("`{name}` is of a probability, and nothing is predicted as one"))
@@ -571,16 +495,17 @@ impl Checker<'_> {
         };
         let prediction = match args {
             [Argument { name: None, value: Expr { kind: ExprKind::Name(prediction), span } }] => Some((prediction.as_str(), *span)),
-            [] => self.predictions.first().map(|(prediction, span)| (prediction.name.clone(), *span)).as_ref().map(|_| ("", span)),
+            [] => self.predictions.first().map(|_| ("", span)),
             _ => None,
         };
         let Some((prediction, prediction_span)) = prediction else {
             self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
             return None;
         };
-        let at = if prediction.is_empty() { Some(0) } else { self.predictions.iter().position(|(known, _)| known.name == prediction) };
+        let at =
+            if prediction.is_empty() { Some(0) } else { self.predictions.iter().position(|known| known.prediction.name == prediction) };
         let Some(at) = at else {
-            let names: Vec<String> = self.predictions.iter().map(|(prediction, _)| prediction.name.clone()).collect();
+            let names: Vec<String> = self.predicted().map(|own| own.prediction.name.clone()).collect();
             if !names.is_empty() {
                 let help = suggest(prediction, names.iter().map(String::as_str));
                 self.report(Problem::error("E0503", prediction_span, format!("nothing predicts `{prediction}`")).help(help));

@@ -1,17 +1,26 @@
 //! Bodies and their statements.
 
 use super::Checker;
+use super::auxiliaries::Exposed;
 use super::calls::has_hole;
 use super::features::Kind;
 use super::scope::Binding;
 use super::value::{AxisId, Layer, Located, Tensor, Value, describe_type};
-use crate::graph::{Dim, Space};
+use crate::graph::{Dim, Named, NodeId, Space};
 use crate::ops::{Op, Reshape, Variable as ReadVariable};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
-use recc_abi::{Role, Variable};
+use recc_abi::{LossKind, Prediction, Role, Variable};
 use recc_syntax::ast::{self, Body, Expr, ExprKind, Name, Span, Statement, StatementKind};
 use std::rc::Rc;
+
+/// A prediction, and its link and label in the graph of the walk; none if it has a mistake.
+#[derive(Clone, Debug)]
+pub(super) struct Predicted {
+    pub(super) prediction: Prediction,
+    pub(super) span: Span,
+    pub(super) head: Option<(NodeId, NodeId)>,
+}
 
 impl Checker<'_> {
     pub(super) fn model_body(&mut self, body: &Body) {
@@ -173,7 +182,7 @@ impl Checker<'_> {
         let (Some(init), Some((shape, axes)), Some(parent)) = (init, shape, self.path) else {
             return self.bind(name, Value::Poison, false, false);
         };
-        let table = self.tables.iter().find(|table| in_model && table.name == name.text).map(|table| table.span);
+        let table = self.table_named(&name.text).filter(|_| in_model).map(|at| self.tables[at].span);
         if let Some(table) = table {
             let problem =
                 Problem::error("E0102", name.span, format!("`{}` names a table and a parameter", name.text)).and(table, "the table");
@@ -310,16 +319,21 @@ impl Checker<'_> {
             self.report(Problem::error("E0220", name.span, "`expose` belongs to a model").help("give the value back and expose it there"));
             return;
         }
-        // Nothing outside the model can refer to it yet; the value is still checked.
-        match value {
+        let value = match value {
             Some(value) => {
                 let value = self.eval_value(value);
-                self.bind(name, value, false, false);
+                self.bind(name, value.clone(), false, false);
+                value
             }
-            None => {
-                self.eval(&Expr { kind: ExprKind::Name(name.text.clone()), span: name.span });
-            }
+            None => self.eval(&Expr { kind: ExprKind::Name(name.text.clone()), span: name.span }),
+        };
+        let model = self.model_name.clone();
+        if let Some(known) = self.exposes.iter().find(|own| own.model == model && own.name == name.text) {
+            let problem =
+                Problem::error("E0102", name.span, format!("`{}` is exposed twice", name.text)).and(known.span, "exposed here first");
+            return self.report(problem.help("keep one of them"));
         }
+        self.exposes.push(Exposed { model, name: name.text.clone(), value, span: name.span });
     }
 
     fn for_loop(&mut self, name: &Name, over: &Expr, body: &Body) {
@@ -387,9 +401,9 @@ impl Checker<'_> {
             return self.report(Problem::error("E0504", name.span, format!("there is no label `{}` to predict", name.text)).help(help));
         };
         let Some(z) = z else { return self.poison_prediction(name, label, link == "logit") };
-        if let Some((_, known)) = self.predictions.iter().find(|(prediction, _)| prediction.name == name.text) {
+        if let Some(known) = self.predictions.iter().find(|known| known.prediction.name == name.text) {
             let problem =
-                Problem::error("E0507", name.span, format!("`{}` is predicted twice", name.text)).and(*known, "the first prediction");
+                Problem::error("E0507", name.span, format!("`{}` is predicted twice", name.text)).and(known.span, "the first prediction");
             return self.report(problem.help("a label has one prediction; use `expose` for another value"));
         }
         let dims = self.graph[z.node].ty.dims.clone();
@@ -427,10 +441,21 @@ impl Checker<'_> {
 
     /// A prediction with a mistake is still a prediction: its loss is not reported too.
     fn poison_prediction(&mut self, name: &Name, label: usize, logit: bool) {
-        let column = self.features[label].columns[0];
+        self.push_prediction(name, label, logit, None);
+    }
+
+    fn push_prediction(&mut self, name: &Name, label: usize, logit: bool, head: Option<(NodeId, NodeId)>) {
+        let label = self.features[label].columns[0];
         // Until the objective says otherwise.
-        let loss = if logit { recc_abi::LossKind::Bce } else { recc_abi::LossKind::Mse };
-        self.predictions.push((recc_abi::Prediction { name: name.text.clone(), label: column, logit, loss }, name.span));
+        let loss = if logit { LossKind::Bce } else { LossKind::Mse };
+        let model = self.in_ensemble.then(|| self.model_name.clone());
+        let prediction = Prediction { name: name.text.clone(), label, logit, loss, rows: None, model, weights: None };
+        self.predictions.push(Predicted { prediction, span: name.span, head });
+    }
+
+    /// A value that the plan gives out.
+    pub(super) fn result(&mut self, name: &str, node: NodeId) {
+        self.forward.program.results.push(Named { name: name.to_owned(), node });
     }
 
     fn finish_prediction(&mut self, name: &Name, label: usize, logit: bool, z: Tensor) {
@@ -442,11 +467,12 @@ impl Checker<'_> {
         node = self.graph.broadcast(node, Space::Example, &[]);
         let Value::Tensor(target) = self.number_feature(label) else { return };
         self.features[label].used = true;
-        self.forward.heads.push((node, target.node));
         let value = if logit { self.graph.map(ScalarOp::Sigmoid, &[node]) } else { node };
-        self.forward.program.results.push(crate::graph::Named { name: format!("{}.link", name.text), node });
-        self.forward.program.results.push(crate::graph::Named { name: name.text.clone(), node: value });
-        self.poison_prediction(name, label, logit);
+        self.push_prediction(name, label, logit, Some((node, target.node)));
+        if let Some(result) = self.predictions.last().map(|own| own.prediction.result()) {
+            self.result(&format!("{result}.link"), node);
+            self.result(&result, value);
+        }
     }
 }
 

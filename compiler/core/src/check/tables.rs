@@ -18,6 +18,8 @@ pub(super) struct Declared {
     pub(super) name: String,
     pub(super) span: Span,
     pub(super) path: PathId,
+    /// The model it belongs to; none if all share it.
+    pub(super) model: Option<usize>,
     /// Columns that may index it.
     columns: Vec<u32>,
     /// Whether each column has rows of its own.
@@ -31,27 +33,35 @@ pub(super) struct Declared {
 }
 
 impl Checker<'_> {
-    /// All tables, those at the top and those of the model, before the model's other statements.
-    pub(super) fn check_tables(&mut self, file: &ast::File, model: &Name, body: &ast::Body, train: &Train) {
+    /// All tables, those at the top and those of the models, before the models' other statements.
+    pub(super) fn check_tables(&mut self, file: &ast::File, models: &[(&Name, &ast::Body)], train: &Train) {
         for item in &file.items {
             if let ItemKind::Table(table) = &item.kind {
                 let path = self.paths.root(&table.name.text);
                 self.check_table(table, path, train);
             }
         }
-        let root = self.paths.root(&model.text);
-        self.model_root = Some(root);
-        for statement in &body.statements {
-            if let StatementKind::Table(table) = &statement.kind {
-                let path = self.paths.binding(root, &table.name.text);
-                self.check_table(table, path, train);
+        for (at, (model, body)) in models.iter().enumerate() {
+            self.model = Some(at);
+            let root = self.paths.root_again(&model.text);
+            for statement in &body.statements {
+                if let StatementKind::Table(table) = &statement.kind {
+                    let path = self.paths.binding(root, &table.name.text);
+                    self.check_table(table, path, train);
+                }
             }
         }
+        self.model = None;
+    }
+
+    /// The table a name means in the model that is walked.
+    pub(super) fn table_named(&self, name: &str) -> Option<usize> {
+        self.tables.iter().position(|table| table.name == name && (table.model.is_none() || table.model == self.model))
     }
 
     fn check_table(&mut self, table: &ast::Table, path: PathId, train: &Train) {
         let name = &table.name;
-        if let Some(known) = self.tables.iter().find(|known| known.name == name.text) {
+        if let Some(known) = self.table_named(&name.text).map(|at| &self.tables[at]) {
             let problem = Problem::error("E0102", name.span, format!("the table `{}` is declared twice", name.text))
                 .and(known.span, "declared here first");
             return self.report(problem.help("give one of them another name"));
@@ -122,6 +132,7 @@ impl Checker<'_> {
             name: name.text.clone(),
             span: name.span,
             path,
+            model: self.model,
             columns,
             split,
             dim: width,

@@ -210,11 +210,7 @@ impl Finder<'_> {
         }
         let written = |next: NodeId| !cone.contains(&next) || matches!(graph[next].op, Op::Concat(_));
         let flat = graph[user].ty.dims.len() == 1;
-        let stored = self.asked[stage].contains_key(&user)
-            || graph
-                .users(user)
-                .iter()
-                .any(|next| matches!(graph[*next].op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::Contract(_) | Op::Take(_)));
+        let stored = self.needs.kept.contains_key(&user) || self.wants_scratch(user, stage, cone);
         !(flat && (stored || graph.users(user).into_iter().all(written)))
     }
 

@@ -5,10 +5,9 @@ use crate::ops::{BatchSum, Constant, Op, Uniform, UniformKind};
 use crate::scalar::ScalarOp;
 use recc_abi::LossKind;
 
-/// Adds the loss of one prediction, weighted. Gives the mean over the batch, and the seed of the backward pass: the per-example loss and
-/// its share of the mean.
-pub fn add_loss(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId, weight: f64) -> (NodeId, (NodeId, NodeId)) {
-    let each = match kind {
+/// The loss of each example.
+pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -> NodeId {
+    match kind {
         LossKind::Bce => bce(graph, link, label),
         LossKind::Focal { gamma, alpha } => focal(graph, link, label, gamma, alpha),
         LossKind::Mse => {
@@ -20,11 +19,24 @@ pub fn add_loss(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId, 
             graph.map(ScalarOp::Abs, &[error])
         }
         LossKind::Huber { delta } => huber(graph, link, label, delta),
+    }
+}
+
+/// Adds a loss, weighted. Gives the mean over the batch, and the seed of the backward pass: the loss of each example and its share of the
+/// mean. With `row_weight` the mean is over that weight; of a batch whose weights are all 0 it is 0.
+pub fn add_loss(graph: &mut Graph, each: NodeId, weight: f64, row_weight: Option<NodeId>) -> (NodeId, (NodeId, NodeId)) {
+    let total = match row_weight {
+        None => graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]),
+        Some(each) => {
+            let sum = graph.add(Op::BatchSum(BatchSum), &[each]);
+            let least = graph.constant_like(sum, 1e-30);
+            graph.map(ScalarOp::Max, &[sum, least])
+        }
     };
-    let rows = graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]);
     let weight = graph.add(Op::Constant(Constant::new(weight)), &[]);
-    let share = graph.map(ScalarOp::Div, &[weight, rows]);
+    let share = graph.map(ScalarOp::Div, &[weight, total]);
     let share = graph.broadcast(share, Space::Example, &[]);
+    let share = row_weight.map_or(share, |each| graph.map(ScalarOp::Mul, &[share, each]));
     let part = graph.map(ScalarOp::Mul, &[each, share]);
     let mean = graph.add(Op::BatchSum(BatchSum), &[part]);
     (mean, (each, share))

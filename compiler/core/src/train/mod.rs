@@ -5,5 +5,5 @@ mod loss;
 mod optimizer;
 
 pub use gradient::{Gradients, differentiate};
-pub use loss::add_loss;
+pub use loss::{add_loss, loss_of};
 pub use optimizer::{DenseOptimizer, OptimizerSpec, StepSpec, TableSpec, TableUpdate, Trained, add_updates};

@@ -109,7 +109,7 @@ impl PlantedRows {
                 }
                 format!("v{id}")
             }
-            ColumnKind::Label { .. } => String::new(),
+            ColumnKind::Label { .. } | ColumnKind::Flag { .. } => String::new(),
         }
     }
 }

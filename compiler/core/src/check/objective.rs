@@ -1,0 +1,202 @@
+//! The `objective` item: losses of predictions, of auxiliary objectives, and of an ensemble's members.
+
+use super::Checker;
+use super::ensembles::{Collaboration, Ensemble};
+use super::features::Kind;
+use super::settings::as_call;
+use super::statements::Predicted;
+use crate::problem::{Problem, suggest};
+use crate::spec::{Loss, LossOf};
+use recc_abi::{LossKind, Prediction};
+use recc_syntax::ast::{self, Expr, ExprKind, Span};
+
+/// What training knows of a spec's heads.
+pub(super) struct Heads<'h> {
+    /// Predictions, the members' behind them, and auxiliary objectives, as they are trained.
+    pub(super) all: &'h [Predicted],
+    /// How many of them are auxiliary objectives.
+    pub(super) auxiliaries: usize,
+    pub(super) collaborations: &'h [Collaboration],
+    pub(super) ensemble: Option<&'h Ensemble<'h>>,
+}
+
+/// A loss as written.
+#[derive(Clone, Copy)]
+struct Written {
+    kind: LossKind,
+    weight: f64,
+    rows: Option<u32>,
+    row_weight: Option<u32>,
+}
+
+impl Written {
+    fn loss(&self, name: String, of: LossOf, factor: f64) -> Loss {
+        Loss { name, of, weight: self.weight * factor, rows: self.rows, row_weight: self.row_weight }
+    }
+}
+
+impl Checker<'_> {
+    /// What the spec predicts: not what the members of an ensemble predict on their way.
+    pub(super) fn predicted(&self) -> impl Iterator<Item = &Predicted> {
+        self.predictions.iter().filter(|own| own.prediction.model.is_none())
+    }
+
+    pub(super) fn check_objective(&mut self, settings: Option<&ast::Settings>, end: Span, heads: &Heads<'_>) -> Vec<Loss> {
+        let mut losses: Vec<Loss> = Vec::new();
+        let Some(settings) = settings else {
+            let first = self.predicted().next().map(|own| own.prediction.name.clone());
+            if let Some(name) = first {
+                self.report(Problem::error("E0502", end, "the spec has no objective").help(format!("add `objective {{ {name}: bce }}`")));
+            }
+            return losses;
+        };
+        let targets: Vec<&Predicted> = heads.all.iter().filter(|own| own.prediction.model.is_none()).collect();
+        let names: Vec<&str> = targets.iter().map(|own| own.prediction.name.as_str()).collect();
+        for (at, setting) in settings.entries.iter().enumerate() {
+            let key = setting.key.text.as_str();
+            if key == "balance" {
+                self.not_yet(setting.key.span, "balancing of gradients");
+                continue;
+            }
+            let Some(target) = targets.iter().find(|own| own.prediction.name == key) else {
+                if !names.is_empty() && !self.has_errors() {
+                    let problem = Problem::error("E0503", setting.key.span, format!("nothing predicts `{key}`"));
+                    self.report(problem.help(suggest(key, names.iter().copied())));
+                }
+                continue;
+            };
+            if settings.entries[..at].iter().any(|other| other.key.text == key) {
+                self.report(Problem::error("E0108", setting.key.span, format!("`{key}` has two losses")).help("keep one of them"));
+                continue;
+            }
+            if let Some(written) = self.loss(&setting.value, &target.prediction) {
+                for own in self.predictions.iter_mut().filter(|own| own.prediction.name == key) {
+                    own.prediction.loss = written.kind;
+                    own.prediction.rows = written.rows;
+                }
+                losses.extend(heads.losses(key, &written));
+            }
+        }
+        let auxiliaries = targets.len() - heads.auxiliaries;
+        for (at, Predicted { prediction, span, .. }) in targets.iter().enumerate() {
+            let named = settings.entries.iter().any(|setting| setting.key.text == prediction.name);
+            let misspelt =
+                settings.entries.iter().any(|setting| setting.key.text != "balance" && !names.contains(&setting.key.text.as_str()));
+            if !named && !misspelt {
+                let loss = if prediction.logit { "bce" } else { "mse" };
+                let what = if at < auxiliaries { "prediction" } else { "auxiliary objective" };
+                let problem = Problem::error("E0502", *span, format!("the {what} `{}` has no loss", prediction.name))
+                    .and(settings.span, "the objective");
+                self.report(problem.help(format!("add `{}: {loss}`", prediction.name)));
+            }
+        }
+        losses.sort_by(|a, b| a.name.cmp(&b.name));
+        losses
+    }
+
+    fn loss(&mut self, value: &Expr, prediction: &Prediction) -> Option<Written> {
+        let Some((name, span, args)) = as_call(value) else {
+            self.report(Problem::error("E0508", value.span, "this is no loss").help("such as `bce` or `mse(weight: 0.5)`"));
+            return None;
+        };
+        let mut kind = match name {
+            "bce" => LossKind::Bce,
+            "focal" => LossKind::Focal { gamma: 2.0, alpha: None },
+            "mse" => LossKind::Mse,
+            "mae" => LossKind::Mae,
+            "huber" => LossKind::Huber { delta: 1.0 },
+            "bpr" | "cross_entropy" => {
+                self.not_yet(span, &format!("the loss `{name}`"));
+                return None;
+            }
+            other => {
+                self.report(
+                    Problem::error("E0508", span, format!("there is no loss `{other}`"))
+                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "bpr", "cross_entropy"])),
+                );
+                return None;
+            }
+        };
+        if kind.of_logit() != prediction.logit {
+            let (link, fits) = if prediction.logit { ("logit", "`bce` or `focal`") } else { ("value", "`mse`, `mae` or `huber`") };
+            self.report(
+                Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))
+                    .help(format!("use {fits}, or predict with another link")),
+            );
+            return None;
+        }
+        let mut loss = Written { kind, weight: 1.0, rows: None, row_weight: None };
+        self.given_once(args, name, 0)?;
+        for argument in args {
+            match (argument.name.as_ref().map(|name| name.text.as_str()), &mut kind) {
+                (Some("gamma"), LossKind::Focal { gamma, .. }) => *gamma = self.number_in(&argument.value, "gamma", 0.0, 100.0)?,
+                (Some("alpha"), LossKind::Focal { alpha, .. }) => *alpha = Some(self.number_in(&argument.value, "alpha", 0.0, 1.0)?),
+                (Some("delta"), LossKind::Huber { delta }) => *delta = self.number_in(&argument.value, "delta", 1e-9, 1e9)?,
+                (Some("weight"), _) => match self.weight_column(&argument.value)? {
+                    Some(column) => loss.row_weight = Some(column),
+                    None => loss.weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
+                },
+                (Some("where"), _) => loss.rows = Some(self.condition(&argument.value)?),
+                (other, kind) => {
+                    let own: &[&str] = match kind {
+                        LossKind::Focal { .. } => &["gamma", "alpha"],
+                        LossKind::Huber { .. } => &["delta"],
+                        LossKind::Bce | LossKind::Mse | LossKind::Mae => &[],
+                    };
+                    let known = own.iter().copied().chain(["weight", "where"]);
+                    self.report(
+                        Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument"))
+                            .help(suggest(other.unwrap_or(""), known)),
+                    );
+                    return None;
+                }
+            }
+        }
+        Some(Written { kind, ..loss })
+    }
+
+    /// The column of a name that gives each row's weight; `Some(None)` for what is no name of a column.
+    fn weight_column(&mut self, value: &Expr) -> Option<Option<u32>> {
+        let ExprKind::Name(name) = &value.kind else { return Some(None) };
+        let Some(at) = self.features.iter().position(|feature| feature.name == *name) else { return Some(None) };
+        let feature = &mut self.features[at];
+        feature.used = true;
+        let number = matches!(feature.kind, Kind::Number | Kind::Label { binary: false }) && !feature.group && feature.steps.is_empty();
+        if !feature.sound {
+            return None;
+        }
+        if !number {
+            let problem = Problem::error("E0509", value.span, format!("`{name}` gives no weights"));
+            let help = "a column of weights is one `number`, or `label … : number` where scoring has no such column, without transforms";
+            self.report(problem.help(help));
+            return None;
+        }
+        let column = feature.columns[0];
+        self.columns[column as usize].domain = Some(recc_abi::Domain::Weight);
+        Some(Some(column))
+    }
+}
+
+impl Heads<'_> {
+    /// The losses of a name: that of the prediction, each member's own, and what they learn from each other.
+    fn losses(&self, name: &str, written: &Written) -> Vec<Loss> {
+        let mut found = Vec::new();
+        let mut member = 0;
+        for own in self.all.iter().filter(|own| own.prediction.name == name) {
+            let factor = match (&own.prediction.model, self.ensemble) {
+                (Some(_), Some(ensemble)) => {
+                    member += 1;
+                    ensemble.own.get(member - 1).copied().unwrap_or(1.0)
+                }
+                _ => 1.0,
+            };
+            if let Some((link, label)) = own.head.filter(|_| factor != 0.0) {
+                found.push(written.loss(own.prediction.result(), LossOf::Head { kind: written.kind, link, label }, factor));
+            }
+        }
+        for own in self.collaborations.iter().filter(|own| own.prediction == name && own.weight != 0.0) {
+            found.push(written.loss(format!("{name}.collaboration"), LossOf::Each(own.node), own.weight));
+        }
+        found
+    }
+}
