@@ -215,6 +215,15 @@ fn every_example_trains_on_a_small_slice() {
     };
     let frappe_file = write("frappe.csv", Some(frappe.join(",")), ids(&frappe, 500), ",");
     let film_file = write("film.csv", Some(film.join(",")), ids(&film, 500), ",");
+    let census = [
+        "y_income age wage_per_hour capital_gains capital_losses stock_dividends weeks_worked sex class_worker det_ind_code det_occ_code education",
+        "enrolled_edu major_ind_code major_occ_code race hisp_origin union_member full_or_part_emp tax_filer_stat det_hh_summ num_emp",
+        "country_self citizenship own_or_self vet_benefits",
+    ];
+    let census: Vec<&str> = census.iter().flat_map(|line| line.split(' ')).collect();
+    let mut people = ids(&census, 500);
+    people.iter_mut().for_each(|row| row[7] = if row[1].len() == 1 { "Female" } else { "Male" }.to_owned());
+    let census_file = write("census.csv", Some(census.join(",")), people, ",");
     let criteo_file = write("criteo.tsv", None, ids(&[""; 40], 500), "\t");
     let mut seen = 0;
     for entry in std::fs::read_dir(root().join("examples")).expect("examples/").flatten() {
@@ -223,6 +232,7 @@ fn every_example_trains_on_a_small_slice() {
             "quickstart" => continue,
             "criteo" => &criteo_file,
             "ml1m_ctr" => &film_file,
+            "census_cohorts" => &census_file,
             other if other.starts_with("frappe") => &frappe_file,
             other => panic!("no data for the example {other}"),
         };
@@ -689,6 +699,118 @@ fn weights_are_those_of_a_model_not_of_its_training() {
         &["no checkpoint"],
     );
     assert!(empty.is_dir(), "a folder of the user's was removed");
+}
+
+/// The small model with cohorts and auxiliary objectives, and losses of some rows.
+fn cohort_spec() -> String {
+    let plain = SPEC.replace("    predict click", "    expose x\n    predict click");
+    let lines = "cohort old = raw(age) >= quantile(age, 0.7)\ncohort regulars = (user in [\"u1\", \"u2\"] or user_id == \"u3\") and not old\ncohort tagged = \"t1\" in tags\n";
+    let auxiliary = "auxiliary old_click { on: small.x, label: click and old, head: mlp(_, [8]) |> linear(1) }\n";
+    plain
+        .replace(
+            "objective { click: bce }",
+            &format!("{lines}{auxiliary}objective {{ click: bce, old_click: bce(weight: 0.2, where: tagged or old) }}"),
+        )
+        .replace("gauc(by: user_id)]", "gauc(by: user_id)], per: [old, regulars, tagged]")
+}
+
+#[test]
+fn metrics_are_those_of_each_cohort_and_objectives_for_them_leave_the_scorer_alone() {
+    let folder = Folder::new();
+    let (with, without) = (folder.build("with", &cohort_spec()), folder.build("without", SPEC));
+    let data = rows(1500, 1);
+    let train = folder.write("train.csv", text(&data, ","));
+    let checkpoint = folder.path("ck");
+    let mut command = Command::new(&with);
+    let result =
+        json(&ok(command.args(["train", "--json", "--train"]).arg(&train).arg("--test").arg(&train).arg("--out").arg(&checkpoint)));
+    let age = |row: &[String; 5]| row[1].parse().unwrap_or(0u32);
+    let mut ages: Vec<u32> = data.iter().map(age).collect();
+    ages.sort_unstable();
+    let bound = ages[(0.7 * ages.len() as f64).ceil() as usize - 1];
+    let count = |holds: &dyn Fn(&[String; 5]) -> bool| data.iter().filter(|row| holds(row)).count() as u64;
+    let old = |row: &[String; 5]| age(row) >= bound;
+    let regular = |row: &[String; 5]| ["u1", "u2", "u3"].contains(&row[2].as_str()) && !old(row);
+    let tagged = |row: &[String; 5]| row[4].split('|').any(|tag| tag == "t1");
+    for (name, wanted) in [("old", count(&old)), ("regulars", count(&regular)), ("tagged", count(&tagged))] {
+        let own = &result["cohorts"][name];
+        assert_eq!(own["rows"].as_u64(), Some(wanted), "{name}: {own}");
+        assert!(wanted > 20 && own["click"]["auc"].as_f64().is_some_and(|auc| auc > 0.6), "{name}: {own}");
+    }
+    // The weights serve the spec without objectives for cohorts, which gives the same scores to the last bit.
+    let scores = |model: &Path| ok(Command::new(model).args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(&train)).stdout;
+    assert_eq!(scores(&with), scores(&without));
+    // And weights of that spec serve this one, but for the quantile that they have not learned.
+    let plain = folder.path("plain");
+    ok(Command::new(&without).args(["train", "--epochs", "1", "--train"]).arg(&train).arg("--out").arg(&plain));
+    ok(Command::new(&with).args(["predict", "--weights"]).arg(&plain).arg("--data").arg(&train));
+    let said = fails(1, Command::new(&with).args(["eval", "--weights"]).arg(&plain).arg("--data").arg(&train));
+    contains(&said, &["`old`", "quantile(age, 0.7)"]);
+}
+
+#[test]
+fn a_cohort_of_a_value_that_the_data_do_not_hold_is_refused() {
+    let folder = Folder::new();
+    let model = folder.build("model", &cohort_spec().replace("\"u2\"", "\"nobody\""));
+    let train = folder.write("train.csv", text(&rows(300, 1), ","));
+    let said = fails(1, Command::new(&model).args(["train", "--train"]).arg(&train).arg("--out").arg(folder.path("ck")));
+    contains(&said, &["`regulars`", "`user`", "\"nobody\""]);
+}
+
+#[test]
+fn negative_weights_of_rows_are_refused() {
+    let folder = Folder::new();
+    let spec =
+        SPEC.replace("key    user_id", "label  worth: number\n    key    user_id").replace("click: bce }", "click: bce(weight: worth) }");
+    let model = folder.build("model", &spec);
+    let mut lines: Vec<String> = text(&rows(50, 1), ",").lines().map(|line| format!("{line},1.5\n")).collect();
+    lines[0] = "click,age,user,item,tags,worth\n".to_owned();
+    let train = folder.write("train.csv", lines.concat());
+    ok(Command::new(&model).args(["train", "--train"]).arg(&train).arg("--out").arg(folder.path("ck")));
+    lines[7] = lines[7].replace(",1.5", ",-1");
+    let wrong = folder.write("wrong.csv", lines.concat());
+    let said = fails(1, Command::new(&model).args(["train", "--train"]).arg(&wrong).arg("--out").arg(folder.path("other")));
+    contains(&said, &["row 7", "\"worth\"", "\"-1\"", "0 or above"]);
+    // Rows to be scored need no weights.
+    let bare = folder.write("bare.csv", text(&rows(50, 1), ","));
+    ok(Command::new(&model).args(["predict", "--weights"]).arg(folder.path("ck")).arg("--data").arg(&bare));
+}
+
+#[test]
+fn an_ensemble_reports_its_members_and_their_weights() {
+    let folder = Folder::new();
+    let second = "model wide {\n    table users { keys: user, dim: 1 }\n    predict click = logit(sum(users[user]) + linear(concat(age), 1))\n}\n\
+                  ensemble both of [small, wide] { fuse: confidence(temperature: learned), collaborate: mutual(weight: 0.2) }\n\
+                  cohort tagged = \"t1\" in tags\n";
+    let spec = SPEC
+        .replace("objective {", &format!("{second}objective {{"))
+        .replace("use std.dense", "use std.ensemble.{confidence, mutual}\nuse std.dense")
+        .replace("gauc(by: user_id)]", "gauc(by: user_id)], per: tagged");
+    let model = folder.build("both", &spec);
+    let (train, test) = (folder.write("train.csv", text(&rows(1500, 1), ",")), folder.write("test.csv", text(&rows(300, 3), ",")));
+    let run = |name: &str, threads: &str| {
+        let checkpoint = folder.path(name);
+        let mut command = Command::new(&model);
+        command
+            .args(["train", "--json", "--threads", threads, "--train"])
+            .arg(&train)
+            .arg("--test")
+            .arg(&test)
+            .arg("--out")
+            .arg(&checkpoint);
+        (json(&ok(&mut command)), weights(&checkpoint))
+    };
+    let (result, first) = run("one", "1");
+    assert!(first == run("two", "2").1, "two threads gave other weights");
+    let auc = |figures: &Value| figures["click"]["auc"].as_f64().expect("auc");
+    let (fused, small, wide) = (auc(&result["metrics"]), auc(&result["members"]["small"]), auc(&result["members"]["wide"]));
+    assert!(fused > 0.75 && small > 0.6 && wide > 0.6, "{result}");
+    for weights in [&result["weights"]["click"], &result["cohorts"]["tagged"]["weights"]["click"]] {
+        let total: f64 = ["small", "wide"].iter().map(|name| weights[*name].as_f64().expect("a weight")).sum();
+        assert!((total - 1.0).abs() < 1e-6, "{weights}");
+    }
+    let out = ok(Command::new(&model).args(["predict", "--weights"]).arg(folder.path("one")).arg("--data").arg(&test)).stdout;
+    assert_eq!(String::from_utf8_lossy(&out).lines().next(), Some("click"));
 }
 
 #[test]

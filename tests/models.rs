@@ -347,9 +347,18 @@ fn losses() -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// A spec whose losses are of some rows and weigh them.
+fn losses_of_some_rows() -> (String, String) {
+    let model = "model m {\n predict y = logit(mlp(X, [4], activation: tanh) |> linear(1))\n predict t = value(linear(X, 1))\n}";
+    let objective = "objective { y: bce(where: t > 0.1, weight: w), t: mse(where: y) }";
+    let features = FEATURES.replace("    number a\n", "    number a\n    label w: number\n");
+    let spec = format!("{features}\n{model}\n{objective}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1) }}\n");
+    ("losses of some rows".to_owned(), spec)
+}
+
 #[test]
 fn losses_agree_with_the_reference() {
-    for (name, spec) in losses() {
+    for (name, spec) in losses().chain([losses_of_some_rows()]) {
         for rows in [1, 13] {
             check_spec(&name, &spec, rows, Level::native());
         }
@@ -383,7 +392,7 @@ fn gradients_agree_with_central_differences() {
     let trained = |spec: &str| format!("{}\ntrain {{ {rate} }}\n", spec.split_once("\ntrain").map_or(spec, |(before, _)| before));
     let smooth = library().into_iter().filter(|(_, spec)| !spec.starts_with("// Holds values constant"));
     let blocks = smooth.map(|(name, spec)| (name, trained(&spec)));
-    for (name, spec) in models.chain(blocks).chain(losses()) {
+    for (name, spec) in models.chain(blocks).chain(losses()).chain([losses_of_some_rows()]) {
         let (spec, built) = recc_tests::build(&spec);
         let data = draw(&spec, &built, 6, 5);
         let after = updated(&built.step, &data);
@@ -440,6 +449,20 @@ fn rewrites_keep_results() {
             program = next;
         }
     }
+}
+
+/// What is for training alone leaves no trace in the kernels that score.
+#[test]
+fn auxiliary_objectives_leave_scoring_kernels_alone() {
+    let body = "let h = linear(X, 6) |> tanh\n expose h\n predict y = logit(linear(h, 1))";
+    let plain = text(body, "dense: sgd(lr: 1), tables: sgd(lr: 1)");
+    let auxiliary = "cohort late = a > 0.5\nauxiliary late_y { on: m.h, label: y and late, head: mlp(_, [3]) |> linear(1) }\nobjective { late_y: bce(weight: 0.1), ";
+    let (_, without) = recc_tests::build(&plain);
+    let (_, with) = recc_tests::build(&plain.replace("objective {", auxiliary));
+    assert!(with.step_plan.kernels.len() > without.step_plan.kernels.len());
+    assert_eq!(with.score.to_string(), without.score.to_string());
+    let kernels = |built: &recc_core::Built| built.score_plan.kernels.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(kernels(&with), kernels(&without));
 }
 
 #[test]

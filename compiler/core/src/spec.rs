@@ -187,11 +187,12 @@ impl Spec {
         push_sorted(&mut out, "updates", updates.collect());
         let tables = self.tables.iter().map(|table| format!("{}: {}", table.path, storage_name(table.storage)));
         push_sorted(&mut out, "storage", tables.chain([format!("weights: {}", storage_name(self.train.storage))]).collect());
-        let variables = self
-            .variables
-            .iter()
-            .map(|variable| format!("{}: {:?} {:?} {:?}", variable.path, variable.shape, variable.init, variable.role));
-        push_sorted(&mut out, "parameters", variables.collect());
+        let line = |variable: &Variable| format!("{}: {:?} {:?} {:?}", variable.path, variable.shape, variable.init, variable.role);
+        let (scored, trained): (Vec<&Variable>, Vec<&Variable>) = self.variables.iter().partition(|variable| variable.scored);
+        push_sorted(&mut out, "parameters", scored.into_iter().map(line).collect());
+        if !trained.is_empty() {
+            push_sorted(&mut out, "parameters of training", trained.into_iter().map(line).collect());
+        }
         let losses = self.losses.iter().map(|loss| {
             let name = |column: Option<u32>| column.map_or("none", |column| &self.columns[column as usize].name);
             let kind = if let LossOf::Head { kind, .. } = loss.of { format!("{kind:?}") } else { "its own".to_owned() };

@@ -303,6 +303,8 @@ pub struct Variable {
     pub init: Init,
     /// What it is for.
     pub role: Role,
+    /// Whether scoring reads it; heads of auxiliary objectives are for training alone.
+    pub scored: bool,
 }
 
 /// What a variable is for.

@@ -35,8 +35,9 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let started = Instant::now();
     let program = loaded.program;
     let pool = pool(options.threads)?;
-    let fitted = Fitted::restored(dictionaries(program, &options.vocab)?, vec![(0.0, 1.0); program.columns.len()], Vec::new());
-    let mut model = Model::new(program, fitted, options.train)?;
+    let mut fitted = Fitted::restored(dictionaries(program, &options.vocab)?, vec![(0.0, 1.0); program.columns.len()], Vec::new());
+    fitted.drawn = true;
+    let mut model = Model::new(program, fitted, options.train)?.with_conditions()?;
     model.initialise(program.train.seed, &pool);
     let plan = if options.train { &program.step } else { &program.score };
     let mut stored = Stored::default();

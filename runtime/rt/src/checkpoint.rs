@@ -582,7 +582,9 @@ impl Generation {
     ) -> Result<(), Failure> {
         let tensors = SafeTensors::deserialize(self.file(name)?).map_err(|error| self.damaged(name, &error))?;
         for at in 0..model.program.variables.len() {
-            if (model.program.variables[at].role == Role::Optimizer) != optimizer {
+            // What only training reads has no memory when scoring.
+            let absent = model.values[at].len() == 0 && !model.program.variables[at].scored;
+            if (model.program.variables[at].role == Role::Optimizer) != optimizer || absent {
                 continue;
             }
             for part in model.saved(at) {

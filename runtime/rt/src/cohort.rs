@@ -33,7 +33,16 @@ impl Condition {
             Predicate::Compare { column, with, bound } => {
                 let bound = match bound {
                     Bound::Value(value) => *value,
-                    Bound::Quantile(share) => fitted.quantile(*column, *share),
+                    Bound::Quantile(share) if fitted.drawn => *share,
+                    Bound::Quantile(share) => match fitted.quantile(*column, *share) {
+                        Some(value) => value,
+                        None => {
+                            let own = &columns[*column as usize].name;
+                            return Err(Failure::input(format!(
+                                "`{name}` compares with quantile({own}, {share}), which these weights were trained without\nhelp: train this spec, or take the cohort out of it"
+                            )));
+                        }
+                    },
                 };
                 Condition::Number { word: words[*column as usize], with: *with, bound }
             }
@@ -45,6 +54,7 @@ impl Condition {
                 }
                 let vocab = Fitted::vocab_column(columns, at);
                 let row = |value: &String| match fitted.vocabs[vocab].row(value.as_bytes()) {
+                    0 if fitted.drawn => Ok(1),
                     0 => Err(Failure::input(format!(
                         "`{name}` compares `{}` with {value:?}, which the training data do not hold (or not often enough for its dictionary)\nhelp: write the value as the data write it, or take it out of the condition",
                         columns[at].name

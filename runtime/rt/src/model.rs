@@ -64,7 +64,7 @@ impl<'p> Model<'p> {
             rows * variable.shape.iter().product::<u64>()
         };
         let size = |variable: &Variable| {
-            if slots || variable.role != Role::Optimizer { elements(variable) as usize * 4 } else { 0 }
+            if slots || variable.scored { elements(variable) as usize * 4 } else { 0 }
         };
         let values = Memory::zeroed_together(&program.variables.iter().map(size).collect::<Vec<_>>())?;
         let (words, width) = record_layout(&program.columns);
@@ -73,12 +73,19 @@ impl<'p> Model<'p> {
         keys.sort_unstable();
         keys.dedup();
         let labels = program.predictions.iter().map(|prediction| prediction.label).collect();
-        let conditions = conditions(&program.columns, &words, &fitted)?;
-        let mut flags: Vec<u32> = program.predictions.iter().filter_map(|prediction| prediction.rows).collect();
-        flags.extend(program.cohorts.iter().map(|cohort| cohort.column));
-        flags.sort_unstable();
-        flags.dedup();
+        let (conditions, flags) = (vec![None; program.columns.len()], Vec::new());
         Ok(Model { program, fitted, values, bases, row_counts, words, width, labels, keys, conditions, flags })
+    }
+
+    /// Makes the conditions of losses and cohorts known, which scoring alone does without.
+    pub(crate) fn with_conditions(mut self) -> Result<Self, Failure> {
+        let program = self.program;
+        self.conditions = conditions(&program.columns, &self.words, &self.fitted)?;
+        let losses = program.predictions.iter().filter_map(|prediction| prediction.rows);
+        self.flags = losses.chain(program.cohorts.iter().map(|cohort| cohort.column)).collect();
+        self.flags.sort_unstable();
+        self.flags.dedup();
+        Ok(self)
     }
 
     /// Columns that are bags, by the first word of their part of a record.
@@ -113,8 +120,8 @@ impl<'p> Model<'p> {
     pub(crate) fn initialise(&mut self, seed: u64, pool: &rayon::ThreadPool) {
         for at in 0..self.program.variables.len() {
             let init = self.program.variables[at].init;
-            // Memory is zero from the start.
-            if init == Init::Constant(0.0) {
+            // Memory is zero from the start, and what only training reads has none when scoring.
+            if init == Init::Constant(0.0) || self.values[at].len() == 0 {
                 continue;
             }
             let parts = self.saved(at);

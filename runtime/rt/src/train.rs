@@ -409,7 +409,7 @@ impl<'r, 'p> Run<'r, 'p> {
                 fitted
             }
         };
-        let mut model = Model::new(program, fitted, true)?;
+        let mut model = Model::new(program, fitted, true)?.with_conditions()?;
         let seed = options.seed.unwrap_or(program.train.seed);
         let mut progress = Progress { seed, scale: 1.0, rows: spool.rows as u64, data: spool.hash, ..Progress::default() };
         match &resumed {
@@ -703,6 +703,9 @@ fn to_score<'p>(
 ) -> Result<(Model<'p>, Stored, Spool), Failure> {
     generation.verify(program, Purpose::Score)?;
     let mut model = Model::new(program, generation.fitted(program)?, false)?;
+    if labels {
+        model = model.with_conditions()?;
+    }
     let mut stored = Stored::default();
     generation.load_values(&mut model, &mut |model, at| stored.take(&program.score, at, &mut model.values[at], pool))?;
     let mut rows = Rows::open(data, &program.data, limit)?;

@@ -94,6 +94,8 @@ pub(crate) struct Fitted {
     pub(crate) moments: Vec<(f64, f64)>,
     /// Quantiles that conditions compare with: column, share, value.
     pub(crate) quantiles: Vec<(u32, f64, f32)>,
+    /// Whether nothing was learned, because rows are drawn: conditions then hold for whatever rows they happen to hold for.
+    pub(crate) drawn: bool,
     /// Row of each provisional id, by column; empty when ids are rows already.
     rows: Vec<Vec<u32>>,
 }
@@ -102,7 +104,7 @@ impl Fitted {
     /// Restores what a checkpoint holds.
     pub(crate) fn restored(vocabs: Vec<Vocab>, moments: Vec<(f64, f64)>, quantiles: Vec<(u32, f64, f32)>) -> Self {
         let rows = vec![Vec::new(); vocabs.len()];
-        Fitted { vocabs: vocabs.into_iter().map(Arc::new).collect(), moments, quantiles, rows }
+        Fitted { vocabs: vocabs.into_iter().map(Arc::new).collect(), moments, quantiles, drawn: false, rows }
     }
 
     /// The same for records whose ids are rows already: every record but those that were learned from.
@@ -128,10 +130,10 @@ impl Fitted {
         }
     }
 
-    /// The value of a column that a share of the training rows does not exceed; without one no number is below it.
-    pub(crate) fn quantile(&self, column: u32, share: f64) -> f64 {
+    /// The value of a column that a share of the training rows does not exceed, if it was learned.
+    pub(crate) fn quantile(&self, column: u32, share: f64) -> Option<f64> {
         let found = self.quantiles.iter().find(|(own, own_share, _)| *own == column && *own_share == share);
-        found.map_or(f64::NEG_INFINITY, |(_, _, value)| f64::from(*value))
+        found.map(|(_, _, value)| f64::from(*value))
     }
 
     /// The row of an id as records hold it.
@@ -231,6 +233,7 @@ impl<'p> Transformer<'p> {
             vocabs: vec![Arc::default(); columns.len()],
             moments: vec![(0.0, 1.0); columns.len()],
             quantiles: Vec::new(),
+            drawn: false,
             rows: Vec::new(),
         });
         Ok(Transformer {

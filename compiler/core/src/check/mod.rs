@@ -20,7 +20,8 @@ mod statements;
 mod tables;
 mod value;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, NodeId, Program};
+use crate::ops::Op;
 use crate::problem::{Problem, Severity, suggest};
 use crate::spec::{Forward, Spec};
 use features::Feature;
@@ -28,7 +29,7 @@ use recc_abi::{Column, DataSpec, Variable, VariableId};
 use recc_syntax::ast::{self, Expr, FileId, Item, ItemKind, Name, Span, Use};
 use scope::{Binding, PathId, Paths};
 use statements::Predicted;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use value::{BlockRef, Value};
 
@@ -311,8 +312,13 @@ impl<'s> Checker<'s> {
         self.warn_unused_cohorts();
         self.warn_unused_names();
         let tables = self.finished_tables();
-        let variables =
-            self.variables.iter().map(|(path, variable)| Variable { path: self.paths.text(*path), ..variable.clone() }).collect();
+        let scored = read_variables(&scoring.program);
+        let variable = |(at, (path, variable)): (usize, &(PathId, Variable))| Variable {
+            path: self.paths.text(*path),
+            scored: scored.contains(&variable_id(at)),
+            ..variable.clone()
+        };
+        let variables = self.variables.iter().enumerate().map(variable).collect();
         Some(Spec {
             name: ensemble.as_ref().map_or(models[0].0, |ensemble| ensemble.name).text.clone(),
             data,
@@ -534,6 +540,16 @@ impl<'s> Checker<'s> {
 struct Walked {
     span: Span,
     predictions: Vec<Predicted>,
+}
+
+/// The variables that the results of a program are computed from.
+fn read_variables(program: &Program) -> BTreeSet<VariableId> {
+    let read = |node: NodeId| match &program.graph[node].op {
+        Op::Variable(own) => Some(own.id),
+        Op::Gather(own) => Some(own.variable),
+        _ => None,
+    };
+    program.live().into_iter().filter_map(read).collect()
 }
 
 /// The variable a path holds.

@@ -204,7 +204,8 @@ impl Checker<'_> {
             Some(known) => known,
             None => {
                 let id = super::variable_id(self.variables.len());
-                let variable = Variable { path: String::new(), shape: shape.clone(), table: None, init: init.resolve(&shape), role };
+                let variable =
+                    Variable { path: String::new(), shape: shape.clone(), table: None, init: init.resolve(&shape), role, scored: true };
                 self.variables.push((path, variable));
                 self.paths.set_variable(path, id);
                 id

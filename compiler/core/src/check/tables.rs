@@ -127,7 +127,10 @@ impl Checker<'_> {
         let variable = variable_id(self.variables.len());
         let init = init.resolve(&[width]);
         let table_index = Some(self.tables.len() as u32);
-        self.variables.push((path, Variable { path: String::new(), shape: vec![width], table: table_index, init, role: Role::Parameter }));
+        self.variables.push((
+            path,
+            Variable { path: String::new(), shape: vec![width], table: table_index, init, role: Role::Parameter, scored: true },
+        ));
         self.tables.push(Declared {
             name: name.text.clone(),
             span: name.span,

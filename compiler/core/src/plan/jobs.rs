@@ -71,7 +71,7 @@ impl<'p> Planner<'p> {
         let needs = storage::find(self.program, &self.stages, count);
         self.place_kept(&needs);
         self.place_sums(&live);
-        let groups = effect_groups(self.program);
+        let groups = effect_groups(self.program, &self.globals);
         let mut launches = Vec::new();
         let mut first_update = None;
         for stage in 0..count {
@@ -427,6 +427,13 @@ impl<'p> Planner<'p> {
     fn update_kernel(&mut self, group: &[NodeId]) -> u32 {
         let graph = &self.program.graph;
         let name = self.kernel_name(group[0], "");
+        // One loop writes all of them, so it has to fit all: a group of other shapes would be written behind its end.
+        let (space, wide) = (graph[group[0]].ty.space, |&&effect: &&NodeId| !graph[effect].ty.dims.is_empty());
+        let shape = group.iter().find(wide).map(|&effect| &graph[effect].ty.dims);
+        let alike = |&effect: &NodeId| {
+            graph[effect].ty.space == space && (graph[effect].ty.dims.is_empty() || Some(&graph[effect].ty.dims) == shape)
+        };
+        assert!(group.iter().all(alike), "updates of different shapes read each other: {name}");
         let mut cx = Emitter::new(graph, &mut self.buffers, &self.storage);
         cx.items(|cx| {
             let item = cx.item();

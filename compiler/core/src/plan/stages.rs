@@ -85,7 +85,7 @@ impl Stages {
 }
 
 /// Effects that must be computed before any of them is stored, because one reads what another writes.
-pub(super) fn effect_groups(program: &Program) -> Vec<Vec<NodeId>> {
+pub(super) fn effect_groups(program: &Program, globals: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
     let graph = &program.graph;
     let mut groups: Vec<(Vec<NodeId>, BTreeSet<VariableId>)> = Vec::new();
     for &effect in &program.effects {
@@ -93,7 +93,8 @@ pub(super) fn effect_groups(program: &Program) -> Vec<Vec<NodeId>> {
         let mut stack = graph.operands(effect);
         let mut seen = BTreeSet::new();
         while let Some(node) = stack.pop() {
-            if !seen.insert(node) || is_barrier(&graph[node].op) || matches!(graph[node].op, Op::RowSum(_)) {
+            let known = is_barrier(&graph[node].op) || matches!(graph[node].op, Op::RowSum(_)) || globals.contains(&node);
+            if !seen.insert(node) || known {
                 continue;
             }
             if let Op::Variable(_) | Op::RowRead(_) = graph[node].op {

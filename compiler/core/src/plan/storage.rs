@@ -22,7 +22,8 @@ pub(crate) struct Needs {
     pub(crate) scratch: Vec<Vec<NodeId>>,
 }
 
-/// Computed global values that are stored: those that matrix products read, and those that every item would compute again.
+/// Computed global values that are stored: those that matrix products read, those that every item would compute again, and numbers
+/// made of parameters that updates of other variables read: the clipping factor, if a gradient reads its own parameter.
 pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
     let graph = &program.graph;
     let mut found = BTreeSet::new();
@@ -39,10 +40,32 @@ pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
                     found.insert(operands[0]);
                 }
             }
+            Op::Broadcast(_) => {
+                let source = &graph[operands[0]];
+                let number = source.ty.space == Space::Global && source.ty.len() == Some(1) && matches!(source.op, Op::Map(_));
+                if number && reads_a_variable(graph, operands[0]) {
+                    found.insert(operands[0]);
+                }
+            }
             _ => {}
         }
     }
     found
+}
+
+/// Whether a global value is computed from a variable's present value, not only from sums over the batch.
+fn reads_a_variable(graph: &Graph, node: NodeId) -> bool {
+    let mut stack = vec![node];
+    let mut seen = BTreeSet::new();
+    while let Some(node) = stack.pop() {
+        if matches!(graph[node].op, Op::Variable(_)) {
+            return true;
+        }
+        if seen.insert(node) && !is_barrier(&graph[node].op) {
+            stack.extend(graph.operands(node));
+        }
+    }
+    false
 }
 
 /// Whether a node is one number pooled from looked-up rows. It is computed first, while its rows are on their way to the cache.

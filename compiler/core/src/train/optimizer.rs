@@ -334,6 +334,7 @@ impl Update<'_> {
             table: self.target.table.map(|table| table.0),
             init: Init::Constant(0.0),
             role: Role::Optimizer,
+            scored: false,
         });
         let read = match self.target.table {
             Some(table) => Op::RowRead(RowRead { table, variable: id, path: path.clone(), width: shape.first().copied() }),
