@@ -14,7 +14,7 @@ pub fn root() -> PathBuf {
 
 /// A spec's text beside the library's.
 pub fn sources(name: &str, text: &str) -> Sources {
-    let mut files = vec![(name.to_owned(), text.to_owned())];
+    let mut files = Vec::new();
     let mut modules: Vec<PathBuf> =
         std::fs::read_dir(root().join("stdlib")).expect("stdlib/").flatten().map(|entry| entry.path()).collect();
     modules.sort();
@@ -22,7 +22,9 @@ pub fn sources(name: &str, text: &str) -> Sources {
         let module = format!("std.{}", path.file_stem().unwrap_or_default().to_string_lossy());
         files.push((module, std::fs::read_to_string(&path).expect("a library module")));
     }
-    Sources { files }
+    // Files that tests use lie beside the library's.
+    let read = |path: &Path| std::fs::read_to_string(root().join("tests").join(path)).map_err(|_| "there is no such file".to_owned());
+    Sources::gather(Path::new(name), text.to_owned(), files, &mut |path| read(path))
 }
 
 /// Checks a text.

@@ -11,8 +11,10 @@ pub mod passes;
 pub mod plan;
 pub mod problem;
 pub mod scalar;
+mod sources;
 pub mod spec;
 pub mod train;
 
 pub use build::{Built, InternalError, build, train_spec};
-pub use check::{Checked, Override, Sources, check};
+pub use check::{Checked, Override, check};
+pub use sources::{Import, Sources};

@@ -6,15 +6,18 @@ use recc_abi::{BuildInfo, FORMAT, KernelEntry, Program};
 use recc_codegen::{Level, compile_kernels};
 use recc_core::loops::verify;
 use recc_core::plan::Planned;
+use recc_core::problem::Problem;
 use recc_core::spec::Spec;
 use recc_core::{Built, Checked, Override, Sources};
 use recc_rt::{Failure, Generation, Purpose};
+use recc_syntax::ast::FileId;
 use sha2::{Digest as _, Sha256};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// A spec's text beside the library's.
-pub(crate) fn sources(path: &Path) -> Result<Sources, Failure> {
+/// The text of a spec.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -24,9 +27,36 @@ pub(crate) fn sources(path: &Path) -> Result<Sources, Failure> {
         return Err(Failure::input(format!("{}: a spec of more than 16 MiB is not read", path.display())));
     }
     // Some editors begin a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// The syntax errors of a text, and what they are shown in.
+pub(crate) fn syntax(path: &Path, text: &str) -> (Vec<Problem>, Sources) {
+    let sources = Sources { files: vec![(path.display().to_string(), text.to_owned())], imports: Vec::new() };
+    let problems = recc_syntax::parse(FileId(0), text).problems;
+    (problems.iter().map(|problem| Problem::syntax(FileId(0), problem)).collect(), sources)
+}
+
+/// Writes a text in place of another, which stays whole until the new one is.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().set_permissions(std::fs::metadata(path)?.permissions())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error: std::io::Error| Failure::io("write", path, &error))
+}
+
+/// A spec's text beside the library's.
+pub(crate) fn sources(path: &Path) -> Result<Sources, Failure> {
+    let text = read(path)?;
     let library = MODULES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-    Ok(Sources { files: std::iter::once((path.display().to_string(), text)).chain(library).collect() })
+    // The message names the path already.
+    let why = |failure: &Failure| failure.to_string().lines().next().unwrap_or_default().to_owned();
+    Ok(Sources::gather(path, text, library, &mut |path| read(path).map_err(|failure| why(&failure))))
 }
 
 /// Checks a spec.

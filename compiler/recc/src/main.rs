@@ -47,6 +47,9 @@ enum Command {
         after_help = "Examples:\n  recc emit model.rec --stage step\n  recc emit model.rec --stage clif --kernel recc_score_deepfm_deep_mlp_linear"
     )]
     Emit(EmitArgs),
+    /// Rewrite specs in the one style
+    #[command(after_help = "Examples:\n  recc fmt model.rec\n  recc fmt --check examples/*.rec\n  recc fmt --diff model.rec")]
+    Fmt(FmtArgs),
     /// Show the page of an error
     Explain {
         /// Such as E0203
@@ -117,6 +120,19 @@ struct CheckArgs {
     /// Print the spec with every default written out
     #[arg(long)]
     resolved: bool,
+}
+
+#[derive(Args)]
+struct FmtArgs {
+    /// The specs
+    #[arg(required = true)]
+    specs: Vec<PathBuf>,
+    /// Write nothing; fail if a spec is not in the style
+    #[arg(long, conflicts_with = "diff")]
+    check: bool,
+    /// Write nothing; print what would change
+    #[arg(long)]
+    diff: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -197,6 +213,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build(&args),
         Command::Check(args) => check(&args),
         Command::Emit(args) => emit(&args),
+        Command::Fmt(args) => fmt(&args),
         Command::Explain { code } => explain_command(&code),
     });
     ExitCode::from(match result {
@@ -294,6 +311,40 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         }
     }
     Ok(u8::from(failed))
+}
+
+fn fmt(args: &FmtArgs) -> Result<u8, Failure> {
+    let mut status = 0;
+    for path in &args.specs {
+        let text = match driver::read(path) {
+            Ok(text) => text,
+            Err(failure) => {
+                status = 1;
+                say(&format!("error: {failure}\n"));
+                continue;
+            }
+        };
+        let problems = driver::syntax(path, &text);
+        if !problems.0.is_empty() {
+            status = 1;
+            say(&report::text(&problems.1, &problems.0));
+            continue;
+        }
+        let formatted = recc_syntax::format(&text);
+        if formatted == text {
+            continue;
+        }
+        if args.diff {
+            let name = path.display().to_string();
+            print(&similar::TextDiff::from_lines(&text, &formatted).unified_diff().header(&name, &name).to_string())?;
+        } else if args.check {
+            status = 1;
+            say(&format!("{}: not in the style; `recc fmt {}` rewrites it\n", path.display(), path.display()));
+        } else {
+            driver::replace(path, &formatted)?;
+        }
+    }
+    Ok(status)
 }
 
 fn emit(args: &EmitArgs) -> Result<u8, Failure> {

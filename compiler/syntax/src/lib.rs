@@ -5,6 +5,7 @@
 
 pub mod ast;
 mod build;
+mod format;
 mod layout;
 mod print;
 
@@ -19,6 +20,7 @@ mod grammar {
 }
 use grammar::{Grammar, Rule};
 
+pub use format::format;
 pub use print::{print_expr, print_file};
 
 /// Words an item may begin with.

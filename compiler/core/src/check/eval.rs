@@ -69,12 +69,35 @@ impl Checker<'_> {
             ExprKind::Call { callee, args } => self.call(callee, args, None, expr.span),
             ExprKind::Pipe { value, into } => self.pipe(value, into, expr.span),
             ExprKind::Index { base, indices } => self.index(base, indices, expr.span),
-            ExprKind::Field { .. } => self.exposed(expr).unwrap_or(Value::Poison),
+            ExprKind::Field { base, name } => match self.imported(base) {
+                Some(Value::Module(file)) => self.of_file(file, name),
+                Some(_) => Value::Poison,
+                None => self.exposed(expr).unwrap_or(Value::Poison),
+            },
             ExprKind::Unary(op, value) => self.unary_op(*op, value),
             ExprKind::Binary(op, left, right) => self.binary(*op, left, right, expr.span),
             ExprKind::Range { start, end, inclusive } => self.range(start, end, *inclusive, expr.span),
             ExprKind::If { condition, then, otherwise } => self.branch(condition, then, otherwise.as_ref()),
         }
+    }
+
+    /// The file of blocks that a name stands for, or a mistake in its place.
+    fn imported(&self, base: &Expr) -> Option<Value> {
+        let ExprKind::Name(name) = &base.kind else { return None };
+        let known = &self.modules[self.module].names.get(name)?.value;
+        matches!(known, Value::Module(_) | Value::Poison).then(|| known.clone())
+    }
+
+    /// A block or a constant of a file.
+    fn of_file(&mut self, file: usize, name: &Name) -> Value {
+        if let Some(known) = self.modules[file].names.get(&name.text) {
+            return known.value.clone();
+        }
+        let known: Vec<String> = self.modules[file].names.keys().cloned().collect();
+        let help = crate::problem::suggest(&name.text, known.iter().map(String::as_str));
+        let problem = Problem::error("E0103", name.span, format!("{:?} has no block `{}`", self.modules[file].name, name.text));
+        self.report(problem.help(help));
+        Value::Poison
     }
 
     /// The input of the layer that is being called.

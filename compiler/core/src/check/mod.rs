@@ -23,6 +23,7 @@ mod value;
 use crate::graph::{Graph, NodeId, Program};
 use crate::ops::Op;
 use crate::problem::{Problem, Severity, suggest};
+use crate::sources::Sources;
 use crate::spec::{Forward, Spec};
 use features::Feature;
 use recc_abi::{Column, DataSpec, Variable, VariableId};
@@ -35,13 +36,6 @@ use value::{BlockRef, Value};
 
 /// Statements, calls and iterations a spec may expand to.
 const FUEL: u32 = 200_000;
-
-/// A text to check, and the library it may use.
-#[derive(Clone, Debug)]
-pub struct Sources {
-    /// Names and texts; a [`FileId`] is a position here. The first is the spec.
-    pub files: Vec<(String, String)>,
-}
 
 /// What checking gave.
 #[derive(Debug)]
@@ -200,6 +194,7 @@ impl<'s> Checker<'s> {
         for (at, file) in files.iter().enumerate().rev() {
             self.uses(at, file);
         }
+        self.imported_constants(&files);
         let file = files.into_iter().next().unwrap_or_default();
         // An item that could not be read would be missed by all others.
         let spec = if readable { self.spec(&file) } else { None };
@@ -236,10 +231,78 @@ impl<'s> Checker<'s> {
         for item in &file.items {
             match &item.kind {
                 ItemKind::Use(Use::Module { path, names }) => self.use_module(module, path, names, item.span),
-                ItemKind::Use(Use::File { path_span, .. }) => self.not_yet(*path_span, "blocks from other files"),
+                ItemKind::Use(Use::File { path, path_span, alias }) => self.use_file(module, path, *path_span, alias),
                 _ => {}
             }
         }
+    }
+
+    /// `use "blocks.rec" as mine`
+    fn use_file(&mut self, module: usize, path: &str, span: Span, alias: &Name) {
+        let sources = self.sources;
+        let Some(import) = sources.imports.iter().find(|import| import.from == module && import.path == path) else { return };
+        match &import.to {
+            Ok(to) if self.leads_to(*to, module) => {
+                let problem = Problem::error("E0115", span, format!("{path:?} uses this file in turn"));
+                self.report(problem.help("let both use a third file that holds what they share"));
+                self.declare(module, alias, Value::Poison);
+            }
+            Ok(to) => self.declare(module, alias, Value::Module(*to)),
+            Err(why) => {
+                let problem = Problem::error("E0114", span, format!("{path:?} cannot be read: {why}"));
+                self.report(problem.help("the path is relative to the file that uses it"));
+                self.declare(module, alias, Value::Poison);
+            }
+        }
+    }
+
+    /// Whether a file uses another, itself or through others.
+    fn leads_to(&self, from: usize, to: usize) -> bool {
+        let mut stack = vec![from];
+        let mut seen = BTreeSet::new();
+        while let Some(at) = stack.pop() {
+            if at == to {
+                return true;
+            }
+            if seen.insert(at) {
+                let own = self.sources.imports.iter().filter(|import| import.from == at);
+                stack.extend(own.filter_map(|import| import.to.as_ref().ok().copied()));
+            }
+        }
+        false
+    }
+
+    /// The files that a file uses, each behind those it uses itself.
+    fn used_first(&self, from: usize, seen: &mut BTreeSet<usize>, order: &mut Vec<usize>) {
+        for to in self.sources.imports.iter().filter(|import| import.from == from).filter_map(|import| import.to.as_ref().ok()) {
+            if *to != 0 && seen.insert(*to) {
+                self.used_first(*to, seen, order);
+                order.push(*to);
+            }
+        }
+    }
+
+    /// Constants of the files that the spec uses, those that others use first; other items than blocks have no place there.
+    fn imported_constants(&mut self, files: &[ast::File]) {
+        let mut order = Vec::new();
+        self.used_first(0, &mut BTreeSet::new(), &mut order);
+        for at in order {
+            self.module = at;
+            for item in &files[at].items {
+                match &item.kind {
+                    ItemKind::Const { name, value } => {
+                        let value = self.constant(value);
+                        self.declare(at, name, value);
+                    }
+                    ItemKind::Use(_) | ItemKind::Block(_) => {}
+                    _ => {
+                        let problem = Problem::error("E0116", item.span, "a file that others use holds blocks and constants");
+                        self.report(problem.help("the rest of a spec stands in one file; move the blocks to one of their own"));
+                    }
+                }
+            }
+        }
+        self.module = 0;
     }
 
     fn use_module(&mut self, module: usize, path: &[Name], names: &[Name], span: Span) {

@@ -83,6 +83,8 @@ pub(super) enum Value {
     /// A feature, by position; not yet its tensor.
     Feature(usize),
     Table(usize),
+    /// A file of blocks, by position.
+    Module(usize),
     /// A body that gives nothing.
     Nothing,
     /// Stands for something already reported.
@@ -108,6 +110,7 @@ impl Value {
             Value::Init(_) => "an initializer".to_owned(),
             Value::Feature(_) => "a feature of ids".to_owned(),
             Value::Table(_) => "a table".to_owned(),
+            Value::Module(_) => "a file of blocks".to_owned(),
             Value::Nothing => "nothing".to_owned(),
             Value::Poison => "a value with a mistake".to_owned(),
         }
