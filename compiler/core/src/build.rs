@@ -186,6 +186,7 @@ pub fn train_spec(spec: &Spec) -> TrainSpec {
         epochs: train.epochs,
         seed: train.seed,
         shuffle: train.shuffle,
+        schedules: train.schedules.clone(),
         plateau: train.plateau.clone(),
         stop: train.stop.clone(),
         best: train.best.clone(),

@@ -3,7 +3,7 @@
 use crate::graph::{NodeId, Program};
 use crate::train::{OptimizerSpec, TableUpdate};
 use recc_abi::{
-    Cohort, Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Stopping, TableMember, Variable, VariableId,
+    Cohort, Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Schedule, Stopping, TableMember, Variable, VariableId,
 };
 use std::fmt::Write as _;
 
@@ -139,6 +139,8 @@ pub struct Train {
     pub tables: TableUpdate,
     /// Largest gradient norm.
     pub clip: Option<f64>,
+    /// Factors of the rates by step and epoch.
+    pub schedules: Vec<Schedule>,
     /// Rate cuts.
     pub plateau: Option<Plateau>,
     /// Early end.
@@ -219,6 +221,7 @@ impl Spec {
             ),
             None => "rate: constant".to_owned(),
         });
+        lines.extend(train.schedules.iter().map(|schedule| format!("rate: {schedule:?}")));
         lines.push(match &train.stop {
             Some(stop) => format!("stop: patience({}, on: {})", stop.patience, self.monitor(&stop.on)),
             None => "stop: never".to_owned(),

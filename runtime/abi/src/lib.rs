@@ -16,7 +16,7 @@ pub use plan::{
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
     BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,
-    OptimizerKind, Planted, Plateau, Prediction, Program, Role, Stopping, Table, TableMember, Token, TrainSpec, Variable,
+    OptimizerKind, Planted, Plateau, Prediction, Program, Role, Schedule, Stopping, Table, TableMember, Token, TrainSpec, Variable,
 };
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -443,12 +443,52 @@ pub struct TrainSpec {
     pub seed: u64,
     /// Whether epochs permute the rows.
     pub shuffle: bool,
+    /// Factors of the learning rates by step and epoch; they multiply.
+    pub schedules: Vec<Schedule>,
     /// `rate: plateau(…)`
     pub plateau: Option<Plateau>,
     /// `stop: patience(…)`
     pub stop: Option<Stopping>,
     /// What "best" means.
     pub best: Monitor,
+}
+
+/// A factor of the learning rates.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Schedule {
+    /// `step / steps` over the first steps.
+    Warmup {
+        /// How many.
+        steps: u64,
+    },
+    /// From 1 to `least` along half a cosine (Loshchilov and Hutter 2017), and `least` from then on.
+    Cosine {
+        /// Over so many epochs.
+        epochs: u32,
+        /// The last factor.
+        least: f64,
+    },
+    /// `factor` once more for each so many epochs that are over.
+    Step {
+        /// So many.
+        every: u32,
+        /// The factor.
+        factor: f64,
+    },
+}
+
+impl Schedule {
+    /// The factor in a step, counted from 1, of an epoch of so many steps.
+    pub fn factor(self, step: u64, steps_per_epoch: u64) -> f64 {
+        match self {
+            Schedule::Warmup { steps } => (step as f64 / steps as f64).min(1.0),
+            Schedule::Cosine { epochs, least } => {
+                let part = ((step - 1) as f64 / (f64::from(epochs) * steps_per_epoch as f64)).min(1.0);
+                least + (1.0 - least) * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
+            }
+            Schedule::Step { every, factor } => factor.powi(((step - 1) / steps_per_epoch / u64::from(every)).min(1 << 20) as i32),
+        }
+    }
 }
 
 /// The optimizers.
@@ -497,4 +537,25 @@ pub struct Stopping {
     pub on: Monitor,
     /// Epochs without gain before the end.
     pub patience: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Schedule;
+
+    #[test]
+    fn schedules_give_known_factors() {
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+        let warmup = Schedule::Warmup { steps: 4 };
+        close(warmup.factor(1, 10), 0.25);
+        close(warmup.factor(9, 10), 1.0);
+        let cosine = Schedule::Cosine { epochs: 2, least: 0.2 };
+        close(cosine.factor(1, 10), 1.0);
+        close(cosine.factor(11, 10), 0.6);
+        close(cosine.factor(100, 10), 0.2);
+        let step = Schedule::Step { every: 2, factor: 0.5 };
+        close(step.factor(20, 10), 1.0);
+        close(step.factor(21, 10), 0.5);
+        close(step.factor(41, 10), 0.25);
+    }
 }

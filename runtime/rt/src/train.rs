@@ -485,7 +485,8 @@ impl<'r, 'p> Run<'r, 'p> {
         let program = self.loaded.program;
         let batch_rows = program.train.batch as usize;
         let (seed, epoch) = (self.progress.seed, self.progress.epoch);
-        let meter = Meter::steps(&format!("epoch {epoch}/{epochs}"), self.spool.rows.div_ceil(batch_rows) as u64, self.options.quiet);
+        let steps = self.spool.rows.div_ceil(batch_rows) as u64;
+        let meter = Meter::steps(&format!("epoch {epoch}/{epochs}"), steps, self.options.quiet);
         let (spool, model, progress) = (&self.spool, &self.model, &mut self.progress);
         let settled = model.fitted.settled();
         let fitted = if self.options.resume.is_some() { &settled } else { &model.fitted };
@@ -506,7 +507,9 @@ impl<'r, 'p> Run<'r, 'p> {
             });
             for batch in &receiver {
                 progress.step += 1;
-                let numbers = StepNumbers { step: progress.step, scale: progress.scale, seed, epoch };
+                let factors = program.train.schedules.iter().map(|schedule| schedule.factor(progress.step, steps));
+                let scale = factors.fold(progress.scale, |scale, factor| scale * factor);
+                let numbers = StepNumbers { step: progress.step, scale, seed, epoch };
                 let place = count / batch_rows + 1;
                 let mut loss = 0.0;
                 engine.run(&batch, &model.values, &numbers, &mut |engine| {

@@ -13,6 +13,7 @@ mod eval;
 mod features;
 mod fit;
 mod objective;
+mod schedule;
 mod scope;
 mod settings;
 mod shaped;

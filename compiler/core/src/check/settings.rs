@@ -6,7 +6,7 @@ use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Precision, STORAGES, Train};
 use crate::train::{OptimizerSpec, TableUpdate};
-use recc_abi::{Cohort, Element, Metric, MetricKind, Monitor, OptimizerKind, Plateau, Stopping};
+use recc_abi::{Cohort, Element, Metric, MetricKind, Monitor, OptimizerKind};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 
 const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
@@ -88,6 +88,7 @@ impl Checker<'_> {
             tables: TableUpdate { optimizer: adam(), all_rows: false },
             clip: None,
             plateau: None,
+            schedules: Vec::new(),
             stop: None,
             best,
         };
@@ -145,7 +146,7 @@ impl Checker<'_> {
         found
     }
 
-    fn whole(&mut self, value: &Expr, what: &str, least: i64, most: i64) -> Option<u64> {
+    pub(super) fn whole(&mut self, value: &Expr, what: &str, least: i64, most: i64) -> Option<u64> {
         let found = self.constant(value);
         match found.as_int() {
             Some(number) if (least..=most).contains(&number) => Some(number as u64),
@@ -393,139 +394,4 @@ impl Checker<'_> {
         }
     }
 
-    /// `rate` and `stop`, which watch metrics.
-    pub(super) fn check_monitors(&mut self, settings: Option<&ast::Settings>, train: &mut Train, metrics: &[Metric]) {
-        train.best = match metrics.first() {
-            Some(metric) => Monitor { metric: Some(metric.clone()), prediction: 0, higher: higher_is_better(metric.kind) },
-            None => Monitor { metric: None, prediction: 0, higher: false },
-        };
-        for setting in settings.iter().flat_map(|settings| &settings.entries) {
-            match setting.key.text.as_str() {
-                "rate" => train.plateau = self.plateau(&setting.value, metrics),
-                "stop" => train.stop = self.stopping(&setting.value, metrics),
-                _ => {}
-            }
-        }
-        if let Some(on) = train.stop.as_ref().map(|stop| &stop.on).or(train.plateau.as_ref().map(|plateau| &plateau.on)) {
-            train.best = on.clone();
-        }
-    }
-
-    fn plateau(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Plateau> {
-        let args = match as_call(value) {
-            Some(("plateau", _, args)) => args,
-            Some(("cosine" | "step" | "warmup", span, _)) => {
-                self.not_yet(span, "this schedule of the rate");
-                return None;
-            }
-            _ => {
-                self.report(
-                    Problem::error("E0605", value.span, "this is no schedule of the learning rate")
-                        .help("such as `rate: plateau(on: auc(click), factor: 0.1)`"),
-                );
-                return None;
-            }
-        };
-        let mut plateau = Plateau { on: Monitor { metric: None, prediction: 0, higher: false }, factor: 0.1, patience: 0, least: 1e-3 };
-        let mut named = false;
-        self.given_once(args, "plateau", 0)?;
-        for argument in args {
-            match argument.name.as_ref().map(|name| name.text.as_str()) {
-                Some("on") => {
-                    plateau.on = self.monitor(&argument.value, metrics)?;
-                    named = true;
-                }
-                Some("factor") => plateau.factor = self.number_in(&argument.value, "factor", 1e-6, 1.0)?,
-                Some("patience") => plateau.patience = self.whole(&argument.value, "patience", 0, 1_000_000)? as u32,
-                Some("least") => plateau.least = self.number_in(&argument.value, "least", 0.0, 1.0)?,
-                other => {
-                    self.report(
-                        Problem::error("E0210", argument.value.span, "`plateau` has no such argument")
-                            .help(suggest(other.unwrap_or(""), ["on", "factor", "patience", "least"])),
-                    );
-                    return None;
-                }
-            }
-        }
-        if !named {
-            self.report(
-                Problem::error("E0211", value.span, "`plateau` does not say what it watches").help("such as `plateau(on: auc(click))`"),
-            );
-            return None;
-        }
-        Some(plateau)
-    }
-
-    fn stopping(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Stopping> {
-        let mut patience = None;
-        let mut on = None;
-        if let Some(("patience", _, args)) = as_call(value) {
-            self.given_once(args, "patience", 1)?;
-            for argument in args {
-                match argument.name.as_ref().map(|name| name.text.as_str()) {
-                    None => patience = Some(self.whole(&argument.value, "patience", 1, 1_000_000)? as u32),
-                    Some("on") => on = Some(self.monitor(&argument.value, metrics)?),
-                    Some(other) => {
-                        self.report(
-                            Problem::error("E0210", argument.value.span, format!("`patience` has no argument `{other}`"))
-                                .help(suggest(other, ["on"])),
-                        );
-                        return None;
-                    }
-                }
-            }
-        }
-        match (patience, on) {
-            (Some(patience), Some(on)) => Some(Stopping { on, patience }),
-            _ => {
-                self.report(
-                    Problem::error("E0605", value.span, "`stop` says how many epochs to wait, and for what")
-                        .help("such as `stop: patience(2, on: auc(click))`"),
-                );
-                None
-            }
-        }
-    }
-
-    /// `auc(click)`: a metric of a prediction, or `loss(click)`.
-    fn monitor(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Monitor> {
-        let Some((name, span, args)) = as_call(value) else {
-            self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
-            return None;
-        };
-        let prediction = match args {
-            [Argument { name: None, value: Expr { kind: ExprKind::Name(prediction), span } }] => Some((prediction.as_str(), *span)),
-            [] => self.predictions.first().map(|_| ("", span)),
-            _ => None,
-        };
-        let Some((prediction, prediction_span)) = prediction else {
-            self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
-            return None;
-        };
-        let at =
-            if prediction.is_empty() { Some(0) } else { self.predictions.iter().position(|known| known.prediction.name == prediction) };
-        let Some(at) = at else {
-            let names: Vec<String> = self.predicted().map(|own| own.prediction.name.clone()).collect();
-            if !names.is_empty() {
-                let help = suggest(prediction, names.iter().map(String::as_str));
-                self.report(Problem::error("E0503", prediction_span, format!("nothing predicts `{prediction}`")).help(help));
-            }
-            return None;
-        };
-        if name == "loss" {
-            return Some(Monitor { metric: None, prediction: at as u32, higher: false });
-        }
-        let found = metrics.iter().find(|metric| metric.name == name || metric.name.starts_with(&format!("{name}(")));
-        let Some(metric) = found else {
-            let names = metrics.iter().map(|metric| metric.name.split('(').next().unwrap_or("")).chain(["loss"]);
-            let help = format!("{}; what is watched is among the metrics reported", suggest(name, names.collect::<Vec<_>>()));
-            self.report(Problem::error("E0605", span, format!("`{name}` is not reported")).help(help));
-            return None;
-        };
-        Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) })
-    }
-}
-
-fn higher_is_better(kind: MetricKind) -> bool {
-    matches!(kind, MetricKind::Auc | MetricKind::Gauc { .. })
 }

@@ -1,0 +1,211 @@
+//! What `train` watches: schedules of the learning rate, the end, and the best state.
+
+use super::Checker;
+use super::settings::as_call;
+use crate::problem::{Problem, suggest};
+use crate::spec::Train;
+use recc_abi::{Metric, MetricKind, Monitor, Plateau, Schedule, Stopping};
+use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
+
+impl Checker<'_> {
+    /// `rate` and `stop`, which watch metrics.
+    pub(super) fn check_monitors(&mut self, settings: Option<&ast::Settings>, train: &mut Train, metrics: &[Metric]) {
+        train.best = match metrics.first() {
+            Some(metric) => Monitor { metric: Some(metric.clone()), prediction: 0, higher: higher_is_better(metric.kind) },
+            None => Monitor { metric: None, prediction: 0, higher: false },
+        };
+        for setting in settings.iter().flat_map(|settings| &settings.entries) {
+            match setting.key.text.as_str() {
+                "rate" => self.rate(&setting.value, metrics, train),
+                "stop" => train.stop = self.stopping(&setting.value, metrics),
+                _ => {}
+            }
+        }
+        if let Some(on) = train.stop.as_ref().map(|stop| &stop.on).or(train.plateau.as_ref().map(|plateau| &plateau.on)) {
+            train.best = on.clone();
+        }
+    }
+
+    /// `warmup(1000) |> cosine(epochs: 10)`: schedules one after another, whose factors multiply.
+    fn rate(&mut self, value: &Expr, metrics: &[Metric], train: &mut Train) {
+        if let ExprKind::Pipe { value, into } = &value.kind {
+            self.rate(value, metrics, train);
+            return self.rate(into, metrics, train);
+        }
+        let Some((name, span, args)) = as_call(value) else { return self.no_schedule(value.span, "") };
+        let schedule = match name {
+            "plateau" if train.plateau.is_some() => {
+                let problem = Problem::error("E0605", span, "a second `plateau`");
+                return self.report(problem.help("a rate is cut on one metric"));
+            }
+            "plateau" => {
+                train.plateau = self.plateau(value.span, args, metrics);
+                return;
+            }
+            "warmup" => self.warmup(value.span, args),
+            "cosine" => self.cosine(args, train.epochs),
+            "step" => self.steps(value.span, args),
+            other => return self.no_schedule(span, other),
+        };
+        train.schedules.extend(schedule);
+    }
+
+    fn no_schedule(&mut self, span: Span, name: &str) {
+        let help = match name {
+            "" => "such as `rate: plateau(on: auc(click), factor: 0.1)` or `rate: warmup(1000) |> cosine(epochs: 10)`".to_owned(),
+            name => suggest(name, ["plateau", "warmup", "cosine", "step"]),
+        };
+        self.report(Problem::error("E0605", span, "this is no schedule of the learning rate").help(help));
+    }
+
+    /// `warmup(1000)`: over the first steps the rate grows to its value.
+    fn warmup(&mut self, span: Span, args: &[Argument]) -> Option<Schedule> {
+        self.given_once(args, "warmup", 1)?;
+        let mut steps = None;
+        for argument in args {
+            match argument.name.as_ref().map(|name| name.text.as_str()) {
+                None | Some("steps") => steps = Some(self.whole(&argument.value, "steps", 1, 1 << 40)?),
+                Some(other) => return self.no_argument("warmup", argument, other, &["steps"]),
+            }
+        }
+        if steps.is_none() {
+            self.report(Problem::error("E0211", span, "`warmup` does not say over how many steps").help("such as `warmup(1000)`"));
+        }
+        Some(Schedule::Warmup { steps: steps? })
+    }
+
+    /// `cosine(epochs: 10, least: 0)`: from the full rate to the least along half a cosine.
+    fn cosine(&mut self, args: &[Argument], epochs: u32) -> Option<Schedule> {
+        self.given_once(args, "cosine", 0)?;
+        let (mut epochs, mut least) = (epochs, 0.0);
+        for argument in args {
+            match argument.name.as_ref().map(|name| name.text.as_str()) {
+                Some("epochs") => epochs = self.whole(&argument.value, "epochs", 1, 1_000_000)? as u32,
+                Some("least") => least = self.number_in(&argument.value, "least", 0.0, 1.0)?,
+                other => return self.no_argument("cosine", argument, other.unwrap_or(""), &["epochs", "least"]),
+            }
+        }
+        Some(Schedule::Cosine { epochs, least })
+    }
+
+    /// `step(every: 2, factor: 0.5)`: a cut each so many epochs.
+    fn steps(&mut self, span: Span, args: &[Argument]) -> Option<Schedule> {
+        self.given_once(args, "step", 0)?;
+        let (mut every, mut factor) = (None, 0.1);
+        for argument in args {
+            match argument.name.as_ref().map(|name| name.text.as_str()) {
+                Some("every") => every = Some(self.whole(&argument.value, "every", 1, 1_000_000)? as u32),
+                Some("factor") => factor = self.number_in(&argument.value, "factor", 1e-6, 1.0)?,
+                other => return self.no_argument("step", argument, other.unwrap_or(""), &["every", "factor"]),
+            }
+        }
+        if every.is_none() {
+            self.report(Problem::error("E0211", span, "`step` does not say how often it cuts").help("such as `step(every: 2, factor: 0.5)`"));
+        }
+        Some(Schedule::Step { every: every?, factor })
+    }
+
+    fn no_argument<T>(&mut self, owner: &str, argument: &Argument, name: &str, known: &[&str]) -> Option<T> {
+        let problem = Problem::error("E0210", argument.value.span, format!("`{owner}` has no such argument"));
+        self.report(problem.help(suggest(name, known.iter().copied())));
+        None
+    }
+
+    fn plateau(&mut self, span: Span, args: &[Argument], metrics: &[Metric]) -> Option<Plateau> {
+        let mut plateau = Plateau { on: Monitor { metric: None, prediction: 0, higher: false }, factor: 0.1, patience: 0, least: 1e-3 };
+        let mut named = false;
+        self.given_once(args, "plateau", 0)?;
+        for argument in args {
+            match argument.name.as_ref().map(|name| name.text.as_str()) {
+                Some("on") => {
+                    plateau.on = self.monitor(&argument.value, metrics)?;
+                    named = true;
+                }
+                Some("factor") => plateau.factor = self.number_in(&argument.value, "factor", 1e-6, 1.0)?,
+                Some("patience") => plateau.patience = self.whole(&argument.value, "patience", 0, 1_000_000)? as u32,
+                Some("least") => plateau.least = self.number_in(&argument.value, "least", 0.0, 1.0)?,
+                other => return self.no_argument("plateau", argument, other.unwrap_or(""), &["on", "factor", "patience", "least"]),
+            }
+        }
+        if !named {
+            self.report(
+                Problem::error("E0211", span, "`plateau` does not say what it watches").help("such as `plateau(on: auc(click))`"),
+            );
+            return None;
+        }
+        Some(plateau)
+    }
+
+    fn stopping(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Stopping> {
+        let mut patience = None;
+        let mut on = None;
+        if let Some(("patience", _, args)) = as_call(value) {
+            self.given_once(args, "patience", 1)?;
+            for argument in args {
+                match argument.name.as_ref().map(|name| name.text.as_str()) {
+                    None => patience = Some(self.whole(&argument.value, "patience", 1, 1_000_000)? as u32),
+                    Some("on") => on = Some(self.monitor(&argument.value, metrics)?),
+                    Some(other) => {
+                        self.report(
+                            Problem::error("E0210", argument.value.span, format!("`patience` has no argument `{other}`"))
+                                .help(suggest(other, ["on"])),
+                        );
+                        return None;
+                    }
+                }
+            }
+        }
+        match (patience, on) {
+            (Some(patience), Some(on)) => Some(Stopping { on, patience }),
+            _ => {
+                self.report(
+                    Problem::error("E0605", value.span, "`stop` says how many epochs to wait, and for what")
+                        .help("such as `stop: patience(2, on: auc(click))`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// `auc(click)`: a metric of a prediction, or `loss(click)`.
+    fn monitor(&mut self, value: &Expr, metrics: &[Metric]) -> Option<Monitor> {
+        let Some((name, span, args)) = as_call(value) else {
+            self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
+            return None;
+        };
+        let prediction = match args {
+            [Argument { name: None, value: Expr { kind: ExprKind::Name(prediction), span } }] => Some((prediction.as_str(), *span)),
+            [] => self.predictions.first().map(|_| ("", span)),
+            _ => None,
+        };
+        let Some((prediction, prediction_span)) = prediction else {
+            self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
+            return None;
+        };
+        let at =
+            if prediction.is_empty() { Some(0) } else { self.predictions.iter().position(|known| known.prediction.name == prediction) };
+        let Some(at) = at else {
+            let names: Vec<String> = self.predicted().map(|own| own.prediction.name.clone()).collect();
+            if !names.is_empty() {
+                let help = suggest(prediction, names.iter().map(String::as_str));
+                self.report(Problem::error("E0503", prediction_span, format!("nothing predicts `{prediction}`")).help(help));
+            }
+            return None;
+        };
+        if name == "loss" {
+            return Some(Monitor { metric: None, prediction: at as u32, higher: false });
+        }
+        let found = metrics.iter().find(|metric| metric.name == name || metric.name.starts_with(&format!("{name}(")));
+        let Some(metric) = found else {
+            let names = metrics.iter().map(|metric| metric.name.split('(').next().unwrap_or("")).chain(["loss"]);
+            let help = format!("{}; what is watched is among the metrics reported", suggest(name, names.collect::<Vec<_>>()));
+            self.report(Problem::error("E0605", span, format!("`{name}` is not reported")).help(help));
+            return None;
+        };
+        Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) })
+    }
+}
+
+fn higher_is_better(kind: MetricKind) -> bool {
+    matches!(kind, MetricKind::Auc | MetricKind::Gauc { .. })
+}
