@@ -216,13 +216,16 @@ fn every_example_trains_on_a_small_slice() {
     let frappe_file = write("frappe.csv", Some(frappe.join(",")), ids(&frappe, 500), ",");
     let film_file = write("film.csv", Some(film.join(",")), ids(&film, 500), ",");
     let census = [
-        "y_income age wage_per_hour capital_gains capital_losses stock_dividends weeks_worked sex class_worker det_ind_code det_occ_code education",
+        "y_income y_never_married age wage_per_hour capital_gains capital_losses stock_dividends weeks_worked sex class_worker det_ind_code det_occ_code education",
         "enrolled_edu major_ind_code major_occ_code race hisp_origin union_member full_or_part_emp tax_filer_stat det_hh_summ num_emp",
         "country_self citizenship own_or_self vet_benefits",
     ];
     let census: Vec<&str> = census.iter().flat_map(|line| line.split(' ')).collect();
     let mut people = ids(&census, 500);
-    people.iter_mut().for_each(|row| row[7] = if row[1].len() == 1 { "Female" } else { "Male" }.to_owned());
+    people.iter_mut().for_each(|row| {
+        row[1] = (row[5].len() % 2).to_string();
+        row[8] = if row[2].len() == 1 { "Female" } else { "Male" }.to_owned();
+    });
     let census_file = write("census.csv", Some(census.join(",")), people, ",");
     let criteo_file = write("criteo.tsv", None, ids(&[""; 40], 500), "\t");
     let mut seen = 0;
@@ -231,8 +234,8 @@ fn every_example_trains_on_a_small_slice() {
         let data = match name.as_str() {
             "quickstart" => continue,
             "criteo" => &criteo_file,
-            "ml1m_ctr" => &film_file,
-            "census_cohorts" => &census_file,
+            "ml1m_ctr" | "ml1m_cetnet" => &film_file,
+            "census_cohorts" | "census_balance" => &census_file,
             other if other.starts_with("frappe") => &frappe_file,
             other => panic!("no data for the example {other}"),
         };
@@ -811,6 +814,42 @@ fn an_ensemble_reports_its_members_and_their_weights() {
     }
     let out = ok(Command::new(&model).args(["predict", "--weights"]).arg(folder.path("one")).arg("--data").arg(&test)).stdout;
     assert_eq!(String::from_utf8_lossy(&out).lines().next(), Some("click"));
+}
+
+#[test]
+fn balanced_tasks_go_on_from_their_states() {
+    let folder = Folder::new();
+    let spec = "use std.balance.multibalance
+use std.dense.{linear, mlp}
+data { synthetic: planted(rows: 3_000, seed: 5) }
+features {
+    label click: binary
+    label buy:   binary
+    id    C[user, item] = C |> vocab
+}
+model m {
+    table e { keys: C, dim: 4 }
+    let h = mlp(flatten(e[C]), [8])
+    expose h
+    let a = linear(h, 1)
+    let b = linear(h, 1)
+    predict click = logit(a)
+    predict buy   = logit(b)
+}
+objective { click: bce, buy: bce, balance: multibalance(over: m.h) }
+train { batch: 128, dense: adam(lr: 1e-2), seed: 2, rate: warmup(30) |> cosine(epochs: 4, least: 0.1) }
+";
+    let model = folder.build("m", spec);
+    let train = |name: &str, epochs: &str, resume: bool, threads: &str| {
+        let checkpoint = folder.path(name);
+        let mut command = Command::new(&model);
+        command.args(["train", "--epochs", epochs, "--threads", threads, if resume { "--resume" } else { "--out" }]).arg(&checkpoint);
+        ok(&mut command);
+        weights(&checkpoint)
+    };
+    let whole = train("whole", "4", false, "2");
+    train("parts", "2", false, "1");
+    assert!(whole == train("parts", "4", true, "1"), "the norms' averages or the rate began anew");
 }
 
 #[test]

@@ -124,3 +124,121 @@ fn peers_teach_each_other() {
     close(&[loss], &[(p - q) * (p - q)]);
     close(&found, &[(p - q) * p * (1.0 - p), (q - p) * q * (1.0 - q)]);
 }
+
+/// What a rule makes of given gradients: losses are squared errors of linear heads of a parameter, half an error away, whose gradients are the heads' weights.
+/// Gives the step of the parameter, and all variables after it.
+fn balanced(rule: &str, gradients: &[[f64; 2]], states: &[(&str, Vec<f64>)]) -> ([f64; 2], Vec<(String, Vec<f64>)>) {
+    let name = rule.split('(').next().expect("a name");
+    let labels: String = (0..gradients.len()).map(|k| format!(" label y{k}: number\n")).collect();
+    let heads: String = (0..gradients.len())
+        .map(|k| format!(" predict y{k} = value({:?} * h[0] + {:?} * h[1])\n", gradients[k][0], gradients[k][1]))
+        .collect();
+    let losses: String = (0..gradients.len()).map(|k| format!("y{k}: mse, ")).collect();
+    let rule = rule.replace(')', ", over: m.h)").replace("(,", "(");
+    let text = format!(
+        "use std.balance.{name}\nfeatures {{\n{labels} number one\n}}\nmodel m {{\n param w: f32[2] = zeros\n let h = w * one\n expose h\n{heads}}}\nobjective {{ {losses}balance: {rule} }}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1) }}\n"
+    );
+    let (spec, built) = recc_tests::build(&text);
+    let mut data = draw(&spec, &built, 1, 1);
+    for (at, column) in spec.columns.iter().enumerate() {
+        data.numbers.insert(at as u32, vec![if column.name == "one" { 1.0 } else { -0.5 }]);
+    }
+    for (at, variable) in built.variables.iter().enumerate() {
+        let own = states.iter().find(|(name, _)| variable.path.ends_with(name)).map(|(_, values)| values.clone());
+        let zeros = vec![0.0; variable.shape.iter().product::<u64>() as usize];
+        data.variables.insert(VariableId(at as u32), own.unwrap_or(zeros));
+    }
+    let values = evaluate(&built.step, &data);
+    let mut after = Vec::new();
+    for effect in &built.step.effects {
+        let ops::Op::Assign(assign) = &built.step.graph[*effect].op else { panic!("an effect of another kind") };
+        after.push((assign.path.clone(), values[&built.step.graph.operands(*effect)[0]].flat()));
+    }
+    let w = &after.iter().find(|(path, _)| path == "m.w").expect("the parameter").1;
+    ([-w[0], -w[1]], after)
+}
+
+const CONFLICT: [[f64; 2]; 2] = [[3.0, 0.0], [-1.0, 1.0]];
+
+#[test]
+fn multibalance_gives_its_golden_vector() {
+    let states = [("average", vec![1.0, 1.0]), ("mixed", vec![0.5, 0.5])];
+    let (step, after) = balanced("multibalance(step: 0.5, relative: false)", &CONFLICT, &states);
+    let state = |name: &str| after.iter().find(|(path, _)| path.ends_with(name)).expect("a state").1.clone();
+    let near = |found: &[f64], wanted: &[f64]| {
+        found.iter().zip(wanted).for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-8, "{found} is not {wanted}"));
+    };
+    near(&state("average"), &[1.02, 1.0041421356]);
+    near(&state("mixed"), &[0.4955864464, 0.5044135536]);
+    near(&step, &[0.1473465380, 0.3581516373]);
+}
+
+#[test]
+fn mgda_finds_the_least_combination() {
+    let (step, _) = balanced("mgda()", &CONFLICT, &[]);
+    let first = 5.0 / 17.0;
+    close(&step, &[3.0 * first - (1.0 - first), 1.0 - first]);
+    // Of three, every gradient agrees with the least combination at least as much as it with itself.
+    let three = [[3.0, 0.5], [-1.0, 1.0], [0.5, 2.0]];
+    let (step, _) = balanced("mgda(rounds: 60)", &three, &[]);
+    let square = step[0] * step[0] + step[1] * step[1];
+    for own in three {
+        assert!(own[0] * step[0] + own[1] * step[1] > square - 5e-2, "{step:?} against {own:?}");
+    }
+}
+
+#[test]
+fn pcgrad_takes_conflicting_parts_away() {
+    let (step, _) = balanced("pcgrad()", &CONFLICT, &[]);
+    close(&step, &[1.5, 2.5]);
+    let agreeing = [[1.0, 0.5], [0.5, 1.0], [1.0, 1.0]];
+    close(&balanced("pcgrad()", &agreeing, &[]).0, &[2.5, 2.5]);
+}
+
+#[test]
+fn imtl_has_equal_projections_and_nash_bargains() {
+    let lengths = CONFLICT.map(|[x, y]: [f64; 2]| x.hypot(y));
+    let (step, _) = balanced("imtl()", &CONFLICT, &[]);
+    let along = |at: usize| (CONFLICT[at][0] * step[0] + CONFLICT[at][1] * step[1]) / lengths[at];
+    assert!((along(0) - along(1)).abs() < 1e-9, "{step:?}");
+    // A a = 1 / a: each gradient times the step is one over its own weight.
+    let (step, _) = balanced("nash()", &CONFLICT, &[]);
+    let weights = [(step[0] + step[1]) / 3.0, step[1]];
+    for (own, weight) in CONFLICT.iter().zip(weights) {
+        let product = own[0] * step[0] + own[1] * step[1];
+        assert!((product - 1.0 / weight).abs() < 1e-9, "{step:?}: {product} is not 1 / {weight}");
+    }
+}
+
+/// The least value of w . g0 + c |g0| |g_w| over a fine grid.
+#[test]
+fn cagrad_helps_the_worst_task() {
+    let (step, _) = balanced("cagrad(rounds: 60)", &CONFLICT, &[]);
+    let mean = [1.0, 0.5];
+    let size = 1.25f64.sqrt();
+    let combined = |w: f64| [3.0 * w - (1.0 - w), 1.0 - w];
+    let value = |w: f64| combined(w)[0] * mean[0] + combined(w)[1] * mean[1] + 0.5 * size * combined(w)[0].hypot(combined(w)[1]);
+    let best = (0..=10_000).map(|at| f64::from(at) / 1e4).min_by(|a, b| value(*a).total_cmp(&value(*b))).expect("a grid");
+    let own = combined(best);
+    let length = own[0].hypot(own[1]);
+    for at in 0..2 {
+        let wanted = (mean[at] + 0.5 * size / length * own[at]) / 1.25;
+        assert!((step[at] - wanted).abs() < 2e-3, "{step:?}: {wanted}");
+    }
+}
+
+#[test]
+fn rules_of_norms_and_losses_give_their_equations() {
+    let sum = |weights: [f64; 2]| [3.0 * weights[0] - weights[1], weights[1]];
+    close(&balanced("uniform_weights()", &CONFLICT, &[]).0, &sum([1.0, 1.0]));
+    // A share of 0.7 of the second gradient is brought to the first one's average norm.
+    let m = [0.9 * 2.0 + 0.1 * 3.0, 0.9 * 4.0 + 0.1 * 2f64.sqrt()];
+    close(&balanced("metabalance()", &CONFLICT, &[("average", vec![2.0, 4.0])]).0, &sum([1.0, 0.7 * m[0] / m[1] + 0.3]));
+    // Each loss is a quarter.
+    close(&balanced("gls()", &CONFLICT, &[]).0, &sum([0.5, 0.5]));
+    let m = [0.9 * 0.5 + 0.1 * 0.25, 0.9 * 0.1 + 0.1 * 0.25];
+    let share = [m[1] / (m[0] + m[1]), m[0] / (m[0] + m[1])];
+    close(&balanced("ema()", &CONFLICT, &[("average", vec![0.5, 0.1])]).0, &sum(share.map(|own| 2.0 * own)));
+    // The second gradient is against the first.
+    close(&balanced("hydalearn()", &CONFLICT, &[]).0, &sum([2.0, 0.0]));
+}

@@ -7,7 +7,7 @@ use crate::passes::run_passes;
 use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
 use crate::spec::{LossOf, Precision, Spec};
-use crate::train::{StepSpec, TableSpec, Trained, add_loss, add_updates, differentiate, loss_of};
+use crate::train::{Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of};
 use recc_abi::{Element, Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
@@ -132,7 +132,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     let mut program = spec.training.program.clone();
     program.results.clear();
     let graph = &mut program.graph;
-    let mut seeds = Vec::new();
+    let mut seeded = Vec::new();
     let mut total = None;
     for loss in &spec.losses {
         graph.set_origin(&format!("loss {}", loss.name));
@@ -147,7 +147,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
             LossOf::Each(node) => node,
         };
         let (mean, seed) = add_loss(graph, each, loss.weight, row_weight);
-        seeds.push(seed);
+        seeded.push(Seeded { mean, seed });
         total = Some(match total {
             Some(known) => graph.sum(known, mean),
             None => mean,
@@ -158,7 +158,10 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     }
     let parameters = |(at, variable): (usize, &Variable)| (variable.role == Role::Parameter).then_some(VariableId(at as u32));
     let trainable: BTreeSet<VariableId> = spec.variables.iter().enumerate().filter_map(parameters).collect();
-    let gradients = differentiate(graph, &seeds, &trainable);
+    let (gradients, balancing) = match &spec.balance {
+        Some(balance) => balanced(graph, &seeded, balance, &trainable),
+        None => (differentiate(graph, &seeded.iter().map(|own| own.seed).collect::<Vec<_>>(), &trainable), Vec::new()),
+    };
     let tables = spec.tables.iter().enumerate().map(|(at, table)| TableSpec {
         id: TableId(at as u32),
         variable: table.variable,
@@ -169,7 +172,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     let step = StepSpec { dense: spec.train.dense, tables: tables.collect(), clip: spec.train.clip };
     let trained = add_updates(graph, &gradients, &step, &spec.variables);
     program.effects.clone_from(&trained.effects);
-    for (variable, value) in &spec.training.updates {
+    for (variable, value) in spec.training.updates.iter().chain(&balancing) {
         let path = spec.variables[variable.0 as usize].path.clone();
         graph.set_origin(&format!("update {path}"));
         let effect = graph.add(Op::Assign(crate::ops::Assign { variable: *variable, path }), &[*value]);

@@ -3,7 +3,8 @@
 use crate::graph::{NodeId, Program};
 use crate::train::{OptimizerSpec, TableUpdate};
 use recc_abi::{
-    Cohort, Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Schedule, Stopping, TableMember, Variable, VariableId,
+    Cohort, Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Schedule, Stopping, TableMember, Variable,
+    VariableId,
 };
 use std::fmt::Write as _;
 
@@ -24,6 +25,8 @@ pub struct Spec {
     pub predictions: Vec<Prediction>,
     /// Losses.
     pub losses: Vec<Loss>,
+    /// How the losses' gradients are balanced.
+    pub balance: Option<Balance>,
     /// Settings of `train`.
     pub train: Train,
     /// What is reported.
@@ -75,6 +78,23 @@ pub struct Loss {
     pub rows: Option<u32>,
     /// A column with the weight of each row.
     pub row_weight: Option<u32>,
+}
+
+/// Gradients of losses balanced at a representation, by nodes of the training graph.
+#[derive(Clone, Debug)]
+pub struct Balance {
+    /// The representation.
+    pub over: NodeId,
+    /// The losses that take part, by position.
+    pub losses: Vec<usize>,
+    /// The place of the products of all pairs of gradients.
+    pub gram: NodeId,
+    /// The place of the losses' means.
+    pub means: NodeId,
+    /// The weight of each gradient, computed from those.
+    pub weights: NodeId,
+    /// New values of the rule's states, computed from those.
+    pub updates: Vec<(VariableId, NodeId)>,
 }
 
 /// A loss of each example, by nodes of the training graph.
@@ -200,7 +220,8 @@ impl Spec {
             let kind = if let LossOf::Head { kind, .. } = loss.of { format!("{kind:?}") } else { "its own".to_owned() };
             format!("{}: {kind}, weight {:?}, where {}, weights {}", loss.name, loss.weight, name(loss.rows), name(loss.row_weight))
         });
-        push_sorted(&mut out, "objective", losses.collect());
+        let names = |balance: &Balance| balance.losses.iter().map(|at| self.losses[*at].name.clone()).collect::<Vec<_>>().join(", ");
+        push_sorted(&mut out, "objective", losses.chain(self.balance.iter().map(|own| format!("balance of {}", names(own)))).collect());
         let train = &self.train;
         let mut lines = vec![
             format!("batch: {}", train.batch),
@@ -234,6 +255,10 @@ impl Spec {
         out.push_str(&canonical(&self.scoring, &self.variables));
         out.push_str("training\n");
         out.push_str(&canonical(&self.training, &self.variables));
+        if let Some(balance) = &self.balance {
+            out.push_str("balance\n");
+            out.push_str(&canonical(&balance.as_forward(&self.training), &self.variables));
+        }
         out
     }
 
@@ -262,6 +287,16 @@ impl Spec {
         let prediction = self.predictions.get(monitor.prediction as usize).map_or("", |prediction| prediction.name.as_str());
         let metric = monitor.metric.as_ref().map_or("loss", |metric| metric.name.as_str());
         format!("{metric} of {prediction}")
+    }
+}
+
+impl Balance {
+    /// The rule as a graph of its own: what is balanced, the weights, and the new states.
+    fn as_forward(&self, training: &Forward) -> Forward {
+        let named = |name: &str, node| crate::graph::Named { name: name.to_owned(), node };
+        let mut program = training.program.clone();
+        program.results = vec![named("over", self.over), named("weights", self.weights)];
+        Forward { program, updates: self.updates.clone() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 /// Modules by name, and their text.
 pub(crate) const MODULES: &[(&str, &str)] = &[
+    ("std.balance", include_str!("../../../stdlib/balance.rec")),
     ("std.dense", include_str!("../../../stdlib/dense.rec")),
     ("std.ensemble", include_str!("../../../stdlib/ensemble.rec")),
     ("std.interaction", include_str!("../../../stdlib/interaction.rec")),

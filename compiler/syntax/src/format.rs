@@ -265,7 +265,9 @@ fn parts(tokens: &[Token<'_>], around: Around) -> (String, Vec<String>) {
             }
             ("feature".to_owned(), found)
         }
-        Around::Body | Around::File if word(0).is_some_and(|word| SETTINGS.contains(&word)) && tokens.last().is_some_and(|token| token.text == "}") => {
+        Around::Body | Around::File
+            if word(0).is_some_and(|word| SETTINGS.contains(&word)) && tokens.last().is_some_and(|token| token.text == "}") =>
+        {
             let at = tokens.iter().position(|token| token.text == "{").unwrap_or(0);
             let class = if word(0) == Some("table") { "table" } else { "settings" };
             (class.to_owned(), vec![spaced(&tokens[..at]), spaced(&tokens[at..])])
@@ -331,7 +333,8 @@ fn render(lines: &[Option<Line>]) -> String {
     let mut out = String::new();
     let mut start = 0;
     while start < texts.len() {
-        let trailing = |text: &Option<(String, &str)>| text.as_ref().is_some_and(|(code, comment)| !comment.is_empty() && !code.trim().is_empty());
+        let trailing =
+            |text: &Option<(String, &str)>| text.as_ref().is_some_and(|(code, comment)| !comment.is_empty() && !code.trim().is_empty());
         let count = texts[start..].iter().take_while(|text| trailing(text)).count().max(1);
         let longest = texts[start..start + count].iter().flatten().map(|(code, _)| width(code)).max().unwrap_or(0);
         for text in &texts[start..start + count] {

@@ -80,7 +80,11 @@ fn any_layout_comes_out_the_same() {
             .map(|(at, line)| {
                 let comment = comments(line).first().map_or(line.len(), |comment| line.trim_end().len() - comment.len());
                 let (code, rest) = line.split_at(comment);
-                let code = if code.contains('"') { code.trim().to_owned() } else { code.trim().replace(", ", ",").replace(" = ", "=").replace(": ", ":") };
+                let code = if code.contains('"') {
+                    code.trim().to_owned()
+                } else {
+                    code.trim().replace(", ", ",").replace(" = ", "=").replace(": ", ":")
+                };
                 format!("{}{code}  {rest}   \n", "\t ".repeat(at * 7 % 5))
             })
             .collect();

@@ -309,7 +309,7 @@ fn named_call(value: &Expr) -> Option<(&str, Span, Vec<&Argument>)> {
 }
 
 /// The argument of a name, and the others.
-fn split_argument<'e>(args: Vec<&'e Argument>, wanted: &str) -> (Option<&'e Expr>, Vec<&'e Argument>) {
+pub(super) fn split_argument<'e>(args: Vec<&'e Argument>, wanted: &str) -> (Option<&'e Expr>, Vec<&'e Argument>) {
     let is_wanted = |argument: &&Argument| argument.name.as_ref().is_some_and(|name| name.text == wanted);
     let (found, others): (Vec<&Argument>, Vec<&Argument>) = args.into_iter().partition(is_wanted);
     (found.first().map(|argument| &argument.value), others)

@@ -4,6 +4,7 @@
 //! trained and as it scores; problems are reported the first time. A value that was reported becomes a poison that stays silent.
 
 mod auxiliaries;
+mod balance;
 mod builtins;
 mod calls;
 mod cohorts;
@@ -357,18 +358,26 @@ impl<'s> Checker<'s> {
         let ensemble = self.check_ensemble(file, &models);
         self.check_tables(file, &models, &train);
         self.walk(file, &models, ensemble.as_ref(), true);
-        let training = std::mem::take(&mut self.forward);
+        let mut training = std::mem::take(&mut self.forward);
+        let exposed = std::mem::take(&mut self.exposes);
         let auxiliaries = std::mem::take(&mut self.auxiliaries);
         let collaborations = std::mem::take(&mut self.collaborations);
         let trained: Vec<Predicted> = self.predictions.iter().chain(&auxiliaries).cloned().collect();
         self.walk(file, &models, ensemble.as_ref(), false);
         let scoring = std::mem::take(&mut self.forward);
         let objective = self.only(file, "objective", |kind| if let ItemKind::Objective(settings) = kind { Some(settings) } else { None });
-        let losses = {
+        let (losses, left_out) = {
             let (auxiliaries, ensemble) = (auxiliaries.len(), ensemble.as_ref());
             let heads = objective::Heads { all: &trained, auxiliaries, collaborations: &collaborations, ensemble };
             self.check_objective(objective.first().copied(), end, &heads)
         };
+        let balance = objective.first().and_then(|settings| settings.entries.iter().find(|setting| setting.key.text == "balance"));
+        let balance = balance.filter(|_| !self.has_errors());
+        let balance = balance.and_then(|setting| {
+            // What models expose was last seen as they score.
+            self.exposes = exposed;
+            self.check_balance(&setting.value, &losses, &left_out, &mut training)
+        });
         let metrics = self.only(file, "metrics", |kind| if let ItemKind::Metrics(settings) = kind { Some(settings) } else { None });
         let (metrics, cohorts) = self.check_metrics(metrics.first().copied());
         self.check_monitors(train_settings.first().copied(), &mut train, &metrics);
@@ -391,6 +400,7 @@ impl<'s> Checker<'s> {
             variables,
             predictions: self.predictions.iter().map(|own| own.prediction.clone()).collect(),
             losses,
+            balance,
             train,
             metrics,
             cohorts,

@@ -5,6 +5,7 @@ use super::ensembles::{Collaboration, Ensemble};
 use super::features::Kind;
 use super::settings::as_call;
 use super::statements::Predicted;
+use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, LossOf};
 use recc_abi::{LossKind, Prediction};
@@ -27,6 +28,8 @@ struct Written {
     weight: f64,
     rows: Option<u32>,
     row_weight: Option<u32>,
+    /// Whether it takes part where gradients are balanced.
+    balanced: bool,
 }
 
 impl Written {
@@ -41,21 +44,21 @@ impl Checker<'_> {
         self.predictions.iter().filter(|own| own.prediction.model.is_none())
     }
 
-    pub(super) fn check_objective(&mut self, settings: Option<&ast::Settings>, end: Span, heads: &Heads<'_>) -> Vec<Loss> {
+    pub(super) fn check_objective(&mut self, settings: Option<&ast::Settings>, end: Span, heads: &Heads<'_>) -> (Vec<Loss>, Vec<String>) {
         let mut losses: Vec<Loss> = Vec::new();
+        let mut left_out = Vec::new();
         let Some(settings) = settings else {
             let first = self.predicted().next().map(|own| own.prediction.name.clone());
             if let Some(name) = first {
                 self.report(Problem::error("E0502", end, "the spec has no objective").help(format!("add `objective {{ {name}: bce }}`")));
             }
-            return losses;
+            return (losses, left_out);
         };
         let targets: Vec<&Predicted> = heads.all.iter().filter(|own| own.prediction.model.is_none()).collect();
         let names: Vec<&str> = targets.iter().map(|own| own.prediction.name.as_str()).collect();
         for (at, setting) in settings.entries.iter().enumerate() {
             let key = setting.key.text.as_str();
             if key == "balance" {
-                self.not_yet(setting.key.span, "balancing of gradients");
                 continue;
             }
             let Some(target) = targets.iter().find(|own| own.prediction.name == key) else {
@@ -74,7 +77,11 @@ impl Checker<'_> {
                     own.prediction.loss = written.kind;
                     own.prediction.rows = written.rows;
                 }
-                losses.extend(heads.losses(key, &written));
+                let own = heads.losses(key, &written);
+                if !written.balanced {
+                    left_out.extend(own.iter().map(|loss| loss.name.clone()));
+                }
+                losses.extend(own);
             }
         }
         let auxiliaries = targets.len() - heads.auxiliaries;
@@ -91,7 +98,7 @@ impl Checker<'_> {
             }
         }
         losses.sort_by(|a, b| a.name.cmp(&b.name));
-        losses
+        (losses, left_out)
     }
 
     fn loss(&mut self, value: &Expr, prediction: &Prediction) -> Option<Written> {
@@ -125,7 +132,7 @@ impl Checker<'_> {
             );
             return None;
         }
-        let mut loss = Written { kind, weight: 1.0, rows: None, row_weight: None };
+        let mut loss = Written { kind, weight: 1.0, rows: None, row_weight: None, balanced: true };
         self.given_once(args, name, 0)?;
         for argument in args {
             match (argument.name.as_ref().map(|name| name.text.as_str()), &mut kind) {
@@ -136,6 +143,15 @@ impl Checker<'_> {
                     Some(column) => loss.row_weight = Some(column),
                     None => loss.weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
                 },
+                (Some("balanced"), _) => match self.constant(&argument.value) {
+                    Value::Bool(balanced) => loss.balanced = balanced,
+                    Value::Poison => return None,
+                    _ => {
+                        let problem = Problem::error("E0201", argument.value.span, "`balanced` is `true` or `false`");
+                        self.report(problem.help("a loss with `balanced: false` takes no part in `balance`"));
+                        return None;
+                    }
+                },
                 (Some("where"), _) => loss.rows = Some(self.condition(&argument.value)?),
                 (other, kind) => {
                     let own: &[&str] = match kind {
@@ -143,7 +159,7 @@ impl Checker<'_> {
                         LossKind::Huber { .. } => &["delta"],
                         LossKind::Bce | LossKind::Mse | LossKind::Mae => &[],
                     };
-                    let known = own.iter().copied().chain(["weight", "where"]);
+                    let known = own.iter().copied().chain(["weight", "where", "balanced"]);
                     self.report(
                         Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument"))
                             .help(suggest(other.unwrap_or(""), known)),

@@ -100,7 +100,9 @@ impl Checker<'_> {
             }
         }
         if every.is_none() {
-            self.report(Problem::error("E0211", span, "`step` does not say how often it cuts").help("such as `step(every: 2, factor: 0.5)`"));
+            self.report(
+                Problem::error("E0211", span, "`step` does not say how often it cuts").help("such as `step(every: 2, factor: 0.5)`"),
+            );
         }
         Some(Schedule::Step { every: every?, factor })
     }
@@ -128,9 +130,7 @@ impl Checker<'_> {
             }
         }
         if !named {
-            self.report(
-                Problem::error("E0211", span, "`plateau` does not say what it watches").help("such as `plateau(on: auc(click))`"),
-            );
+            self.report(Problem::error("E0211", span, "`plateau` does not say what it watches").help("such as `plateau(on: auc(click))`"));
             return None;
         }
         Some(plateau)

@@ -13,8 +13,10 @@ mod concat;
 mod constant;
 mod contract;
 mod gather;
+mod given;
 mod hold;
 mod input;
+mod keep;
 mod map;
 mod matmul;
 mod random;
@@ -43,8 +45,10 @@ pub use concat::Concat;
 pub use constant::Constant;
 pub use contract::Contract;
 pub use gather::Gather;
+pub use given::Given;
 pub use hold::Hold;
 pub use input::{Input, InputKind};
+pub use keep::Keep;
 pub use map::Map;
 pub use matmul::MatMul;
 pub use random::Random;
@@ -142,6 +146,8 @@ ops! {
     Constant,
     /// A number the runtime gives each step.
     Uniform,
+    /// A place for what the training step computes.
+    Given,
     /// Elementwise.
     Map,
     /// Repetition along new axes.
@@ -160,6 +166,8 @@ ops! {
     Gather,
     /// A value as a constant.
     Hold,
+    /// A value that exists once, stored for several readers.
+    Keep,
     /// Gradients summed per touched row.
     RowSum,
     /// A variable's values at the touched rows.
@@ -199,6 +207,7 @@ impl Op {
             Op::Input(_) | Op::Constant(_) | Op::Uniform(_) | Op::Map(_) | Op::Broadcast(_) | Op::Reduce(_) | Op::BatchSum(_) => None,
             Op::MatMul(_) | Op::Contract(_) | Op::RowSum(_) | Op::Reshape(_) | Op::Concat(_) | Op::Slice(_) | Op::Random(_) => None,
             Op::BagLength(_) | Op::BatchMatMul(_) | Op::Take(_) | Op::Hold(_) => None,
+            Op::Given(_) | Op::Keep(_) => None,
         }
     }
 }

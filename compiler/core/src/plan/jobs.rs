@@ -357,6 +357,14 @@ impl<'p> Planner<'p> {
         jobs
     }
 
+    fn value_kernel(&mut self, node: NodeId) -> u32 {
+        let name = self.kernel_name(node, "value");
+        let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
+        cx.items(|cx| cx.store_node(node, self.storage[&node], &Affine::default()));
+        let kernel = cx.finish(name);
+        self.kernel(kernel)
+    }
+
     /// Sums of global values, computed global values and global results.
     fn global_jobs(&mut self, stage: usize, live: &BTreeSet<NodeId>) -> Vec<Job> {
         let mut jobs = Vec::new();
@@ -370,16 +378,27 @@ impl<'p> Planner<'p> {
             let kernel = self.kernel(kernel);
             jobs.push(self.job(ItemSpace::Fixed { items, tile: 64 }, vec![kernel], vec![self.lanes[&node]]));
         }
+        let mut together: Vec<Vec<NodeId>> = Vec::new();
+        let mut chain: Option<usize> = None;
         for &node in live {
-            let stored = self.storage.get(&node).copied();
             let global = self.program.graph[node].ty.space == Space::Global && !is_barrier(&self.program.graph[node].op);
-            let Some(target) = stored.filter(|_| global && self.stages.at(node) == stage) else { continue };
-            let name = self.kernel_name(node, "value");
-            let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
-            cx.items(|cx| cx.store_node(node, target, &Affine::default()));
-            let kernel = cx.finish(name);
-            let kernel = self.kernel(kernel);
-            jobs.push(self.job(ItemSpace::Fixed { items: 1, tile: 1 }, vec![kernel], Vec::new()));
+            if !global || !self.storage.contains_key(&node) || self.stages.at(node) != stage {
+                continue;
+            }
+            match chain.filter(|_| storage::is_chained(&self.program.graph, node)) {
+                Some(at) => together[at].push(node),
+                None => {
+                    if storage::is_chained(&self.program.graph, node) {
+                        chain = Some(together.len());
+                    }
+                    together.push(vec![node]);
+                }
+            }
+        }
+        // Kernels of one job run one after another: a value that the next one reads is there.
+        for nodes in together {
+            let kernels = nodes.into_iter().map(|node| self.value_kernel(node)).collect();
+            jobs.push(self.job(ItemSpace::Fixed { items: 1, tile: 1 }, kernels, Vec::new()));
         }
         jobs
     }

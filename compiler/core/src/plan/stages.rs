@@ -3,6 +3,7 @@
 //! A tile of examples goes through as much of the graph as it can. What needs every item (a sum over the batch, a weight gradient, rows
 //! grouped for an update) ends a stage. Sums are known two stages after their operand: one sums per lane, the next adds the lanes up.
 
+use super::storage::is_chained;
 use crate::graph::{NodeId, Program, Space};
 use crate::ops::Op;
 use recc_abi::VariableId;
@@ -39,8 +40,22 @@ impl Stages {
         let graph = &program.graph;
         let mut stages = Stages { stage: BTreeMap::new() };
         let first = usize::from(has_constant_of_a_step(program, globals));
+        // When a value that exists once is known to those that are stored in one job with it.
+        let mut chained: BTreeMap<NodeId, usize> = BTreeMap::new();
         for node in program.live() {
             let own = graph[node].ty.space;
+            let known = |operand: NodeId| match chained.get(&operand) {
+                Some(known) if is_chained(graph, operand) || !globals.contains(&operand) => *known,
+                _ => stages.ready(program, operand, globals),
+            };
+            if own == Space::Global && !is_barrier(&graph[node].op) {
+                let stage = graph.operands(node).into_iter().map(known).max().unwrap_or(0);
+                chained.insert(node, stage);
+                if is_chained(graph, node) {
+                    stages.stage.insert(node, stage);
+                    continue;
+                }
+            }
             let wait = |operand: NodeId| {
                 let ready = stages.ready(program, operand, globals);
                 // Rows are grouped when every example is through.

@@ -40,6 +40,9 @@ pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
                     found.insert(operands[0]);
                 }
             }
+            _ if is_chained(graph, node) => {
+                found.insert(node);
+            }
             Op::Broadcast(_) => {
                 let source = &graph[operands[0]];
                 let number = source.ty.space == Space::Global && source.ty.len() == Some(1) && matches!(source.op, Op::Map(_));
@@ -51,6 +54,12 @@ pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
         }
     }
     found
+}
+
+/// Whether a global value is stored in one job with others of its stage, which may read it there: values that exist once are few and small.
+pub(super) fn is_chained(graph: &Graph, node: NodeId) -> bool {
+    // Parts that are joined are written one behind another.
+    graph[node].ty.space == Space::Global && matches!(graph[node].op, Op::Keep(_) | Op::Concat(_))
 }
 
 /// Whether a global value is computed from a variable's present value, not only from sums over the batch.

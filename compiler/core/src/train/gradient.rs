@@ -18,6 +18,20 @@ pub struct Gradients {
 ///
 /// Nodes that lead to no variable of `trained` get no gradient: what nobody reads is not computed.
 pub fn differentiate(graph: &mut Graph, seeds: &[(NodeId, NodeId)], trained: &BTreeSet<VariableId>) -> Gradients {
+    walk(graph, seeds, trained, None).0
+}
+
+/// The same down to a node: its own gradient, and none of what it is computed from, as far as paths through it go.
+pub(super) fn differentiate_to(
+    graph: &mut Graph,
+    seeds: &[(NodeId, NodeId)],
+    trained: &BTreeSet<VariableId>,
+    end: NodeId,
+) -> (Gradients, Option<NodeId>) {
+    walk(graph, seeds, trained, Some(end))
+}
+
+fn walk(graph: &mut Graph, seeds: &[(NodeId, NodeId)], trained: &BTreeSet<VariableId>, end: Option<NodeId>) -> (Gradients, Option<NodeId>) {
     let nodes: Vec<NodeId> = graph.nodes().collect();
     let wanted = nodes_leading_to(graph, &nodes, trained);
     let mut found = Gradients::default();
@@ -27,7 +41,7 @@ pub fn differentiate(graph: &mut Graph, seeds: &[(NodeId, NodeId)], trained: &BT
     }
     for &node in nodes.iter().rev() {
         let Some(&gradient) = gradients.get(&node) else { continue };
-        if !wanted.contains(&node) {
+        if !wanted.contains(&node) || end == Some(node) {
             continue;
         }
         let op = graph[node].op.clone();
@@ -54,7 +68,7 @@ pub fn differentiate(graph: &mut Graph, seeds: &[(NodeId, NodeId)], trained: &BT
         }
     }
     found.lookups.reverse();
-    found
+    (found, end.and_then(|end| gradients.get(&end).copied()))
 }
 
 fn add_up(graph: &mut Graph, gradients: &mut BTreeMap<NodeId, NodeId>, node: NodeId, part: NodeId) {

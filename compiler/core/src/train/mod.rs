@@ -1,9 +1,11 @@
 //! The training step: losses, gradients and updates as more nodes of the forward graph.
 
+mod balance;
 mod gradient;
 mod loss;
 mod optimizer;
 
+pub use balance::{Seeded, balanced, depends_on};
 pub use gradient::{Gradients, differentiate};
 pub use loss::{add_loss, loss_of};
 pub use optimizer::{DenseOptimizer, OptimizerSpec, StepSpec, TableSpec, TableUpdate, Trained, add_updates};
