@@ -853,6 +853,56 @@ train { batch: 128, dense: adam(lr: 1e-2), seed: 2, rate: warmup(30) |> cosine(e
 }
 
 #[test]
+fn a_new_spec_trains_as_it_stands() {
+    let folder = Folder::new();
+    let recc = |args: &[&str]| {
+        let mut command = Command::new(RECC);
+        command.current_dir(folder.0.path()).args(args);
+        command
+    };
+    ok(&mut recc(&["new", "drawn"]));
+    ok(&mut recc(&["run", "drawn.rec", "--", "--epochs", "1", "--limit", "500"]));
+    contains(&fails(2, &mut recc(&["new", "drawn"])), &["drawn.rec", "already"]);
+    contains(&fails(2, &mut recc(&["new", "no-name"])), &["no-name"]);
+    let lines = rows(400, 1).into_iter().enumerate().map(|(at, row)| format!("{},{at},x,{},7.5 km\n", row.join(","), row[0]));
+    folder.write("train.csv", std::iter::once("click,age,user,item,tags,row,one,again,a b\n".to_owned()).chain(lines).collect::<String>());
+    ok(&mut recc(&["new", "clicks", "--from", "train.csv"]));
+    let spec = std::fs::read_to_string(folder.path("clicks.rec")).expect("a spec");
+    contains(
+        &spec,
+        &["label  click: binary", "C[user, item]", "tags |> split(\"|\")", "fill(0)", "\"row\" is left out", "\"one\" is left out"],
+    );
+    contains(&spec, &["\"again\" is left out: each of its values comes with one label only"]);
+    ok(&mut recc(&["fmt", "--check", "clicks.rec"]));
+    ok(&mut recc(&["run", "clicks.rec", "--", "--epochs", "1"]));
+    contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "clik"])), &["clik", "click, age"]);
+    contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "user"])), &["user", "neither"]);
+}
+
+#[test]
+fn specs_are_rewritten_in_one_style() {
+    let folder = Folder::new();
+    let odd = folder.write("odd.rec", "// why\nfeatures{label y:binary\n   number x=x|>log1p // how\n}\n");
+    let fmt = |flags: &[&str], path: &Path| {
+        let mut command = Command::new(RECC);
+        command.arg("fmt").args(flags).arg(path);
+        command
+    };
+    let styled = "// why\nfeatures { label y: binary\n    number x = x |> log1p  // how\n}\n";
+    let out = ok(&mut fmt(&["--diff"], &odd));
+    contains(&String::from_utf8_lossy(&out.stdout), &["-features{label", "+features { label"]);
+    let out = output(&mut fmt(&["--check"], &odd));
+    assert_eq!(out.status.code(), Some(1));
+    ok(&mut fmt(&[], &odd));
+    assert_eq!(std::fs::read_to_string(&odd).expect("a spec"), styled);
+    ok(&mut fmt(&["--check"], &odd));
+    let broken = folder.write("broken.rec", "features {{ label y: binary }\n");
+    let out = output(&mut fmt(&[], &broken));
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&broken).expect("a spec"), "features {{ label y: binary }\n");
+}
+
+#[test]
 fn a_full_disk_is_reported_and_nothing_is_lost() {
     let own = trained();
     let before = weights(&own.checkpoint);

@@ -37,6 +37,12 @@ pub(crate) fn syntax(path: &Path, text: &str) -> (Vec<Problem>, Sources) {
     (problems.iter().map(|problem| Problem::syntax(FileId(0), problem)).collect(), sources)
 }
 
+/// Writes a text where nothing is yet.
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let write = || std::fs::File::create_new(path)?.write_all(text.as_bytes());
+    write().map_err(|error: std::io::Error| Failure::io("write", path, &error))
+}
+
 /// Writes a text in place of another, which stays whole until the new one is.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -5,6 +5,7 @@ mod elf;
 mod explain;
 mod launcher;
 mod library;
+mod new;
 mod report;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -47,6 +48,11 @@ enum Command {
         after_help = "Examples:\n  recc emit model.rec --stage step\n  recc emit model.rec --stage clif --kernel recc_score_deepfm_deep_mlp_linear"
     )]
     Emit(EmitArgs),
+    /// Write a spec to start from
+    #[command(
+        after_help = "Examples:\n  recc new clicks\n  recc new clicks --from train.csv.gz\n  recc new clicks --from train.csv.gz --label bought"
+    )]
+    New(NewArgs),
     /// Rewrite specs in the one style
     #[command(after_help = "Examples:\n  recc fmt model.rec\n  recc fmt --check examples/*.rec\n  recc fmt --diff model.rec")]
     Fmt(FmtArgs),
@@ -120,6 +126,18 @@ struct CheckArgs {
     /// Print the spec with every default written out
     #[arg(long)]
     resolved: bool,
+}
+
+#[derive(Args)]
+struct NewArgs {
+    /// The model's name; the spec is written to NAME.rec
+    name: String,
+    /// A data file with a header, whose columns become features
+    #[arg(long)]
+    from: Option<PathBuf>,
+    /// The column to predict, if its name does not say so
+    #[arg(long, requires = "from")]
+    label: Option<String>,
 }
 
 #[derive(Args)]
@@ -213,6 +231,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build(&args),
         Command::Check(args) => check(&args),
         Command::Emit(args) => emit(&args),
+        Command::New(args) => new_spec(&args),
         Command::Fmt(args) => fmt(&args),
         Command::Explain { code } => explain_command(&code),
     });
@@ -311,6 +330,24 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         }
     }
     Ok(u8::from(failed))
+}
+
+fn new_spec(args: &NewArgs) -> Result<u8, Failure> {
+    let name = &args.name;
+    if !new::is_name(name) {
+        return Err(Failure::usage(format!("{name:?} is no name of a model\nhelp: letters, digits and `_`, such as `clicks`")));
+    }
+    let path = PathBuf::from(format!("{name}.rec"));
+    if path.exists() {
+        return Err(Failure::usage(format!("{}: is there already\nhelp: choose another name, or move the file away", path.display())));
+    }
+    let text = match &args.from {
+        Some(data) => new::inferred(name, data, &recc_rt::sample(data, new::ROWS)?, args.label.as_deref())?,
+        None => new::plain(name),
+    };
+    driver::write_new(&path, &text)?;
+    say(&format!("{}: written; `recc run {}` trains it\n", path.display(), path.display()));
+    Ok(0)
 }
 
 fn fmt(args: &FmtArgs) -> Result<u8, Failure> {

@@ -26,6 +26,7 @@ mod transform;
 
 pub use checkpoint::{Generation, Purpose, Which, open as open_checkpoint};
 pub use cli::{finish, run, run_training};
+pub use data::{Sample, sample};
 pub use engine::Code;
 pub use failure::Failure;
 pub use matmul::FUNCTIONS;

@@ -77,6 +77,27 @@ pub(crate) struct Rows {
     limit: Option<u64>,
 }
 
+/// The first rows of a file as text.
+#[derive(Debug, Default)]
+pub struct Sample {
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// Cells, row by row.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Reads the first rows of a data file with a header.
+pub fn sample(path: &Path, count: u64) -> Result<Sample, Failure> {
+    let mut rows = Rows::open(&[path.display().to_string()], &DataSpec::default(), Some(count))?;
+    let mut found = Sample { columns: rows.columns().to_vec(), rows: Vec::new() };
+    let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
+    rows.for_each_chunk(|chunk, _| {
+        found.rows.extend(chunk.iter().map(|row| row.iter().map(text).collect::<Vec<_>>()));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 impl Rows {
     /// Opens files; `-` is standard input.
     pub(crate) fn open(paths: &[String], spec: &DataSpec, limit: Option<u64>) -> Result<Rows, Failure> {
