@@ -1,0 +1,207 @@
+//! Cohorts, ensembles and balanced tasks from the text to the scores, and the commands that write specs.
+
+#[path = "common.rs"]
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+/// The small model with cohorts and auxiliary objectives, and losses of some rows.
+fn cohort_spec() -> String {
+    let plain = SPEC.replace("    predict click", "    expose x\n    predict click");
+    let lines = "cohort old = raw(age) >= quantile(age, 0.7)\ncohort regulars = (user in [\"u1\", \"u2\"] or user_id == \"u3\") and not old\ncohort tagged = \"t1\" in tags\n";
+    let auxiliary = "auxiliary old_click { on: small.x, label: click and old, head: mlp(_, [8]) |> linear(1) }\n";
+    plain
+        .replace(
+            "objective { click: bce }",
+            &format!("{lines}{auxiliary}objective {{ click: bce, old_click: bce(weight: 0.2, where: tagged or old) }}"),
+        )
+        .replace("gauc(by: user_id)]", "gauc(by: user_id)], per: [old, regulars, tagged]")
+}
+
+#[test]
+fn metrics_are_those_of_each_cohort_and_objectives_for_them_leave_the_scorer_alone() {
+    let folder = Folder::new();
+    let (with, without) = (folder.build("with", &cohort_spec()), folder.build("without", SPEC));
+    let data = rows(1500, 1);
+    let train = folder.write("train.csv", text(&data, ","));
+    let checkpoint = folder.path("ck");
+    let mut command = Command::new(&with);
+    let result =
+        json(&ok(command.args(["train", "--json", "--train"]).arg(&train).arg("--test").arg(&train).arg("--out").arg(&checkpoint)));
+    let age = |row: &[String; 5]| row[1].parse().unwrap_or(0u32);
+    let mut ages: Vec<u32> = data.iter().map(age).collect();
+    ages.sort_unstable();
+    let bound = ages[(0.7 * ages.len() as f64).ceil() as usize - 1];
+    let count = |holds: &dyn Fn(&[String; 5]) -> bool| data.iter().filter(|row| holds(row)).count() as u64;
+    let old = |row: &[String; 5]| age(row) >= bound;
+    let regular = |row: &[String; 5]| ["u1", "u2", "u3"].contains(&row[2].as_str()) && !old(row);
+    let tagged = |row: &[String; 5]| row[4].split('|').any(|tag| tag == "t1");
+    for (name, wanted) in [("old", count(&old)), ("regulars", count(&regular)), ("tagged", count(&tagged))] {
+        let own = &result["cohorts"][name];
+        assert_eq!(own["rows"].as_u64(), Some(wanted), "{name}: {own}");
+        assert!(wanted > 20 && own["click"]["auc"].as_f64().is_some_and(|auc| auc > 0.6), "{name}: {own}");
+    }
+    // The weights serve the spec without objectives for cohorts, which gives the same scores to the last bit.
+    let scores = |model: &Path| ok(Command::new(model).args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(&train)).stdout;
+    assert_eq!(scores(&with), scores(&without));
+    // And weights of that spec serve this one, but for the quantile that they have not learned.
+    let plain = folder.path("plain");
+    ok(Command::new(&without).args(["train", "--epochs", "1", "--train"]).arg(&train).arg("--out").arg(&plain));
+    ok(Command::new(&with).args(["predict", "--weights"]).arg(&plain).arg("--data").arg(&train));
+    let said = fails(1, Command::new(&with).args(["eval", "--weights"]).arg(&plain).arg("--data").arg(&train));
+    contains(&said, &["`old`", "quantile(age, 0.7)"]);
+}
+
+#[test]
+fn a_cohort_of_a_value_that_the_data_do_not_hold_is_refused() {
+    let folder = Folder::new();
+    let model = folder.build("model", &cohort_spec().replace("\"u2\"", "\"nobody\""));
+    let train = folder.write("train.csv", text(&rows(300, 1), ","));
+    let said = fails(1, Command::new(&model).args(["train", "--train"]).arg(&train).arg("--out").arg(folder.path("ck")));
+    contains(&said, &["`regulars`", "`user`", "\"nobody\""]);
+}
+
+#[test]
+fn negative_weights_of_rows_are_refused() {
+    let folder = Folder::new();
+    let spec =
+        SPEC.replace("key    user_id", "label  worth: number\n    key    user_id").replace("click: bce }", "click: bce(weight: worth) }");
+    let model = folder.build("model", &spec);
+    let mut lines: Vec<String> = text(&rows(50, 1), ",").lines().map(|line| format!("{line},1.5\n")).collect();
+    lines[0] = "click,age,user,item,tags,worth\n".to_owned();
+    let train = folder.write("train.csv", lines.concat());
+    ok(Command::new(&model).args(["train", "--train"]).arg(&train).arg("--out").arg(folder.path("ck")));
+    lines[7] = lines[7].replace(",1.5", ",-1");
+    let wrong = folder.write("wrong.csv", lines.concat());
+    let said = fails(1, Command::new(&model).args(["train", "--train"]).arg(&wrong).arg("--out").arg(folder.path("other")));
+    contains(&said, &["row 7", "\"worth\"", "\"-1\"", "0 or above"]);
+    // Rows to be scored need no weights.
+    let bare = folder.write("bare.csv", text(&rows(50, 1), ","));
+    ok(Command::new(&model).args(["predict", "--weights"]).arg(folder.path("ck")).arg("--data").arg(&bare));
+}
+
+#[test]
+fn an_ensemble_reports_its_members_and_their_weights() {
+    let folder = Folder::new();
+    let second = "model wide {\n    table users { keys: user, dim: 1 }\n    predict click = logit(sum(users[user]) + linear(concat(age), 1))\n}\n\
+                  ensemble both of [small, wide] { fuse: confidence(temperature: learned), collaborate: mutual(weight: 0.2) }\n\
+                  cohort tagged = \"t1\" in tags\n";
+    let spec = SPEC
+        .replace("objective {", &format!("{second}objective {{"))
+        .replace("use std.dense", "use std.ensemble.{confidence, mutual}\nuse std.dense")
+        .replace("gauc(by: user_id)]", "gauc(by: user_id)], per: tagged");
+    let model = folder.build("both", &spec);
+    let (train, test) = (folder.write("train.csv", text(&rows(1500, 1), ",")), folder.write("test.csv", text(&rows(300, 3), ",")));
+    let run = |name: &str, threads: &str| {
+        let checkpoint = folder.path(name);
+        let mut command = Command::new(&model);
+        command
+            .args(["train", "--json", "--threads", threads, "--train"])
+            .arg(&train)
+            .arg("--test")
+            .arg(&test)
+            .arg("--out")
+            .arg(&checkpoint);
+        (json(&ok(&mut command)), weights(&checkpoint))
+    };
+    let (result, first) = run("one", "1");
+    assert!(first == run("two", "2").1, "two threads gave other weights");
+    let auc = |figures: &Value| figures["click"]["auc"].as_f64().expect("auc");
+    let (fused, small, wide) = (auc(&result["metrics"]), auc(&result["members"]["small"]), auc(&result["members"]["wide"]));
+    assert!(fused > 0.75 && small > 0.6 && wide > 0.6, "{result}");
+    for weights in [&result["weights"]["click"], &result["cohorts"]["tagged"]["weights"]["click"]] {
+        let total: f64 = ["small", "wide"].iter().map(|name| weights[*name].as_f64().expect("a weight")).sum();
+        assert!((total - 1.0).abs() < 1e-6, "{weights}");
+    }
+    let out = ok(Command::new(&model).args(["predict", "--weights"]).arg(folder.path("one")).arg("--data").arg(&test)).stdout;
+    assert_eq!(String::from_utf8_lossy(&out).lines().next(), Some("click"));
+}
+
+#[test]
+fn balanced_tasks_go_on_from_their_states() {
+    let folder = Folder::new();
+    let spec = "use std.balance.multibalance
+use std.dense.{linear, mlp}
+data { synthetic: planted(rows: 3_000, seed: 5) }
+features {
+    label click: binary
+    label buy:   binary
+    id    C[user, item] = C |> vocab
+}
+model m {
+    table e { keys: C, dim: 4 }
+    let h = mlp(flatten(e[C]), [8])
+    expose h
+    let a = linear(h, 1)
+    let b = linear(h, 1)
+    predict click = logit(a)
+    predict buy   = logit(b)
+}
+objective { click: bce, buy: bce, balance: multibalance(over: m.h) }
+train { batch: 128, dense: adam(lr: 1e-2), seed: 2, rate: warmup(30) |> cosine(epochs: 4, least: 0.1) }
+";
+    let model = folder.build("m", spec);
+    let train = |name: &str, epochs: &str, resume: bool, threads: &str| {
+        let checkpoint = folder.path(name);
+        let mut command = Command::new(&model);
+        command.args(["train", "--epochs", epochs, "--threads", threads, if resume { "--resume" } else { "--out" }]).arg(&checkpoint);
+        ok(&mut command);
+        weights(&checkpoint)
+    };
+    let whole = train("whole", "4", false, "2");
+    train("parts", "2", false, "1");
+    assert!(whole == train("parts", "4", true, "1"), "the norms' averages or the rate began anew");
+}
+
+#[test]
+fn a_new_spec_trains_as_it_stands() {
+    let folder = Folder::new();
+    let recc = |args: &[&str]| {
+        let mut command = Command::new(RECC);
+        command.current_dir(folder.0.path()).args(args);
+        command
+    };
+    ok(&mut recc(&["new", "drawn"]));
+    ok(&mut recc(&["run", "drawn.rec", "--", "--epochs", "1", "--limit", "500"]));
+    contains(&fails(2, &mut recc(&["new", "drawn"])), &["drawn.rec", "already"]);
+    contains(&fails(2, &mut recc(&["new", "no-name"])), &["no-name"]);
+    let lines = rows(400, 1).into_iter().enumerate().map(|(at, row)| format!("{},{at},x,{},7.5 km\n", row.join(","), row[0]));
+    folder.write("train.csv", std::iter::once("click,age,user,item,tags,row,one,again,a b\n".to_owned()).chain(lines).collect::<String>());
+    ok(&mut recc(&["new", "clicks", "--from", "train.csv"]));
+    let spec = std::fs::read_to_string(folder.path("clicks.rec")).expect("a spec");
+    contains(
+        &spec,
+        &["label  click: binary", "C[user, item]", "tags |> split(\"|\")", "fill(0)", "\"row\" is left out", "\"one\" is left out"],
+    );
+    contains(&spec, &["\"again\" is left out: each of its values comes with one label only"]);
+    ok(&mut recc(&["fmt", "--check", "clicks.rec"]));
+    ok(&mut recc(&["run", "clicks.rec", "--", "--epochs", "1"]));
+    contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "clik"])), &["clik", "click, age"]);
+    contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "user"])), &["user", "neither"]);
+}
+
+#[test]
+fn specs_are_rewritten_in_one_style() {
+    let folder = Folder::new();
+    let odd = folder.write("odd.rec", "// why\nfeatures{label y:binary\n   number x=x|>log1p // how\n}\n");
+    let fmt = |flags: &[&str], path: &Path| {
+        let mut command = Command::new(RECC);
+        command.arg("fmt").args(flags).arg(path);
+        command
+    };
+    let styled = "// why\nfeatures { label y: binary\n    number x = x |> log1p  // how\n}\n";
+    let out = ok(&mut fmt(&["--diff"], &odd));
+    contains(&String::from_utf8_lossy(&out.stdout), &["-features{label", "+features { label"]);
+    let out = output(&mut fmt(&["--check"], &odd));
+    assert_eq!(out.status.code(), Some(1));
+    ok(&mut fmt(&[], &odd));
+    assert_eq!(std::fs::read_to_string(&odd).expect("a spec"), styled);
+    ok(&mut fmt(&["--check"], &odd));
+    let broken = folder.write("broken.rec", "features {{ label y: binary }\n");
+    let out = output(&mut fmt(&[], &broken));
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&broken).expect("a spec"), "features {{ label y: binary }\n");
+}
