@@ -45,6 +45,11 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
 
 /// Writes a text in place of another, which stays whole until the new one is.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    // What a link names is written, not the link.
+    let path = &std::fs::canonicalize(path).map_err(|error| Failure::io("write", path, &error))?;
+    if std::fs::metadata(path).is_ok_and(|own| own.permissions().readonly()) {
+        return Err(Failure::input(format!("{}: is read-only\nhelp: `recc fmt --diff` shows what would change", path.display())));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;

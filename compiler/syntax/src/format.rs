@@ -50,7 +50,7 @@ struct Line {
 
 /// A text without syntax errors in the one style.
 pub fn format(text: &str) -> String {
-    let mut formatter = Formatter { open: Vec::new(), lines: Vec::new(), blank: false, owner: "" };
+    let mut formatter = Formatter { open: Vec::new(), lines: Vec::new(), blank: false, goes_on: false, owner: "" };
     for line in text.lines() {
         formatter.line(line);
     }
@@ -63,6 +63,8 @@ struct Formatter<'t> {
     lines: Vec<Option<Line>>,
     /// Whether a blank line is due.
     blank: bool,
+    /// Whether the line before ends with a value, which a sign may go on with.
+    goes_on: bool,
     /// The first word of the line that is read.
     owner: &'t str,
 }
@@ -99,10 +101,17 @@ impl<'t> Formatter<'t> {
         };
         let mut line = Line { indent, comment: comment.to_owned(), ..Line::default() };
         if inside {
-            line.parts = vec![spaced(tokens)];
+            // A sign that begins a line goes on with the one above.
+            let split = tokens.first().is_some_and(|token| matches!(token.text, "-" | "*" | "@")) && self.goes_on;
+            line.parts = vec![if split { format!("{} {}", tokens[0].text, spaced(&tokens[1..])) } else { spaced(tokens) }];
         } else {
             (line.class, line.parts) = parts(tokens, around);
         }
+        self.goes_on = tokens.last().is_some_and(|last| match last.kind {
+            Kind::Sign => matches!(last.text, ")" | "]" | "}"),
+            Kind::Word => !WORDS.contains(&last.text),
+            Kind::Number | Kind::Text => true,
+        });
         self.lines.push(Some(line));
     }
 

@@ -137,7 +137,8 @@ impl Domain {
     pub fn cure(self) -> &'static str {
         match self {
             Domain::Positive => "max(1)",
-            Domain::AboveMinusOne | Domain::NotNegative | Domain::Weight => "max(0)",
+            Domain::AboveMinusOne | Domain::NotNegative => "max(0)",
+            Domain::Weight => "",
         }
     }
 
@@ -463,8 +464,8 @@ pub enum Schedule {
     },
     /// From 1 to `least` along half a cosine (Loshchilov and Hutter 2017), and `least` from then on.
     Cosine {
-        /// Over so many epochs.
-        epochs: u32,
+        /// Over so many epochs; without a number over all of the run.
+        epochs: Option<u32>,
         /// The last factor.
         least: f64,
     },
@@ -478,12 +479,12 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The factor in a step, counted from 1, of an epoch of so many steps.
-    pub fn factor(self, step: u64, steps_per_epoch: u64) -> f64 {
+    /// The factor in a step, counted from 1, of a run of so many epochs of so many steps.
+    pub fn factor(self, step: u64, steps_per_epoch: u64, run: u32) -> f64 {
         match self {
             Schedule::Warmup { steps } => (step as f64 / steps as f64).min(1.0),
             Schedule::Cosine { epochs, least } => {
-                let part = ((step - 1) as f64 / (f64::from(epochs) * steps_per_epoch as f64)).min(1.0);
+                let part = ((step - 1) as f64 / (f64::from(epochs.unwrap_or(run)) * steps_per_epoch as f64)).min(1.0);
                 least + (1.0 - least) * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
             }
             Schedule::Step { every, factor } => factor.powi(((step - 1) / steps_per_epoch / u64::from(every)).min(1 << 20) as i32),
@@ -547,15 +548,15 @@ mod tests {
     fn schedules_give_known_factors() {
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} is not {b}");
         let warmup = Schedule::Warmup { steps: 4 };
-        close(warmup.factor(1, 10), 0.25);
-        close(warmup.factor(9, 10), 1.0);
-        let cosine = Schedule::Cosine { epochs: 2, least: 0.2 };
-        close(cosine.factor(1, 10), 1.0);
-        close(cosine.factor(11, 10), 0.6);
-        close(cosine.factor(100, 10), 0.2);
+        close(warmup.factor(1, 10, 2), 0.25);
+        close(warmup.factor(9, 10, 2), 1.0);
+        let cosine = Schedule::Cosine { epochs: None, least: 0.2 };
+        close(cosine.factor(1, 10, 2), 1.0);
+        close(cosine.factor(11, 10, 2), 0.6);
+        close(cosine.factor(100, 10, 2), 0.2);
         let step = Schedule::Step { every: 2, factor: 0.5 };
-        close(step.factor(20, 10), 1.0);
-        close(step.factor(21, 10), 0.5);
-        close(step.factor(41, 10), 0.25);
+        close(step.factor(20, 10, 2), 1.0);
+        close(step.factor(21, 10, 2), 0.5);
+        close(step.factor(41, 10, 2), 0.25);
     }
 }

@@ -32,7 +32,8 @@ impl Condition {
         Ok(match predicate {
             Predicate::Compare { column, with, bound } => {
                 let bound = match bound {
-                    Bound::Value(value) => *value,
+                    // Columns hold 32 bits: a bound that they cannot hold exactly would never be met.
+                    Bound::Value(value) => f64::from(*value as f32),
                     Bound::Quantile(share) if fitted.drawn => *share,
                     Bound::Quantile(share) => match fitted.quantile(*column, *share) {
                         Some(value) => value,

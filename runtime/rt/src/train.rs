@@ -12,9 +12,10 @@ use crate::progress::Meter;
 use crate::spool::{Spool, Window};
 use crate::stored::Stored;
 use crate::transform::Transformer;
-use recc_abi::{Monitor, Program};
+use recc_abi::{InputSource, Monitor, Program, Token};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -69,9 +70,37 @@ pub(crate) fn open_rows(program: &Program, named: &[String], part: Part, limit: 
     Ok(spec.synthetic.as_ref().map(|planted| Rows::drawn(Box::new(PlantedRows::new(&program.columns, planted, part)), limit)))
 }
 
+/// The columns that scoring reads: not labels, keys, weights of rows, or what only cohorts ask for.
+fn scored_columns(program: &Program) -> BTreeSet<u32> {
+    let mut read: BTreeSet<u32> = BTreeSet::new();
+    for input in &program.score.inputs {
+        match &input.source {
+            InputSource::Numbers { columns } | InputSource::Ids { columns } => read.extend(columns),
+            InputSource::BagBegin { column } | InputSource::BagIds { column } => {
+                read.insert(*column);
+            }
+            _ => {}
+        }
+    }
+    let parts = read.iter().filter_map(|at| match &program.columns[*at as usize].token {
+        Token::Cross(parts) => Some(parts.clone()),
+        Token::Column(_) | Token::Condition => None,
+    });
+    let parts: Vec<u32> = parts.flatten().collect();
+    read.extend(parts);
+    read
+}
+
 /// A spool of rows transformed by what was learned.
 fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, labels: bool) -> Result<Spool, Failure> {
-    let mut transformer = Transformer::fitted(&model.program.columns, rows, model.fitted.settled(), labels)?;
+    let (columns, fitted) = (&model.program.columns, model.fitted.settled());
+    let mut transformer = match labels {
+        true => Transformer::fitted(columns, rows, fitted)?,
+        false => {
+            let read = scored_columns(model.program);
+            Transformer::scoring(columns, rows, fitted, &|column| read.contains(&column))?
+        }
+    };
     let bags = Model::bag_words(model.program, &transformer.layout);
     let spool = Spool::write(folder, rows, &mut transformer, bags, &mut |_| {})?;
     if labels && spool.rows == 0 {
@@ -176,6 +205,9 @@ pub(crate) struct Report {
     cohorts: Vec<(String, usize, Measured)>,
 }
 
+/// Stands among a prediction's figures if its loss is of a part of the rows: how many they are.
+const ROWS: &str = "rows";
+
 /// Figures of some rows, by prediction, those of an ensemble's members among them.
 #[derive(Clone, Debug, Default)]
 struct Measured {
@@ -235,7 +267,11 @@ impl Scored {
         let mut measured = Measured::default();
         for (at, prediction) in program.predictions.iter().enumerate() {
             let (scores, keys) = self.part(at, &[prediction.rows, cohort]);
-            measured.figures.push(measure(&scores, prediction, &program.metrics, &keys)?);
+            let mut figures = measure(&scores, prediction, &program.metrics, &keys)?;
+            if prediction.rows.is_some() {
+                figures.insert(0, (ROWS.to_owned(), scores.links.len() as f64));
+            }
+            measured.figures.push(figures);
             let members = prediction.weights.unwrap_or(0) as usize;
             let rows = self.rows(&[prediction.rows, cohort]);
             let mean = |member: usize| {
@@ -260,7 +296,8 @@ pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failu
     for (at, prediction) in program.predictions.iter().enumerate() {
         report.losses.push(scored.part(at, &[prediction.rows]).0.loss(prediction));
     }
-    let own = program.predictions.iter().zip(&report.losses).filter(|(prediction, _)| prediction.model.is_none());
+    // A loss of no row adds nothing, as in training.
+    let own = program.predictions.iter().zip(&report.losses).filter(|(prediction, loss)| prediction.model.is_none() && !loss.is_nan());
     report.loss = own.map(|(_, loss)| loss).sum();
     for cohort in &program.cohorts {
         let rows = scored.rows(&[Some(cohort.column)]).map_or(0, |rows| rows.len());
@@ -391,7 +428,7 @@ impl<'r, 'p> Run<'r, 'p> {
         };
         let meter = Meter::rows("reading", options.quiet);
         let mut transformer = match &resumed {
-            Some(generation) => Transformer::fitted(&program.columns, &rows, generation.fitted(program)?, true)?,
+            Some(generation) => Transformer::fitted(&program.columns, &rows, generation.fitted(program)?)?,
             None => Transformer::learning(&program.columns, &rows)?,
         };
         let bags = Model::bag_words(program, &transformer.layout);
@@ -462,7 +499,10 @@ impl<'r, 'p> Run<'r, 'p> {
             let several = report.whole.of(program, None).count() > 1;
             for (name, figures) in report.whole.of(program, None) {
                 let prefix = if several { format!("{name} ") } else { String::new() };
-                figures.iter().for_each(|(name, value)| line.push_str(&format!("  {prefix}{name} {value:.5}")));
+                figures
+                    .iter()
+                    .filter(|(name, _)| name != ROWS)
+                    .for_each(|(name, value)| line.push_str(&format!("  {prefix}{name} {value:.5}")));
             }
             self.check_watched(&report)?;
             best = self.watch(&report, &mut notes);
@@ -507,7 +547,7 @@ impl<'r, 'p> Run<'r, 'p> {
             });
             for batch in &receiver {
                 progress.step += 1;
-                let factors = program.train.schedules.iter().map(|schedule| schedule.factor(progress.step, steps));
+                let factors = program.train.schedules.iter().map(|schedule| schedule.factor(progress.step, steps, epochs));
                 let scale = factors.fold(progress.scale, |scale, factor| scale * factor);
                 let numbers = StepNumbers { step: progress.step, scale, seed, epoch };
                 let place = count / batch_rows + 1;
@@ -653,7 +693,11 @@ pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnM
     let lines = |say: &mut dyn FnMut(&str), indent: &str, measured: &Measured, model: Option<&str>| {
         for (prediction, figures) in measured.of(program, model) {
             for (name, value) in figures {
-                let value = if value.is_nan() { "not defined on these rows".to_owned() } else { format!("{value:.5}") };
+                let value = match (name.as_str(), value.is_finite()) {
+                    (ROWS, _) => format!("{value:.0}"),
+                    (_, true) => format!("{value:.5}"),
+                    (_, false) => "not defined on these rows".to_owned(),
+                };
                 say(&format!("{indent}{prediction:<16} {name:<24} {value}"));
             }
         }

@@ -204,23 +204,28 @@ pub(crate) fn record_layout(columns: &[Column]) -> (Vec<usize>, usize) {
 impl<'p> Transformer<'p> {
     /// Learns from the rows it transforms.
     pub(crate) fn learning(columns: &'p [Column], data: &Rows) -> Result<Self, Failure> {
-        Self::new(columns, data, None, true)
+        Self::new(columns, data, None, &|_| true)
     }
 
-    /// Uses what was learned. Rows to be scored need no labels.
-    pub(crate) fn fitted(columns: &'p [Column], data: &Rows, fitted: Fitted, labels: bool) -> Result<Self, Failure> {
-        Self::new(columns, data, Some(fitted), labels)
+    /// Uses what was learned.
+    pub(crate) fn fitted(columns: &'p [Column], data: &Rows, fitted: Fitted) -> Result<Self, Failure> {
+        Self::new(columns, data, Some(fitted), &|_| true)
     }
 
-    fn new(columns: &'p [Column], data: &Rows, fitted: Option<Fitted>, labels: bool) -> Result<Self, Failure> {
+    /// Uses what was learned to score: reads only the columns that scoring does.
+    pub(crate) fn scoring(columns: &'p [Column], data: &Rows, fitted: Fitted, read: &dyn Fn(u32) -> bool) -> Result<Self, Failure> {
+        Self::new(columns, data, Some(fitted), read)
+    }
+
+    fn new(columns: &'p [Column], data: &Rows, fitted: Option<Fitted>, read: &dyn Fn(u32) -> bool) -> Result<Self, Failure> {
         let mut cells = Vec::new();
-        for column in columns {
+        for (column, at) in columns.iter().zip(0..) {
             let Token::Column(name) = &column.token else {
                 cells.push(None);
                 continue;
             };
             let found = data.columns().iter().position(|known| known == name);
-            let optional = !labels && matches!(column.kind, ColumnKind::Label { .. } | ColumnKind::Key);
+            let optional = !read(at);
             if found.is_none() && !optional {
                 let message = format!("{}: there is no column {name:?}, which `{}` reads", data.place(), column.name);
                 return Err(Failure::input(format!("{message}\nhelp: {}", header_help(name, data.columns()))));
@@ -273,7 +278,8 @@ impl<'p> Transformer<'p> {
         let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
         match &column.kind {
             ColumnKind::Flag { .. } => {}
-            ColumnKind::Label { .. } | ColumnKind::Key if absent => {}
+            // Nobody reads it.
+            _ if absent => {}
             ColumnKind::Label { binary } => {
                 let value = label(cell, *binary).and_then(|value| in_domain(column, value));
                 record[part] = value.map_err(|text| wrong(cell, text))?.to_bits();
@@ -463,6 +469,9 @@ fn in_domain(column: &Column, value: f32) -> Result<f32, String> {
     match column.domain.filter(|domain| !domain.contains(value)) {
         Some(domain) => {
             let (what, cure) = (domain.describe(), domain.cure());
+            if cure.is_empty() {
+                return Err(format!("is refused: {what}\nhelp: correct the cell, or leave the row out"));
+            }
             Err(format!("is outside the transform: {what}\nhelp: cut the column off in the spec before it: `|> {cure}`"))
         }
         None => Ok(value),

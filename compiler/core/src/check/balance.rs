@@ -2,21 +2,23 @@
 
 use super::Checker;
 use super::calls::Args;
-use super::ensembles::split_argument;
-use super::settings::as_call;
+use super::ensembles::{named_call, split_argument};
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Space};
 use crate::ops::{Given, Op};
 use crate::problem::Problem;
 use crate::spec::{Balance, Forward, Loss, LossOf};
-use crate::train::depends_on;
+use crate::train::{depends_on, leads_to};
 use recc_syntax::ast::{Expr, ExprKind, Name, Span};
 
 impl Checker<'_> {
     /// `balance: multibalance(over: ranker.shared)`; `left_out` are the names of losses with `balanced: false`.
     pub(super) fn check_balance(&mut self, value: &Expr, losses: &[Loss], left_out: &[String], training: &mut Forward) -> Option<Balance> {
-        let Some((name, span, args)) = as_call(value) else { return self.no_balance(value.span) };
-        let (over, written) = split_argument(args.iter().collect(), "over");
+        let Some((callee, args)) = named_call(value) else { return self.no_balance(value.span) };
+        let name = recc_syntax::print_expr(callee);
+        let span = callee.span;
+        self.given_once(args, &name, usize::MAX)?;
+        let (over, written) = split_argument(args, "over");
         let Some(over) = over else {
             let problem = Problem::error("E0211", span, format!("`{name}` does not say where gradients are balanced"));
             self.report(problem.help("name what a model exposes: `over: ranker.shared`"));
@@ -32,7 +34,7 @@ impl Checker<'_> {
             return None;
         };
         std::mem::swap(&mut self.graph, &mut training.program.graph);
-        let found = self.balance_at(shared.node, name, span, &written, losses, left_out);
+        let found = self.balance_at(shared.node, callee, &written, losses, left_out);
         std::mem::swap(&mut self.graph, &mut training.program.graph);
         found
     }
@@ -48,12 +50,21 @@ impl Checker<'_> {
     fn balance_at(
         &mut self,
         over: crate::graph::NodeId,
-        name: &str,
-        span: Span,
+        callee: &Expr,
         written: &[&recc_syntax::ast::Argument],
         losses: &[Loss],
         left_out: &[String],
     ) -> Option<Balance> {
+        let span = callee.span;
+        let ty = &self.graph[over].ty;
+        let learned = |node: crate::graph::NodeId| {
+            matches!(self.graph[node].op, Op::Variable(_) | Op::Gather(_)) && leads_to(&self.graph, node, over)
+        };
+        if ty.space != Space::Example || ty.is_ragged() || !self.graph.nodes().any(learned) {
+            let problem = Problem::error("E0817", span, "what is balanced is no value of each example that the model learns");
+            self.report(problem.help("expose what layers before the heads compute"));
+            return None;
+        }
         let through = |loss: &Loss| {
             let node = match loss.of {
                 LossOf::Head { link, .. } => link,
@@ -75,7 +86,7 @@ impl Checker<'_> {
             self.report(problem.help("two losses or more share the representation; a single one needs no balance"));
             return None;
         }
-        let block = match self.name(name, span, true) {
+        let block = match self.callee(callee) {
             Value::Block(block) => block,
             Value::Poison => return None,
             _ => return self.no_balance(span),

@@ -77,13 +77,18 @@ impl Checker<'_> {
         }
     }
 
+    /// What is called.
+    pub(super) fn callee(&mut self, callee: &Expr) -> Value {
+        match &callee.kind {
+            ExprKind::Name(name) => self.name(name, callee.span, true),
+            _ => self.eval(callee),
+        }
+    }
+
     pub(super) fn call(&mut self, callee: &Expr, args: &[ast::Argument], piped: Option<&Expr>, span: Span) -> Value {
         // The piped value is computed first: parameters are named in the order of the text.
         let first = piped.map(|value| Located { value: self.eval_value(value), span: value.span });
-        let target = match &callee.kind {
-            ExprKind::Name(name) => self.name(name, callee.span, true),
-            _ => self.eval(callee),
-        };
+        let target = self.callee(callee);
         let mut values = Vec::new();
         if let (Some(first), Some(piped)) = (first, piped) {
             values.push((None, first, piped.clone()));

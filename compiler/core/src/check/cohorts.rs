@@ -103,13 +103,14 @@ impl Checker<'_> {
                 self.report(problem.help(format!("compare it, such as `{name} == …`; only cohorts and binary labels stand alone")));
                 None
             }
-            None => self.unknown_column(name, span).map(|()| unreachable!("it is not known")),
+            None => self.unknown_column(name, span),
         }
     }
 
-    fn unknown_column(&mut self, name: &str, span: Span) -> Option<()> {
+    fn unknown_column<T>(&mut self, name: &str, span: Span) -> Option<T> {
+        let read = self.columns.iter().filter(|column| column.token != Token::Condition);
         let names: Vec<String> =
-            self.columns.iter().map(|column| column.name.clone()).chain(self.cohorts.iter().map(|cohort| cohort.name.clone())).collect();
+            read.map(|column| column.name.clone()).chain(self.cohorts.iter().map(|cohort| cohort.name.clone())).collect();
         let help = suggest(name, names.iter().map(String::as_str));
         self.report(Problem::error("E0101", span, format!("there is no column or cohort `{name}` above")).help(help));
         None
@@ -118,14 +119,27 @@ impl Checker<'_> {
     /// A column by its name, members of groups among them, or `raw(name)`; whether it was `raw`.
     fn compared_column(&mut self, value: &Expr) -> Option<(String, Span, bool)> {
         match &value.kind {
-            ExprKind::Name(name) if self.columns.iter().any(|column| column.name == *name) => Some((name.clone(), value.span, false)),
+            ExprKind::Name(name) if self.columns.iter().any(|column| column.name == *name) => {
+                self.use_column(name);
+                Some((name.clone(), value.span, false))
+            }
             ExprKind::Call { callee, args } => match (&callee.kind, args.as_slice()) {
                 (ExprKind::Name(raw), [ast::Argument { name: None, value: Expr { kind: ExprKind::Name(name), span } }]) if raw == "raw" => {
+                    self.use_column(name);
                     Some((name.clone(), *span, true))
                 }
                 _ => None,
             },
             _ => None,
+        }
+    }
+
+    /// The feature a column belongs to is used.
+    fn use_column(&mut self, name: &str) {
+        let columns = &self.columns;
+        let own = |feature: &&mut super::features::Feature| feature.columns.iter().any(|at| columns[*at as usize].name == name);
+        if let Some(feature) = self.features.iter_mut().find(own) {
+            feature.used = true;
         }
     }
 
@@ -143,15 +157,14 @@ impl Checker<'_> {
                 if let ExprKind::Name(name) = &left.kind
                     && !self.modules[0].names.contains_key(name)
                 {
-                    self.unknown_column(name, left.span)?;
+                    return self.unknown_column(name, left.span);
                 }
                 return self.no_condition(left.span.to(right.span));
             }
         };
         let (name, span, raw) = found;
         let Some(at) = self.columns.iter().position(|column| column.name == name) else {
-            self.unknown_column(&name, span)?;
-            return None;
+            return self.unknown_column(&name, span);
         };
         match self.columns[at].kind.clone() {
             ColumnKind::Number { .. } | ColumnKind::Label { .. } => {
@@ -238,7 +251,7 @@ impl Checker<'_> {
         }
         let Some((name, span, _)) = self.compared_column(left) else {
             if let ExprKind::Name(name) = &left.kind {
-                self.unknown_column(name, left.span)?;
+                return self.unknown_column(name, left.span);
             }
             return self.no_condition(left.span.to(right.span));
         };
@@ -249,10 +262,7 @@ impl Checker<'_> {
                 self.report(problem.help("a number is compared by `<`, `<=`, `==`, `>=` and `>`"));
                 None
             }
-            None => {
-                self.unknown_column(&name, span)?;
-                None
-            }
+            None => self.unknown_column(&name, span),
         }
     }
 

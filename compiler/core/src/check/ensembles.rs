@@ -161,7 +161,9 @@ impl Checker<'_> {
     }
 
     fn fusion(&mut self, value: &Expr, z: &Tensor, logit: bool) -> Option<Fusion> {
-        let (name, span, args) = named_call(value).or_else(|| self.no_call(value.span, "fuse"))?;
+        let (callee, args) = named_call(value).or_else(|| self.no_call(value.span, "fuse"))?;
+        let span = callee.span;
+        self.given_once(args, "fuse", usize::MAX)?;
         let (of, args) = split_argument(args, "of");
         let of_logit = match of.map(|of| (of, &of.kind)) {
             None => !logit,
@@ -173,11 +175,11 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let score = if name == "mean" && args.is_empty() {
+        let score = if is_word(callee, "mean") && args.is_empty() {
             self.graph.constant_like(z.node, 0.0)
         } else {
             let given = [("z", z.clone())];
-            let found = self.apply(name, span, &given, &args)?;
+            let found = self.apply(callee, &given, &args)?;
             let dims = self.graph[found.node].ty.dims.clone();
             if dims.is_empty() {
                 // The block fused by itself; which member weighs what is its own affair.
@@ -203,8 +205,9 @@ impl Checker<'_> {
     }
 
     fn collaborate(&mut self, value: &Expr, z: &Tensor, fused: NodeId, label: NodeId, prediction: &Prediction) {
-        let Some((name, span, args)) = named_call(value).or_else(|| self.no_call(value.span, "collaborate")) else { return };
-        if name == "none" && args.is_empty() {
+        let Some((callee, args)) = named_call(value).or_else(|| self.no_call(value.span, "collaborate")) else { return };
+        let span = callee.span;
+        if is_word(callee, "none") && args.is_empty() || self.given_once(args, "collaborate", usize::MAX).is_none() {
             return;
         }
         if !prediction.logit {
@@ -221,7 +224,7 @@ impl Checker<'_> {
         };
         let number = |node| Tensor { node, axes: Vec::new() };
         let given = [("z", z.clone()), ("fused", number(fused)), ("label", number(label))];
-        let Some(found) = self.apply(name, span, &given, &args) else { return };
+        let Some(found) = self.apply(callee, &given, &args) else { return };
         if !self.graph[found.node].ty.dims.is_empty() {
             let text = describe_type(&self.graph, found.node);
             let problem = Problem::error("E0814", span, "collaboration gives a loss, one number for each example");
@@ -238,8 +241,9 @@ impl Checker<'_> {
     }
 
     /// Calls a block with the values it has parameters for, the first by place, and with what is written.
-    fn apply(&mut self, name: &str, span: Span, given: &[(&str, Tensor)], written: &[&Argument]) -> Option<Tensor> {
-        let block = match self.name(name, span, true) {
+    fn apply(&mut self, callee: &Expr, given: &[(&str, Tensor)], written: &[&Argument]) -> Option<Tensor> {
+        let span = callee.span;
+        let block = match self.callee(callee) {
             Value::Block(block) => block,
             Value::Poison => return None,
             other => {
@@ -296,21 +300,23 @@ fn positional(tensor: &Tensor, span: Span) -> (Option<Name>, Located, Expr) {
     (None, Located { value: Value::Tensor(tensor.clone()), span }, Expr { kind: ExprKind::Hole, span })
 }
 
-/// A call `name(args)` or a bare name.
-fn named_call(value: &Expr) -> Option<(&str, Span, Vec<&Argument>)> {
+/// The callee and the arguments of a call, or of a bare name: of a block here, or in a file that is used.
+pub(super) fn named_call(value: &Expr) -> Option<(&Expr, &[Argument])> {
+    let is_named = |callee: &Expr| matches!(&callee.kind, ExprKind::Name(_) | ExprKind::Field { .. });
     match &value.kind {
-        ExprKind::Name(name) => Some((name, value.span, Vec::new())),
-        ExprKind::Call { callee, args } => match &callee.kind {
-            ExprKind::Name(name) => Some((name, callee.span, args.iter().collect())),
-            _ => None,
-        },
+        ExprKind::Call { callee, args } if is_named(callee) => Some((callee, args)),
+        _ if is_named(value) => Some((value, &[])),
         _ => None,
     }
 }
 
+fn is_word(callee: &Expr, word: &str) -> bool {
+    matches!(&callee.kind, ExprKind::Name(name) if name == word)
+}
+
 /// The argument of a name, and the others.
-pub(super) fn split_argument<'e>(args: Vec<&'e Argument>, wanted: &str) -> (Option<&'e Expr>, Vec<&'e Argument>) {
+pub(super) fn split_argument<'e>(args: &'e [Argument], wanted: &str) -> (Option<&'e Expr>, Vec<&'e Argument>) {
     let is_wanted = |argument: &&Argument| argument.name.as_ref().is_some_and(|name| name.text == wanted);
-    let (found, others): (Vec<&Argument>, Vec<&Argument>) = args.into_iter().partition(is_wanted);
+    let (found, others): (Vec<&Argument>, Vec<&Argument>) = args.iter().partition(is_wanted);
     (found.first().map(|argument| &argument.value), others)
 }

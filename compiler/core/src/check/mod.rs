@@ -365,6 +365,8 @@ impl<'s> Checker<'s> {
         let trained: Vec<Predicted> = self.predictions.iter().chain(&auxiliaries).cloned().collect();
         self.walk(file, &models, ensemble.as_ref(), false);
         let scoring = std::mem::take(&mut self.forward);
+        // What was exposed lies in the graphs, which are complete.
+        self.exposes.clear();
         let objective = self.only(file, "objective", |kind| if let ItemKind::Objective(settings) = kind { Some(settings) } else { None });
         let (losses, left_out) = {
             let (auxiliaries, ensemble) = (auxiliaries.len(), ensemble.as_ref());
@@ -376,7 +378,9 @@ impl<'s> Checker<'s> {
         let balance = balance.and_then(|setting| {
             // What models expose was last seen as they score.
             self.exposes = exposed;
-            self.check_balance(&setting.value, &losses, &left_out, &mut training)
+            let found = self.check_balance(&setting.value, &losses, &left_out, &mut training);
+            self.exposes.clear();
+            found
         });
         let metrics = self.only(file, "metrics", |kind| if let ItemKind::Metrics(settings) = kind { Some(settings) } else { None });
         let (metrics, cohorts) = self.check_metrics(metrics.first().copied());
@@ -535,6 +539,10 @@ impl<'s> Checker<'s> {
                 _ => continue,
             };
             let other = self.modules[0].names.get(&name.text).map(|own| (own.span, "something else"));
+            if name.text == "balance" {
+                let problem = Problem::error("E0102", name.span, format!("`balance` names {what}"));
+                self.report(problem.help("the states of balancing rules are kept under this name; give it another"));
+            }
             let other = other.or(known.iter().find(|(own, _)| own.text == name.text).map(|(own, what)| (own.span, *what)));
             // Two tables of one name are found where tables are checked.
             if let Some((span, other)) = other.filter(|(_, other)| !(what == "a table" && *other != "a model")) {

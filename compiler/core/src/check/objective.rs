@@ -58,6 +58,10 @@ impl Checker<'_> {
         let names: Vec<&str> = targets.iter().map(|own| own.prediction.name.as_str()).collect();
         for (at, setting) in settings.entries.iter().enumerate() {
             let key = setting.key.text.as_str();
+            if settings.entries[..at].iter().any(|other| other.key.text == key) {
+                self.report(Problem::error("E0108", setting.key.span, format!("`{key}` is set twice")).help("keep one of them"));
+                continue;
+            }
             if key == "balance" {
                 continue;
             }
@@ -68,10 +72,6 @@ impl Checker<'_> {
                 }
                 continue;
             };
-            if settings.entries[..at].iter().any(|other| other.key.text == key) {
-                self.report(Problem::error("E0108", setting.key.span, format!("`{key}` has two losses")).help("keep one of them"));
-                continue;
-            }
             if let Some(written) = self.loss(&setting.value, &target.prediction) {
                 for own in self.predictions.iter_mut().filter(|own| own.prediction.name == key) {
                     own.prediction.loss = written.kind;

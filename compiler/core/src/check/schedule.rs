@@ -43,7 +43,7 @@ impl Checker<'_> {
                 return;
             }
             "warmup" => self.warmup(value.span, args),
-            "cosine" => self.cosine(args, train.epochs),
+            "cosine" => self.cosine(args),
             "step" => self.steps(value.span, args),
             other => return self.no_schedule(span, other),
         };
@@ -75,12 +75,12 @@ impl Checker<'_> {
     }
 
     /// `cosine(epochs: 10, least: 0)`: from the full rate to the least along half a cosine.
-    fn cosine(&mut self, args: &[Argument], epochs: u32) -> Option<Schedule> {
+    fn cosine(&mut self, args: &[Argument]) -> Option<Schedule> {
         self.given_once(args, "cosine", 0)?;
-        let (mut epochs, mut least) = (epochs, 0.0);
+        let (mut epochs, mut least) = (None, 0.0);
         for argument in args {
             match argument.name.as_ref().map(|name| name.text.as_str()) {
-                Some("epochs") => epochs = self.whole(&argument.value, "epochs", 1, 1_000_000)? as u32,
+                Some("epochs") => epochs = Some(self.whole(&argument.value, "epochs", 1, 1_000_000)? as u32),
                 Some("least") => least = self.number_in(&argument.value, "least", 0.0, 1.0)?,
                 other => return self.no_argument("cosine", argument, other.unwrap_or(""), &["epochs", "least"]),
             }

@@ -388,6 +388,10 @@ impl Checker<'_> {
             let problem = Problem::error("E0209", value.span, format!("`{link}` takes one value"));
             return self.report(problem.help(format!("such as `{link}(mlp(x, [64]) |> linear(1))`")));
         };
+        if name.text == "balance" {
+            let problem = Problem::error("E0102", name.span, "`balance` is a setting of an objective, and no name of a prediction");
+            self.report(problem.help("give the label another name: `label balanced: binary = column(\"balance\")`"));
+        }
         let z = self.eval(&argument.value);
         let z = self.tensor(&Located { value: z, span: argument.value.span });
         let label = self.features.iter().position(|feature| feature.name == name.text && matches!(feature.kind, Kind::Label { .. }));
@@ -401,7 +405,7 @@ impl Checker<'_> {
             let help = suggest(&name.text, names.iter().map(String::as_str));
             return self.report(Problem::error("E0504", name.span, format!("there is no label `{}` to predict", name.text)).help(help));
         };
-        let Some(z) = z else { return self.poison_prediction(name, label, link == "logit") };
+        let Some(z) = z else { return self.push_prediction(name, label, link == "logit", None) };
         if let Some(known) = self.predictions.iter().find(|known| known.prediction.name == name.text) {
             let problem =
                 Problem::error("E0507", name.span, format!("`{}` is predicted twice", name.text)).and(known.span, "the first prediction");
@@ -419,7 +423,7 @@ impl Checker<'_> {
                 "project it first: `… |> linear(1)`"
             };
             self.report(problem.help(help));
-            return self.poison_prediction(name, label, link == "logit");
+            return self.push_prediction(name, label, link == "logit", None);
         }
         let binary = matches!(self.features[label].kind, Kind::Label { binary: true });
         if link == "logit" && !binary {
@@ -440,11 +444,7 @@ impl Checker<'_> {
         self.report(Problem::error("E0501", span, "a prediction says how its value is meant").help(help));
     }
 
-    /// A prediction with a mistake is still a prediction: its loss is not reported too.
-    fn poison_prediction(&mut self, name: &Name, label: usize, logit: bool) {
-        self.push_prediction(name, label, logit, None);
-    }
-
+    /// Without a head it has a mistake, and is still a prediction: its loss is not reported too.
     fn push_prediction(&mut self, name: &Name, label: usize, logit: bool, head: Option<(NodeId, NodeId)>) {
         let label = self.features[label].columns[0];
         // Until the objective says otherwise.

@@ -378,25 +378,14 @@ impl<'p> Planner<'p> {
             let kernel = self.kernel(kernel);
             jobs.push(self.job(ItemSpace::Fixed { items, tile: 64 }, vec![kernel], vec![self.lanes[&node]]));
         }
-        let mut together: Vec<Vec<NodeId>> = Vec::new();
-        let mut chain: Option<usize> = None;
-        for &node in live {
-            let global = self.program.graph[node].ty.space == Space::Global && !is_barrier(&self.program.graph[node].op);
-            if !global || !self.storage.contains_key(&node) || self.stages.at(node) != stage {
-                continue;
-            }
-            match chain.filter(|_| storage::is_chained(&self.program.graph, node)) {
-                Some(at) => together[at].push(node),
-                None => {
-                    if storage::is_chained(&self.program.graph, node) {
-                        chain = Some(together.len());
-                    }
-                    together.push(vec![node]);
-                }
-            }
-        }
+        let graph = &self.program.graph;
+        let computed = |node: &&NodeId| graph[**node].ty.space == Space::Global && !is_barrier(&graph[**node].op);
+        let here = |node: &&NodeId| self.storage.contains_key(*node) && self.stages.at(**node) == stage;
+        let (chained, others): (Vec<NodeId>, Vec<NodeId>) =
+            live.iter().filter(computed).filter(here).partition(|node| storage::is_chained(graph, **node));
+        let together = others.into_iter().map(|node| vec![node]).chain((!chained.is_empty()).then_some(chained));
         // Kernels of one job run one after another: a value that the next one reads is there.
-        for nodes in together {
+        for nodes in together.collect::<Vec<_>>() {
             let kernels = nodes.into_iter().map(|node| self.value_kernel(node)).collect();
             jobs.push(self.job(ItemSpace::Fixed { items: 1, tile: 1 }, kernels, Vec::new()));
         }

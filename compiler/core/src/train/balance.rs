@@ -33,7 +33,8 @@ pub fn balanced(
     for &at in &balance.losses {
         let (own, part) = differentiate_to(graph, &[losses[at].seed], trained, balance.over);
         merge(graph, &mut found, own);
-        parts.extend(part);
+        // The checker made sure that each loss has a gradient there.
+        parts.push(part.unwrap_or(balance.over));
     }
     graph.set_origin("balance");
     let gram = gram(graph, &parts);
@@ -97,7 +98,8 @@ fn replay(graph: &mut Graph, node: NodeId, known: &mut BTreeMap<NodeId, NodeId>)
     let op = graph[node].op.clone();
     let mut copy = if new == operands { node } else { graph.add(op, &new) };
     // A rule is a long chain; what it reads twice would be computed twice, and so on along the chain.
-    if copy != node && graph.users(node).len() > 1 && graph[copy].ty.dtype == DType::F32 {
+    let once = graph[copy].ty.space == Space::Global && graph[copy].ty.dtype == DType::F32;
+    if copy != node && graph.users(node).len() > 1 && once {
         copy = graph.add(Op::Keep(Keep), &[copy]);
     }
     known.insert(node, copy);
@@ -121,7 +123,7 @@ fn merge(graph: &mut Graph, into: &mut Gradients, from: Gradients) {
     }
 }
 
-/// Whether a value is computed from another.
+/// Whether a value of each example has a gradient with respect to another.
 pub fn depends_on(graph: &Graph, node: NodeId, on: NodeId) -> bool {
     let mut stack = vec![node];
     let mut seen = BTreeSet::new();
@@ -129,7 +131,23 @@ pub fn depends_on(graph: &Graph, node: NodeId, on: NodeId) -> bool {
         if node == on {
             return true;
         }
-        if node > on && seen.insert(node) && graph[node].ty.space != Space::Global {
+        let ends = graph[node].ty.space == Space::Global || graph[node].ty.dtype != DType::F32 || matches!(graph[node].op, Op::Hold(_));
+        if node > on && !ends && seen.insert(node) {
+            stack.extend(graph.operands(node));
+        }
+    }
+    false
+}
+
+/// Whether one value is computed from another, which may exist once.
+pub fn leads_to(graph: &Graph, from: NodeId, to: NodeId) -> bool {
+    let mut stack = vec![to];
+    let mut seen = BTreeSet::new();
+    while let Some(node) = stack.pop() {
+        if node == from {
+            return true;
+        }
+        if node > from && !matches!(graph[node].op, Op::Hold(_)) && seen.insert(node) {
             stack.extend(graph.operands(node));
         }
     }

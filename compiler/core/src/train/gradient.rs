@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Gradients {
     /// With respect to dense variables.
     pub dense: BTreeMap<VariableId, NodeId>,
-    /// With respect to looked-up rows, in the order of the forward graph.
+    /// With respect to looked-up rows.
     pub lookups: Vec<LookupGradient>,
 }
 

@@ -29,7 +29,7 @@ pub fn add_loss(graph: &mut Graph, each: NodeId, weight: f64, row_weight: Option
         None => graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]),
         Some(each) => {
             let sum = graph.add(Op::BatchSum(BatchSum), &[each]);
-            let least = graph.constant_like(sum, 1e-30);
+            let least = graph.constant_like(sum, 1e-20);
             graph.map(ScalarOp::Max, &[sum, least])
         }
     };
