@@ -205,3 +205,36 @@ fn specs_are_rewritten_in_one_style() {
     assert_eq!(out.status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&broken).expect("a spec"), "features {{ label y: binary }\n");
 }
+
+#[test]
+fn a_cell_of_several_numbers_is_a_vector() {
+    let folder = Folder::new();
+    let spec = "use std.dense.linear
+features {
+    label  click: binary
+    vector image[3] = image |> fill(0.5) |> split(\" \") |> standardize
+}
+model m { predict click = logit(linear(image, 1)) }
+objective { click: bce }
+train { batch: 32, epochs: 20, dense: adam(lr: 0.05), seed: 1 }
+";
+    let model = folder.build("m", spec);
+    let line = |at: usize| format!("{},{} 7  {}\n", usize::from(at % 5 > 2), at % 5, at % 3);
+    let train = folder.write("train.csv", format!("click,image\n{}", (0..200).map(line).collect::<String>()));
+    let checkpoint = folder.path("ck");
+    let mut command = Command::new(&model);
+    let result =
+        json(&ok(command.args(["train", "--json", "--train"]).arg(&train).arg("--test").arg(&train).arg("--out").arg(&checkpoint)));
+    assert!(result["metrics"]["click"]["auc"].as_f64().expect("auc") > 0.99, "{result}");
+    let score = |text: &str| {
+        let data = folder.write("data.csv", text);
+        let mut command = Command::new(&model);
+        command.args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(data);
+        command
+    };
+    let out = ok(&mut score("image\n4 7 1\n0 7 1\n\n")).stdout;
+    let scores: Vec<f64> = String::from_utf8_lossy(&out).lines().skip(1).map(|line| line.parse().expect("a number")).collect();
+    assert!(scores[0] > 0.9 && scores[1] < 0.1, "{scores:?}");
+    contains(&fails(1, &mut score("image\n1 2\n")), &["row 1", "\"image\"", "2 numbers and not 3"]);
+    contains(&fails(1, &mut score("image\n1 2 x\n")), &["row 1", "\"x\"", "not a number"]);
+}

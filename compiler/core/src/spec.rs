@@ -265,6 +265,9 @@ impl Spec {
     fn resolved_column(&self, column: &Column) -> String {
         let token = match &column.token {
             recc_abi::Token::Column(name) => format!("column {name:?}"),
+            recc_abi::Token::Part { column, separator, at, count } => {
+                format!("number {at} of {count} in column {column:?}, between {separator:?}")
+            }
             recc_abi::Token::Condition => "condition".to_owned(),
             recc_abi::Token::Cross(parts) => {
                 let names: Vec<&str> = parts.iter().map(|part| self.columns[*part as usize].name.as_str()).collect();

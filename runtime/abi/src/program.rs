@@ -158,10 +158,31 @@ impl Domain {
 pub enum Token {
     /// A column of the data.
     Column(String),
+    /// One of several numbers in a cell of a column of the data.
+    Part {
+        /// The column.
+        column: String,
+        /// What stands between the numbers.
+        separator: String,
+        /// Which of them.
+        at: u32,
+        /// How many there are.
+        count: u32,
+    },
     /// The tokens of other columns of the program, joined.
     Cross(Vec<u32>),
     /// None: a condition on other columns.
     Condition,
+}
+
+impl Token {
+    /// The column of the data that is read, if one is.
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Token::Column(column) | Token::Part { column, .. } => Some(column),
+            Token::Cross(_) | Token::Condition => None,
+        }
+    }
 }
 
 /// The kind of feature, as `info` prints it.

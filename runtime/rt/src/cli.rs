@@ -6,7 +6,7 @@ use crate::engine::Code;
 use crate::failure::Failure;
 use crate::train::{self, Loaded, TrainOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recc_abi::{ColumnKind, Encoder, Program, Role};
+use recc_abi::{ColumnKind, Encoder, Program, Role, Token};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -386,7 +386,13 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
     let features: Vec<(String, String)> = program
         .columns
         .iter()
+        // Of a vector the first number stands for all.
+        .filter(|column| !matches!(column.token, Token::Part { at, .. } if at > 0))
         .map(|column| {
+            if let Token::Part { count, separator, .. } = &column.token {
+                let name = column.name.trim_end_matches("[0]").to_owned();
+                return (name, format!("vector of {count} numbers between {separator:?}"));
+            }
             let kind = match &column.kind {
                 ColumnKind::Label { binary: true } => "label, binary".to_owned(),
                 ColumnKind::Label { binary: false } => "label, number".to_owned(),

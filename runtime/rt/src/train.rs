@@ -84,7 +84,7 @@ fn scored_columns(program: &Program) -> BTreeSet<u32> {
     }
     let parts = read.iter().filter_map(|at| match &program.columns[*at as usize].token {
         Token::Cross(parts) => Some(parts.clone()),
-        Token::Column(_) | Token::Condition => None,
+        Token::Column(_) | Token::Part { .. } | Token::Condition => None,
     });
     let parts: Vec<u32> = parts.flatten().collect();
     read.extend(parts);

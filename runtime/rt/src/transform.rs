@@ -10,6 +10,7 @@ use csv::ByteRecord;
 use indexmap::IndexMap;
 use recc_abi::{Column, ColumnKind, Encoder, Token};
 use smallvec::SmallVec;
+use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -167,6 +168,8 @@ pub(crate) struct Transformer<'p> {
     learned: Vec<Vocab>,
     moments: Vec<Moments>,
     token: Vec<u8>,
+    /// Where the numbers of the cell of a vector begin and end.
+    parts: Vec<Range<usize>>,
 }
 
 /// Words of a column's part of a record.
@@ -220,7 +223,7 @@ impl<'p> Transformer<'p> {
     fn new(columns: &'p [Column], data: &Rows, fitted: Option<Fitted>, read: &dyn Fn(u32) -> bool) -> Result<Self, Failure> {
         let mut cells = Vec::new();
         for (column, at) in columns.iter().zip(0..) {
-            let Token::Column(name) = &column.token else {
+            let Some(name) = column.token.column() else {
                 cells.push(None);
                 continue;
             };
@@ -251,6 +254,7 @@ impl<'p> Transformer<'p> {
             learned: vec![Vocab::default(); columns.len()],
             moments: vec![Moments::default(); columns.len()],
             token: Vec::new(),
+            parts: Vec::new(),
         })
     }
 
@@ -275,7 +279,11 @@ impl<'p> Transformer<'p> {
             Some(cell) => row.get(cell).unwrap_or_default().trim_ascii(),
             None => b"",
         };
-        let absent = self.cells[at].is_none() && matches!(column.token, Token::Column(_));
+        let absent = self.cells[at].is_none() && column.token.column().is_some();
+        let cell = match &column.token {
+            Token::Part { separator, at, count, .. } if !absent => vector_part(&mut self.parts, cell, separator, *at, *count)?,
+            _ => cell,
+        };
         match &column.kind {
             ColumnKind::Flag { .. } => {}
             // Nobody reads it.
@@ -301,7 +309,7 @@ impl<'p> Transformer<'p> {
                 record[part] = match &column.token {
                     Token::Column(_) => self.encode(at, encoder, cell)?,
                     Token::Cross(parts) => self.cross(at, encoder, parts, row)?,
-                    Token::Condition => 0,
+                    Token::Condition | Token::Part { .. } => 0,
                 };
             }
             ColumnKind::Ids { separator, encoder, take } => {
@@ -385,6 +393,31 @@ impl<'p> Transformer<'p> {
     }
 }
 
+/// A number of a vector's cell, which is split when its first number is asked for; an empty cell has empty numbers.
+fn vector_part<'c>(parts: &mut Vec<Range<usize>>, cell: &'c [u8], separator: &str, at: u32, count: u32) -> Result<&'c [u8], Wrong> {
+    if cell.is_empty() {
+        return Ok(cell);
+    }
+    if at == 0 {
+        parts.clear();
+        let mut start = 0;
+        for part in split(cell, separator.as_bytes()) {
+            // Blanks between numbers may be several.
+            if !(separator == " " && part.is_empty()) {
+                parts.push(start..start + part.len());
+            }
+            start += part.len() + separator.len();
+        }
+        if parts.len() != count as usize {
+            let shown = cell.get(..60).map_or(cell.to_vec(), |head| [head, "…".as_bytes()].concat());
+            let text =
+                format!("holds {} numbers and not {count}\nhelp: correct the cell, or the size of the vector in the spec", parts.len());
+            return Err(wrong(&shown, text));
+        }
+    }
+    Ok(parts.get(at as usize).map_or(&[][..], |part| cell[part.clone()].trim_ascii()))
+}
+
 fn split<'t>(text: &'t [u8], separator: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -414,7 +447,7 @@ fn wrong(value: &[u8], text: String) -> Wrong {
 
 fn problem(place: &Place, column: &Column, wrong: &Wrong) -> Failure {
     let source = match &column.token {
-        Token::Column(name) => name,
+        Token::Column(name) | Token::Part { column: name, .. } => name,
         Token::Cross(_) | Token::Condition => &column.name,
     };
     Failure::input(format!("{place}, column {source:?}: {:?} {}", String::from_utf8_lossy(&wrong.value), wrong.text))

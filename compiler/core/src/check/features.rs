@@ -107,8 +107,12 @@ impl Checker<'_> {
                 .and(known.span, "declared here first");
             return self.report(problem.help("give one of them another name"));
         }
-        let pipeline = self.pipeline(feature);
+        let mut pipeline = self.pipeline(feature);
+        let vector = feature.kind.text == "vector";
+        let parts = if vector { self.vector_parts(feature, &mut pipeline) } else { Some((0, String::new())) };
+        let Some((count, separator)) = parts else { return self.poison_feature(feature) };
         let members = match &feature.group {
+            Some(_) if vector => (0..count).map(|at| format!("{}[{at}]", feature.name.text)).collect(),
             Some(group) => self.group_of(&feature.name, group),
             None => vec![feature.name.text.clone()],
         };
@@ -135,8 +139,11 @@ impl Checker<'_> {
         let domain = steps.first().and_then(domain_of);
         self.check_fill(column_kind.as_ref(), domain, feature.span);
         let mut columns = Vec::new();
-        for member in members {
+        for (member, at) in members.into_iter().zip(0..) {
+            let part = |column: &str| Token::Part { column: column.to_owned(), separator: separator.clone(), at, count };
             let token = match &pipeline.source {
+                Source::Own | Source::Wrong if vector => part(&feature.name.text),
+                Source::Column(name) if vector => part(name),
                 Source::Own | Source::Wrong => Token::Column(member.clone()),
                 Source::Column(name) => {
                     if feature.group.is_some() {
@@ -169,6 +176,35 @@ impl Checker<'_> {
             used: false,
             sound: column_kind.is_some() && !matches!(pipeline.source, Source::Wrong),
         });
+    }
+
+    /// `vector image[128] = image |> split(" ")`: how many numbers, and what stands between them.
+    fn vector_parts(&mut self, feature: &ast::Feature, pipeline: &mut Pipeline) -> Option<(u32, String)> {
+        let size = match feature.group.as_ref().map(|group| group.members.as_slice()) {
+            Some([size]) => self.constant(size).as_int().filter(|size| (1..=4096).contains(size)),
+            _ => None,
+        };
+        let Some(size) = size else {
+            let problem = Problem::error("E0306", feature.name.span, format!("the vector `{}` does not say its size", feature.name.text));
+            self.report(problem.help(format!("write how many numbers it has, 1 to 4096: `vector {}[128] = …`", feature.name.text)));
+            return None;
+        };
+        let at = pipeline.steps.iter().position(|step| step.name.text == "split");
+        let Some(at) = at.filter(|at| *at <= usize::from(pipeline.steps[0].name.text == "fill")) else {
+            let problem = Problem::error("E0308", feature.name.span, format!("the vector `{}` is never split", feature.name.text));
+            self.report(problem.help("begin with `split(\" \")` or what stands between its numbers"));
+            return None;
+        };
+        let step = pipeline.steps.remove(at);
+        match self.text_argument(&step) {
+            Value::Text(text) if !text.is_empty() => Some((size as u32, text)),
+            Value::Poison => None,
+            _ => {
+                let problem = Problem::error("E0305", step.span, "`split` takes what stands between the values, as text");
+                self.report(problem.help("such as `split(\"|\")`"));
+                None
+            }
+        }
     }
 
     /// A feature with a mistake is known by its name, so that its uses are not reported too.
@@ -211,7 +247,8 @@ impl Checker<'_> {
             "id" => Kind::Id,
             "ids" => Kind::Ids,
             "key" => Kind::Key,
-            "seq" | "vector" | "time" => {
+            "vector" => Kind::Number,
+            "seq" | "time" => {
                 self.not_yet(feature.kind.span, &format!("features of kind `{}`", feature.kind.text));
                 return None;
             }

@@ -40,7 +40,7 @@ pub(crate) struct PlantedRows {
 
 impl PlantedRows {
     pub(crate) fn new(columns: &[Column], planted: &Planted, part: Part) -> Self {
-        let names = columns.iter().filter_map(|column| if let Token::Column(name) = &column.token { Some(name.clone()) } else { None });
+        let names = columns.iter().filter_map(|column| column.token.column().map(str::to_owned));
         let mut unique: Vec<String> = Vec::new();
         names.for_each(|name| {
             if !unique.contains(&name) {
@@ -161,6 +161,14 @@ impl RowReader for PlantedRows {
         let mut score = Score::default();
         let mut cells: Vec<(String, String)> = Vec::new();
         for column in &self.columns {
+            if let Token::Part { column: name, separator, at, .. } = &column.token {
+                let text = self.draw(place, &column.name, &column.kind, &mut score);
+                match cells.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, cell)) if *at > 0 => *cell = format!("{cell}{separator}{text}"),
+                    Some(_) => {}
+                    None => cells.push((name.clone(), text)),
+                }
+            }
             if let Token::Column(name) = &column.token {
                 if matches!(column.kind, ColumnKind::Label { .. }) || cells.iter().any(|(known, _)| known == name) {
                     continue;
