@@ -1,6 +1,6 @@
 //! Balanced gradients of several losses at a representation they share.
 //!
-//! Each loss is differentiated down to the representation alone, which gives its gradient there; what lies behind the fork learns from that.
+//! Each loss is differentiated down to the representation alone, which gives its gradient there; what lies behind the fork learns from their sum.
 //! A rule turns the products of these gradients into a weight for each, and their weighted sum goes on through the trunk, once.
 
 use super::gradient::{Gradients, differentiate, differentiate_to};
@@ -28,14 +28,10 @@ pub fn balanced(
     balance: &Balance,
     trained: &BTreeSet<VariableId>,
 ) -> (Gradients, Vec<(VariableId, NodeId)>) {
-    let mut found = Gradients::default();
-    let mut parts = Vec::new();
-    for &at in &balance.losses {
-        let (own, part) = differentiate_to(graph, &[losses[at].seed], trained, balance.over);
-        merge(graph, &mut found, own);
-        // The checker made sure that each loss has a gradient there.
-        parts.push(part.unwrap_or(balance.over));
-    }
+    let taking: Vec<(NodeId, NodeId)> = balance.losses.iter().map(|&at| losses[at].seed).collect();
+    let (mut found, parts) = differentiate_to(graph, &taking, trained, balance.over);
+    // The checker made sure that each loss has a gradient there.
+    let parts: Vec<NodeId> = parts.into_iter().map(|part| part.unwrap_or(balance.over)).collect();
     graph.set_origin("balance");
     let gram = gram(graph, &parts);
     let means: Vec<NodeId> = balance.losses.iter().map(|&at| losses[at].mean).collect();

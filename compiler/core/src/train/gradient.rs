@@ -1,6 +1,6 @@
 //! Reverse-mode differentiation. Each operator gives its own rule; this walks the graph backwards and adds up.
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, Space};
 use crate::ops::{GradientCx, LookupGradient, Op};
 use recc_abi::VariableId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,57 +18,95 @@ pub struct Gradients {
 ///
 /// Nodes that lead to no variable of `trained` get no gradient: what nobody reads is not computed.
 pub fn differentiate(graph: &mut Graph, seeds: &[(NodeId, NodeId)], trained: &BTreeSet<VariableId>) -> Gradients {
-    walk(graph, seeds, trained, None).0
-}
-
-/// The same down to a node: its own gradient, and none of what it is computed from, as far as paths through it go.
-pub(super) fn differentiate_to(
-    graph: &mut Graph,
-    seeds: &[(NodeId, NodeId)],
-    trained: &BTreeSet<VariableId>,
-    end: NodeId,
-) -> (Gradients, Option<NodeId>) {
-    walk(graph, seeds, trained, Some(end))
-}
-
-fn walk(graph: &mut Graph, seeds: &[(NodeId, NodeId)], trained: &BTreeSet<VariableId>, end: Option<NodeId>) -> (Gradients, Option<NodeId>) {
     let nodes: Vec<NodeId> = graph.nodes().collect();
-    let wanted = nodes_leading_to(graph, &nodes, trained);
-    let mut found = Gradients::default();
-    let mut gradients: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+    let mut walk = Walk { wanted: nodes_leading_to(graph, &nodes, trained), ..Walk::default() };
     for &(node, seed) in seeds {
-        add_up(graph, &mut gradients, node, seed);
+        add_up(graph, &mut walk.gradients, node, seed);
     }
     for &node in nodes.iter().rev() {
-        let Some(&gradient) = gradients.get(&node) else { continue };
-        if !wanted.contains(&node) || end == Some(node) {
-            continue;
+        walk.visit(graph, node, |_, _| true);
+    }
+    walk.finish()
+}
+
+/// Differentiates several losses, each down to `end` alone: its gradients at `end`, and those of all losses together with respect to
+/// what lies between. What lies between learns from the sum, so its own gradients are computed once.
+pub(super) fn differentiate_to(
+    graph: &mut Graph,
+    losses: &[(NodeId, NodeId)],
+    trained: &BTreeSet<VariableId>,
+    end: NodeId,
+) -> (Gradients, Vec<Option<NodeId>>) {
+    let nodes: Vec<NodeId> = graph.nodes().collect();
+    let wanted = nodes_leading_to(graph, &nodes, trained);
+    let mut totals: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+    let mut ends = Vec::new();
+    for &(node, seed) in losses {
+        let mut walk = Walk { wanted: wanted.clone(), ..Walk::default() };
+        add_up(graph, &mut walk.gradients, node, seed);
+        for &node in nodes.iter().rev().filter(|node| **node != end) {
+            walk.visit(graph, node, |_, _| true);
+        }
+        ends.push(walk.gradients.get(&end).copied());
+        for (node, gradient) in walk.gradients {
+            if graph[node].ty.space != Space::Global && node != end {
+                add_up(graph, &mut totals, node, gradient);
+            }
+        }
+    }
+    let mut walk = Walk { wanted, gradients: totals, ..Walk::default() };
+    for &node in nodes.iter().rev().filter(|node| **node != end) {
+        // Sums of the losses' gradients are known already for what exists once an example.
+        walk.visit(graph, node, |graph, operand| graph[operand].ty.space == Space::Global);
+    }
+    (walk.finish(), ends)
+}
+
+/// One pass backwards.
+#[derive(Default)]
+struct Walk {
+    /// Nodes that lead to something trained.
+    wanted: BTreeSet<NodeId>,
+    gradients: BTreeMap<NodeId, NodeId>,
+    found: Gradients,
+}
+
+impl Walk {
+    /// Hands a node's gradient on to the operands that `takes` names.
+    fn visit(&mut self, graph: &mut Graph, node: NodeId, takes: impl Fn(&Graph, NodeId) -> bool) {
+        let Some(&gradient) = self.gradients.get(&node) else { return };
+        if !self.wanted.contains(&node) {
+            return;
         }
         let op = graph[node].op.clone();
         if let Op::Variable(variable) = &op {
             // A shared layer reads its parameters once per use.
-            let sum = match found.dense.get(&variable.id) {
+            let sum = match self.found.dense.get(&variable.id) {
                 Some(&known) => graph.sum(known, gradient),
                 None => gradient,
             };
-            found.dense.insert(variable.id, sum);
-            continue;
+            self.found.dense.insert(variable.id, sum);
+            return;
         }
         let origin = format!("backward {}", graph[node].origin);
         graph.set_origin(&origin);
         let operands = graph.operands(node);
-        let mut cx = GradientCx { graph, node, operands: operands.clone(), gradient, lookups: &mut found.lookups };
+        let mut cx = GradientCx { graph, node, operands: operands.clone(), gradient, lookups: &mut self.found.lookups };
         let parts = op.gradient(&mut cx);
         for (operand, part) in operands.into_iter().zip(parts) {
             if let Some(part) = part
-                && wanted.contains(&operand)
+                && self.wanted.contains(&operand)
+                && takes(graph, operand)
             {
-                add_up(graph, &mut gradients, operand, part);
+                add_up(graph, &mut self.gradients, operand, part);
             }
         }
     }
-    found.lookups.reverse();
-    (found, end.and_then(|end| gradients.get(&end).copied()))
+
+    fn finish(mut self) -> Gradients {
+        self.found.lookups.reverse();
+        self.found
+    }
 }
 
 fn add_up(graph: &mut Graph, gradients: &mut BTreeMap<NodeId, NodeId>, node: NodeId, part: NodeId) {
