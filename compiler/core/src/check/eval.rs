@@ -72,6 +72,7 @@ impl Checker<'_> {
             ExprKind::Field { base, name } => match self.imported(base) {
                 Some(Value::Module(file)) => self.of_file(file, name),
                 Some(_) => Value::Poison,
+                None if self.is_unknown(base) => self.eval(base),
                 None => self.exposed(expr).unwrap_or(Value::Poison),
             },
             ExprKind::Unary(op, value) => self.unary_op(*op, value),
@@ -86,6 +87,13 @@ impl Checker<'_> {
         let ExprKind::Name(name) = &base.kind else { return None };
         let known = &self.modules[self.module].names.get(name)?.value;
         matches!(known, Value::Module(_) | Value::Poison).then(|| known.clone())
+    }
+
+    /// Whether a name before a dot is neither a model's nor known in any other way: a misspelt file, most likely.
+    fn is_unknown(&self, base: &Expr) -> bool {
+        let ExprKind::Name(name) = &base.kind else { return false };
+        let known = self.models.contains(name) || self.scopes.iter().flatten().any(|binding| binding.name == *name);
+        !known && !self.exposes.iter().any(|own| own.model == *name)
     }
 
     /// A block or a constant of a file.

@@ -106,6 +106,8 @@ struct Checker<'s> {
     model: Option<usize>,
     model_name: String,
     in_ensemble: bool,
+    /// Names of all models.
+    models: Vec<String>,
     /// Blocks being expanded, to refuse recursion.
     calls: Vec<String>,
     /// Statements and calls left before a spec is refused as endless.
@@ -164,6 +166,7 @@ impl<'s> Checker<'s> {
             model: None,
             model_name: String::new(),
             in_ensemble: false,
+            models: Vec::new(),
             calls: Vec::new(),
             fuel: FUEL,
             sites: BTreeMap::new(),
@@ -346,6 +349,7 @@ impl<'s> Checker<'s> {
             .filter_map(|item| if let ItemKind::Model { name, body } = &item.kind { Some((name, body)) } else { None })
             .collect();
         let end = self.end_of_spec();
+        self.models = models.iter().map(|(name, _)| name.text.clone()).collect();
         let train_settings = self.only(file, "train", |kind| if let ItemKind::Train(settings) = kind { Some(settings) } else { None });
         let mut train = self.check_train(train_settings.first().copied());
         if models.is_empty() {

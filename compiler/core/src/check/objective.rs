@@ -174,7 +174,15 @@ impl Checker<'_> {
     /// The column of a name that gives each row's weight; `Some(None)` for what is no name of a column.
     fn weight_column(&mut self, value: &Expr) -> Option<Option<u32>> {
         let ExprKind::Name(name) = &value.kind else { return Some(None) };
-        let Some(at) = self.features.iter().position(|feature| feature.name == *name) else { return Some(None) };
+        let Some(at) = self.features.iter().position(|feature| feature.name == *name) else {
+            if self.modules[0].names.contains_key(name) {
+                return Some(None);
+            }
+            let names: Vec<String> = self.features.iter().map(|feature| feature.name.clone()).collect();
+            let help = suggest(name, names.iter().map(String::as_str));
+            self.report(Problem::error("E0101", value.span, format!("there is no column or constant `{name}` to weigh by")).help(help));
+            return None;
+        };
         let feature = &mut self.features[at];
         feature.used = true;
         let number = matches!(feature.kind, Kind::Number | Kind::Label { binary: false }) && !feature.group && feature.steps.is_empty();
