@@ -2,7 +2,7 @@
 
 use super::buffers::{Buffers, Storage};
 use super::emit::{At, Emitter};
-use super::stages::{Stages, effect_groups, is_barrier};
+use super::stages::{Stages, effect_groups, is_barrier, is_chained};
 use super::storage::{self, Needs};
 use super::{LANES, LEAST_ROUNDED, PlanSpec, Planned};
 use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
@@ -382,7 +382,7 @@ impl<'p> Planner<'p> {
         let computed = |node: &&NodeId| graph[**node].ty.space == Space::Global && !is_barrier(&graph[**node].op);
         let here = |node: &&NodeId| self.storage.contains_key(*node) && self.stages.at(**node) == stage;
         let (chained, others): (Vec<NodeId>, Vec<NodeId>) =
-            live.iter().filter(computed).filter(here).partition(|node| storage::is_chained(graph, **node));
+            live.iter().filter(computed).filter(here).partition(|node| is_chained(graph, **node));
         let together = others.into_iter().map(|node| vec![node]).chain((!chained.is_empty()).then_some(chained));
         // Kernels of one job run one after another: a value that the next one reads is there.
         for nodes in together.collect::<Vec<_>>() {

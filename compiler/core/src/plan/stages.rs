@@ -3,8 +3,7 @@
 //! A tile of examples goes through as much of the graph as it can. What needs every item (a sum over the batch, a weight gradient, rows
 //! grouped for an update) ends a stage. Sums are known two stages after their operand: one sums per lane, the next adds the lanes up.
 
-use super::storage::is_chained;
-use crate::graph::{NodeId, Program, Space};
+use crate::graph::{Graph, NodeId, Program, Space};
 use crate::ops::Op;
 use recc_abi::VariableId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +18,12 @@ pub(crate) struct Stages {
 /// Whether a node is known only when all items have been seen.
 pub(super) fn is_barrier(op: &Op) -> bool {
     matches!(op, Op::BatchSum(_) | Op::Contract(_))
+}
+
+/// Whether a global value is stored in one job with others of its stage, which may read it there: values that exist once are few and small.
+pub(super) fn is_chained(graph: &Graph, node: NodeId) -> bool {
+    // Parts that are joined are written one behind another.
+    graph[node].ty.space == Space::Global && matches!(graph[node].op, Op::Keep(_) | Op::Concat(_))
 }
 
 /// Whether a stored global value needs no item. The items' work then begins after it, all together.

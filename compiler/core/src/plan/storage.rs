@@ -4,7 +4,7 @@
 //! read in another order, or if computing it again would cost more than keeping it. Nodes that a later stage needs, and that are
 //! not cheap to compute again from what it has, are kept for the whole batch.
 
-use super::stages::{Stages, is_barrier};
+use super::stages::{Stages, is_barrier, is_chained};
 use crate::graph::{DType, Graph, NodeId, Program, Space};
 use crate::ops::Op;
 use crate::scalar::ScalarOp;
@@ -54,12 +54,6 @@ pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
         }
     }
     found
-}
-
-/// Whether a global value is stored in one job with others of its stage, which may read it there: values that exist once are few and small.
-pub(super) fn is_chained(graph: &Graph, node: NodeId) -> bool {
-    // Parts that are joined are written one behind another.
-    graph[node].ty.space == Space::Global && matches!(graph[node].op, Op::Keep(_) | Op::Concat(_))
 }
 
 /// Whether a global value is computed from a variable's present value, not only from sums over the batch.
