@@ -3,8 +3,7 @@
 //! `RECC_MUTATIONS` sets how many are tried, `RECC_MUTATIONS_SEED` which; both have defaults that take half a minute.
 
 use recc_tests::data::Draw;
-use recc_tests::{check, root};
-use std::path::{Path, PathBuf};
+use recc_tests::{check, root, specs};
 
 /// Words that stand in for others.
 const WORDS: [&str; 40] = [
@@ -50,17 +49,6 @@ const WORDS: [&str; 40] = [
     "keep: true",
 ];
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rec") {
-            found.push(path);
-        }
-    }
-}
-
 /// A text as words, signs and blanks, without comments.
 fn words(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -102,12 +90,8 @@ fn mutated(words: &[String], draw: &mut Draw) -> String {
 #[test]
 fn any_change_of_a_spec_is_answered() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let mut files = Vec::new();
-    for folder in ["tests/ui", "tests/kernels", "examples"] {
-        collect(&root().join(folder), &mut files);
-    }
-    files.sort();
-    let texts: Vec<Vec<String>> = files.iter().filter_map(|path| std::fs::read_to_string(path).ok()).map(|text| words(&text)).collect();
+    let files = ["tests/ui", "tests/kernels", "examples"].into_iter().flat_map(|folder| specs(&root().join(folder)));
+    let texts: Vec<Vec<String>> = files.filter_map(|path| std::fs::read_to_string(path).ok()).map(|text| words(&text)).collect();
     let mut draw = Draw::new(number("RECC_MUTATIONS_SEED", 1));
     let mut built = 0;
     for _ in 0..number("RECC_MUTATIONS", 2000) {

@@ -6,30 +6,16 @@
 use libtest_mimic::{Arguments, Failed, Trial};
 use recc_core::problem::Severity;
 use recc_core::{Override, Sources};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn main() {
     let arguments = Arguments::from_args();
     let folder = recc_tests::root().join("tests/ui");
-    let mut files = Vec::new();
-    collect(&folder, &mut files);
-    files.sort();
-    let trials = files.into_iter().map(|path| {
+    let trials = recc_tests::specs(&folder).into_iter().map(|path| {
         let name = path.strip_prefix(&folder).unwrap_or(&path).display().to_string();
         Trial::test(name, move || run(&path))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|ending| ending == "rec") {
-            files.push(path);
-        }
-    }
 }
 
 /// Line and code of every mark.

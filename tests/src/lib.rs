@@ -12,6 +12,21 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
+/// All specs in a folder and those inside it, in order.
+pub fn specs(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(specs(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rec") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
 /// A spec's text beside the library's.
 pub fn sources(name: &str, text: &str) -> Sources {
     let mut files = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::graph::{Graph, Named, NodeId, Program, TableId, Violation};
 use crate::loops::Kernel;
-use crate::ops::{Input, InputKind, Op};
+use crate::ops::{Input, Op};
 use crate::passes::run_passes;
 use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
@@ -136,10 +136,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     let mut total = None;
     for loss in &spec.losses {
         graph.set_origin(&format!("loss {}", loss.name));
-        let column = |graph: &mut Graph, column: u32| {
-            let name = spec.columns[column as usize].name.clone();
-            graph.add(Op::Input(Input { name, kind: InputKind::Numbers, columns: vec![column], group: false }), &[])
-        };
+        let column = |graph: &mut Graph, column: u32| graph.add(Op::Input(Input::number(&spec.columns[column as usize].name, column)), &[]);
         let parts: Vec<NodeId> = [loss.rows, loss.row_weight].into_iter().flatten().map(|own| column(graph, own)).collect();
         let row_weight = parts.into_iter().reduce(|a, b| graph.map(ScalarOp::Mul, &[a, b]));
         let each = match loss.of {

@@ -1,6 +1,7 @@
 //! `recc new`: a spec to start from, with the features that a data file's columns look like.
 
 use recc_rt::{Failure, Sample};
+use recc_syntax::quoted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -169,10 +170,6 @@ fn separator(values: &[&str]) -> Option<char> {
         let distinct = values.iter().flat_map(|value| value.split(sign)).collect::<BTreeSet<_>>().len();
         several * 20 >= values.len() && distinct * 4 <= parts && distinct < values.iter().collect::<BTreeSet<_>>().len()
     })
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Whether a column's name may be a feature's.

@@ -21,7 +21,7 @@ mod grammar {
 use grammar::{Grammar, Rule};
 
 pub use format::format;
-pub use print::{print_expr, print_file};
+pub use print::{print_expr, print_file, quoted};
 
 /// Words an item may begin with.
 pub const ITEM_WORDS: [&str; 13] =

@@ -305,6 +305,7 @@ fn print_type(ty: &Type) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// A text as it is written in a spec.
+pub fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t"))
 }

@@ -133,12 +133,12 @@ impl Domain {
         }
     }
 
-    /// A step before the transform after which it takes every number.
-    pub fn cure(self) -> &'static str {
+    /// A step before the transform after which it takes every number, if there is one.
+    pub fn cure(self) -> Option<&'static str> {
         match self {
-            Domain::Positive => "max(1)",
-            Domain::AboveMinusOne | Domain::NotNegative => "max(0)",
-            Domain::Weight => "",
+            Domain::Positive => Some("max(1)"),
+            Domain::AboveMinusOne | Domain::NotNegative => Some("max(0)"),
+            Domain::Weight => None,
         }
     }
 

@@ -70,14 +70,6 @@ impl Layout<'_> {
         self.conditions[column as usize].as_ref().is_some_and(|condition| condition.holds(record, &window.bags, self.fitted))
     }
 
-    /// A number, a label or a condition of a row, as a word.
-    fn number(&self, window: &Window, row: u32, column: u32) -> u32 {
-        match self.conditions[column as usize] {
-            Some(_) => if self.holds(window, row, column) { 1f32 } else { 0.0 }.to_bits(),
-            None => window.records[row as usize * self.width + self.words[column as usize]],
-        }
-    }
-
     /// The first row of a column's member of a table.
     pub(crate) fn base(&self, table: usize, column: u32) -> u64 {
         let member = self.tables[table].members.iter().position(|member| member.columns.contains(&column));
@@ -111,9 +103,13 @@ impl<'p> Assembler<'p> {
         let mut batch = Batch { rows: rows.len(), ..Batch::default() };
         for input in &self.plan.inputs {
             let values = match &input.source {
-                InputSource::Numbers { columns } => {
-                    rows.iter().flat_map(|&row| columns.iter().map(move |&column| layout.number(window, row, column))).collect()
-                }
+                // A condition is a column of its own, whose words are in no record.
+                InputSource::Numbers { columns } => match columns.as_slice() {
+                    [column] if layout.conditions[*column as usize].is_some() => {
+                        rows.iter().map(|&row| if layout.holds(window, row, *column) { 1f32 } else { 0.0 }.to_bits()).collect()
+                    }
+                    columns => rows.iter().flat_map(|&row| columns.iter().map(move |&column| record(row)[word(column)])).collect(),
+                },
                 InputSource::Ids { columns } => self.ids(window, rows, columns),
                 InputSource::BagBegin { column } => {
                     let begins = self.begins(window, rows, *column);
@@ -129,7 +125,7 @@ impl<'p> Assembler<'p> {
             };
             batch.inputs.push(values);
         }
-        let label = |column: u32| rows.iter().map(|&row| f32::from_bits(layout.number(window, row, column))).collect();
+        let label = |column: u32| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect();
         batch.labels = layout.labels.iter().map(|&column| label(column)).collect();
         let flag = |column: u32| rows.iter().map(|&row| layout.holds(window, row, column)).collect();
         batch.flags = layout.flags.iter().map(|&column| flag(column)).collect();

@@ -200,7 +200,6 @@ pub(crate) struct Report {
     pub(crate) loss: f64,
     /// Figures of all rows.
     whole: Measured,
-    losses: Vec<f64>,
     /// Figures of each cohort's rows: name and count.
     cohorts: Vec<(String, usize, Measured)>,
 }
@@ -212,6 +211,8 @@ const ROWS: &str = "rows";
 #[derive(Clone, Debug, Default)]
 struct Measured {
     figures: Vec<Figures>,
+    /// The loss each is trained with, unweighted.
+    losses: Vec<f64>,
     /// Mean weight of each member that a prediction is fused from.
     weights: Vec<Vec<f64>>,
 }
@@ -253,10 +254,10 @@ impl Scored {
         Some((0..first.len()).filter(|&at| flags.iter().all(|flags| flags[at])).collect())
     }
 
-    /// Scores and keys of a prediction on the rows for which all of some conditions hold.
-    fn part(&self, prediction: usize, conditions: &[Option<u32>]) -> Chosen<'_> {
+    /// Scores and keys of a prediction on some rows.
+    fn part(&self, prediction: usize, rows: Option<&[usize]>) -> Chosen<'_> {
         let scores = &self.scores[prediction];
-        let Some(rows) = self.rows(conditions) else { return (Cow::Borrowed(scores), Cow::Borrowed(&self.keys)) };
+        let Some(rows) = rows else { return (Cow::Borrowed(scores), Cow::Borrowed(&self.keys)) };
         let pick = |values: &[f32]| rows.iter().map(|&at| values[at]).collect();
         let keys = self.keys.iter().map(|(column, keys)| (*column, rows.iter().map(|&at| keys[at]).collect()));
         (Cow::Owned(Scores { links: pick(&scores.links), labels: pick(&scores.labels) }), Cow::Owned(keys.collect()))
@@ -266,14 +267,15 @@ impl Scored {
     fn measure(&self, program: &Program, cohort: Option<u32>) -> Result<Measured, Failure> {
         let mut measured = Measured::default();
         for (at, prediction) in program.predictions.iter().enumerate() {
-            let (scores, keys) = self.part(at, &[prediction.rows, cohort]);
+            let rows = self.rows(&[prediction.rows, cohort]);
+            let (scores, keys) = self.part(at, rows.as_deref());
+            measured.losses.push(scores.loss(prediction));
             let mut figures = measure(&scores, prediction, &program.metrics, &keys)?;
             if prediction.rows.is_some() {
                 figures.insert(0, (ROWS.to_owned(), scores.links.len() as f64));
             }
             measured.figures.push(figures);
             let members = prediction.weights.unwrap_or(0) as usize;
-            let rows = self.rows(&[prediction.rows, cohort]);
             let mean = |member: usize| {
                 let weight = |row: usize| f64::from(self.weights[at][row * members + member]);
                 match &rows {
@@ -293,11 +295,9 @@ type Chosen<'s> = (Cow<'s, Scores>, Cow<'s, [(u32, Vec<u64>)]>);
 pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failure> {
     let rows = scored.scores.first().map_or(0, |scores| scores.links.len());
     let mut report = Report { rows, whole: scored.measure(program, None)?, ..Report::default() };
-    for (at, prediction) in program.predictions.iter().enumerate() {
-        report.losses.push(scored.part(at, &[prediction.rows]).0.loss(prediction));
-    }
     // A loss of no row adds nothing, as in training.
-    let own = program.predictions.iter().zip(&report.losses).filter(|(prediction, loss)| prediction.model.is_none() && !loss.is_nan());
+    let own =
+        program.predictions.iter().zip(&report.whole.losses).filter(|(prediction, loss)| prediction.model.is_none() && !loss.is_nan());
     report.loss = own.map(|(_, loss)| loss).sum();
     for cohort in &program.cohorts {
         let rows = scored.rows(&[Some(cohort.column)]).map_or(0, |rows| rows.len());
@@ -345,7 +345,7 @@ impl Report {
     fn watched(&self, monitor: &Monitor) -> f64 {
         let at = monitor.prediction as usize;
         let found = monitor.metric.as_ref().and_then(|metric| self.whole.figures.get(at)?.iter().find(|(name, _)| *name == metric.name));
-        let value = found.map_or_else(|| self.losses.get(at).copied().unwrap_or(f64::NAN), |(_, value)| *value);
+        let value = found.map_or_else(|| self.whole.losses.get(at).copied().unwrap_or(f64::NAN), |(_, value)| *value);
         if monitor.higher { value } else { -value }
     }
 }

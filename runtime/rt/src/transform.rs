@@ -501,11 +501,11 @@ fn shortened(text: &str) -> String {
 fn in_domain(column: &Column, value: f32) -> Result<f32, String> {
     match column.domain.filter(|domain| !domain.contains(value)) {
         Some(domain) => {
-            let (what, cure) = (domain.describe(), domain.cure());
-            if cure.is_empty() {
-                return Err(format!("is refused: {what}\nhelp: correct the cell, or leave the row out"));
-            }
-            Err(format!("is outside the transform: {what}\nhelp: cut the column off in the spec before it: `|> {cure}`"))
+            let what = domain.describe();
+            Err(match domain.cure() {
+                Some(cure) => format!("is outside the transform: {what}\nhelp: cut the column off in the spec before it: `|> {cure}`"),
+                None => format!("is refused: {what}\nhelp: correct the cell, or leave the row out"),
+            })
         }
         None => Ok(value),
     }

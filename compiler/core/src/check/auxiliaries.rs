@@ -6,10 +6,10 @@ use super::scope::Binding;
 use super::statements::Predicted;
 use super::value::{Located, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space};
-use crate::ops::{Input, InputKind, Op, Reshape};
+use crate::ops::{Input, Op, Reshape};
 use crate::problem::{Problem, suggest};
 use recc_abi::{LossKind, Prediction};
-use recc_syntax::ast::{self, Expr, ExprKind, ItemKind, Name, Span};
+use recc_syntax::ast::{self, Expr, ExprKind, ItemKind, Name};
 
 impl Checker<'_> {
     /// The heads of all auxiliary objectives, behind the models they hang on.
@@ -51,8 +51,7 @@ impl Checker<'_> {
         let label = column.unwrap_or(0);
         let prediction = Prediction { name: name.text.clone(), label, logit, loss, rows: None, model: None, weights: None };
         let head = link.zip(column).map(|(link, column)| {
-            let name = self.columns[column as usize].name.clone();
-            let input = Input { name, kind: InputKind::Numbers, columns: vec![column], group: false };
+            let input = Input::number(&self.columns[column as usize].name, column);
             (link, self.graph.add(Op::Input(input), &[]))
         });
         Predicted { prediction, span: name.span, head }
@@ -130,13 +129,4 @@ impl Checker<'_> {
         );
         None
     }
-}
-
-/// A representation that a model names for use outside.
-#[derive(Clone, Debug)]
-pub(super) struct Exposed {
-    pub(super) model: String,
-    pub(super) name: String,
-    pub(super) value: Value,
-    pub(super) span: Span,
 }

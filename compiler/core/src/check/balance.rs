@@ -1,15 +1,14 @@
 //! `balance` of an objective: a rule of the library or one's own, evaluated in the training graph.
 
 use super::Checker;
-use super::calls::Args;
 use super::ensembles::{named_call, split_argument};
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Space};
 use crate::ops::{Given, Op};
 use crate::problem::Problem;
 use crate::spec::{Balance, Forward, Loss, LossOf};
-use crate::train::{depends_on, leads_to};
-use recc_syntax::ast::{Expr, ExprKind, Name, Span};
+use crate::train::{depends_on, is_learned};
+use recc_syntax::ast::{Expr, ExprKind, Span};
 
 impl Checker<'_> {
     /// `balance: multibalance(over: ranker.shared)`; `left_out` are the names of losses with `balanced: false`.
@@ -57,10 +56,7 @@ impl Checker<'_> {
     ) -> Option<Balance> {
         let span = callee.span;
         let ty = &self.graph[over].ty;
-        let learned = |node: crate::graph::NodeId| {
-            matches!(self.graph[node].op, Op::Variable(_) | Op::Gather(_)) && leads_to(&self.graph, node, over)
-        };
-        if ty.space != Space::Example || ty.is_ragged() || !self.graph.nodes().any(learned) {
+        if ty.space != Space::Example || ty.is_ragged() || !is_learned(&self.graph, over) {
             let problem = Problem::error("E0817", span, "what is balanced is no value of each example that the model learns");
             self.report(problem.help("expose what layers before the heads compute"));
             return None;
@@ -98,19 +94,9 @@ impl Checker<'_> {
         let (k, j) = (self.fresh_axis(), self.fresh_axis());
         let gram = self.graph.add(Op::Given(Given { name: "gram".to_owned(), dims: vec![count, count] }), &[]);
         let means = self.graph.add(Op::Given(Given { name: "losses".to_owned(), dims: vec![count] }), &[]);
-        let placed = |tensor: Tensor| (Located { value: Value::Tensor(tensor), span }, Expr { kind: ExprKind::Hole, span });
-        let (located, expr) = placed(Tensor { node: gram, axes: vec![k, j] });
-        let mut values = vec![(None, located, expr)];
-        if block.block.parameters.iter().any(|parameter| parameter.name.text == "losses") {
-            let (located, expr) = placed(Tensor { node: means, axes: vec![k] });
-            values.push((Some(Name { text: "losses".to_owned(), span }), located, expr));
-        }
-        for argument in written {
-            let value = self.eval_value(&argument.value);
-            values.push((argument.name.clone(), Located { value, span: argument.value.span }, argument.value.clone()));
-        }
+        let given = [("gram", Tensor { node: gram, axes: vec![k, j] }), ("losses", Tensor { node: means, axes: vec![k] })];
         let before = std::mem::take(&mut self.forward.updates);
-        let value = self.call_block(&block, Args { span, values }, span);
+        let value = self.call_with(&block, &given, written, span);
         let updates = std::mem::replace(&mut self.forward.updates, before);
         let weights = self.tensor(&Located { value, span })?;
         let ty = &self.graph[weights.node].ty;

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::scope::Binding;
-use super::value::{BlockRef, Layer, Located, Value};
+use super::value::{BlockRef, Layer, Located, Tensor, Value};
 use crate::problem::{Problem, suggest};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
@@ -144,6 +144,24 @@ impl Checker<'_> {
         self.module = module;
         self.path = path;
         value
+    }
+
+    /// Calls a block with the values it has parameters for, the first by place, and with what is written.
+    pub(super) fn call_with(&mut self, target: &BlockRef, given: &[(&str, Tensor)], written: &[&ast::Argument], span: Span) -> Value {
+        let place = |tensor: &Tensor| (Located { value: Value::Tensor(tensor.clone()), span }, Expr { kind: ExprKind::Hole, span });
+        let mut values = Vec::new();
+        for (at, (name, tensor)) in given.iter().enumerate() {
+            let wanted = target.block.parameters.iter().any(|parameter| parameter.name.text == *name);
+            if at == 0 || wanted {
+                let (located, expr) = place(tensor);
+                values.push(((at > 0).then(|| Name { text: (*name).to_owned(), span }), located, expr));
+            }
+        }
+        for argument in written {
+            let value = self.eval_value(&argument.value);
+            values.push((argument.name.clone(), Located { value, span: argument.value.span }, argument.value.clone()));
+        }
+        self.call_block(target, Args { span, values }, span)
     }
 
     pub(super) fn call_block(&mut self, target: &BlockRef, args: Args, callee: Span) -> Value {

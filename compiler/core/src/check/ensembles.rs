@@ -253,18 +253,7 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let mut values = vec![positional(&given[0].1, span)];
-        for (name, tensor) in &given[1..] {
-            if block.block.parameters.iter().any(|parameter| parameter.name.text == *name) {
-                let (_, located, expr) = positional(tensor, span);
-                values.push((Some(Name { text: (*name).to_owned(), span }), located, expr));
-            }
-        }
-        for argument in written {
-            let value = self.eval_value(&argument.value);
-            values.push((argument.name.clone(), Located { value, span: argument.value.span }, argument.value.clone()));
-        }
-        match self.call_block(&block, Args { span, values }, span) {
+        match self.call_with(&block, given, written, span) {
             Value::Tensor(tensor) => Some(tensor),
             Value::Poison => None,
             other => {

@@ -89,7 +89,7 @@ struct Checker<'s> {
     /// Heads of auxiliary objectives.
     auxiliaries: Vec<Predicted>,
     collaborations: Vec<ensembles::Collaboration>,
-    exposes: Vec<auxiliaries::Exposed>,
+    exposes: Vec<value::Exposed>,
     paths: Paths,
     graph: Graph,
     forward: Forward,

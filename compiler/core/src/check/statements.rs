@@ -1,11 +1,10 @@
 //! Bodies and their statements.
 
 use super::Checker;
-use super::auxiliaries::Exposed;
 use super::calls::has_hole;
 use super::features::Kind;
 use super::scope::Binding;
-use super::value::{AxisId, Layer, Located, Tensor, Value, describe_type};
+use super::value::{AxisId, Exposed, Layer, Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Named, NodeId, Space};
 use crate::ops::{Op, Reshape, Variable as ReadVariable};
 use crate::problem::{Problem, suggest};

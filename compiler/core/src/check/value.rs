@@ -154,3 +154,12 @@ pub(super) struct Located {
     pub(super) value: Value,
     pub(super) span: Span,
 }
+
+/// A representation that a model names for use outside.
+#[derive(Clone, Debug)]
+pub(super) struct Exposed {
+    pub(super) model: String,
+    pub(super) name: String,
+    pub(super) value: Value,
+    pub(super) span: Span,
+}

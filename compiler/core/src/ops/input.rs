@@ -33,6 +33,13 @@ pub struct Input {
     pub group: bool,
 }
 
+impl Input {
+    /// A single column of numbers, labels or conditions, as the data have it.
+    pub fn number(name: &str, column: u32) -> Self {
+        Input { name: name.to_owned(), kind: InputKind::Numbers, columns: vec![column], group: false }
+    }
+}
+
 impl OpDef for Input {
     const NAME: &'static str = "input";
 

@@ -30,8 +30,6 @@ pub fn balanced(
 ) -> (Gradients, Vec<(VariableId, NodeId)>) {
     let taking: Vec<(NodeId, NodeId)> = balance.losses.iter().map(|&at| losses[at].seed).collect();
     let (mut found, parts) = differentiate_to(graph, &taking, trained, balance.over);
-    // The checker made sure that each loss has a gradient there.
-    let parts: Vec<NodeId> = parts.into_iter().map(|part| part.unwrap_or(balance.over)).collect();
     graph.set_origin("balance");
     let gram = gram(graph, &parts);
     let means: Vec<NodeId> = balance.losses.iter().map(|&at| losses[at].mean).collect();
@@ -121,29 +119,24 @@ fn merge(graph: &mut Graph, into: &mut Gradients, from: Gradients) {
 
 /// Whether a value of each example has a gradient with respect to another.
 pub fn depends_on(graph: &Graph, node: NodeId, on: NodeId) -> bool {
-    let mut stack = vec![node];
-    let mut seen = BTreeSet::new();
-    while let Some(node) = stack.pop() {
-        if node == on {
-            return true;
-        }
-        let ends = graph[node].ty.space == Space::Global || graph[node].ty.dtype != DType::F32 || matches!(graph[node].op, Op::Hold(_));
-        if node > on && !ends && seen.insert(node) {
-            stack.extend(graph.operands(node));
-        }
-    }
-    false
+    let ends = |node: NodeId| node < on || graph[node].ty.space == Space::Global || graph[node].ty.dtype != DType::F32;
+    reaches(graph, node, |node| node == on, ends)
 }
 
-/// Whether one value is computed from another, which may exist once.
-pub fn leads_to(graph: &Graph, from: NodeId, to: NodeId) -> bool {
-    let mut stack = vec![to];
+/// Whether a value is computed from something trained.
+pub fn is_learned(graph: &Graph, node: NodeId) -> bool {
+    reaches(graph, node, |node| matches!(graph[node].op, Op::Variable(_) | Op::Gather(_)), |_| false)
+}
+
+/// Whether a way back through operands, on which gradients go, leads to a node that is looked for before it ends.
+fn reaches(graph: &Graph, from: NodeId, found: impl Fn(NodeId) -> bool, ends: impl Fn(NodeId) -> bool) -> bool {
+    let mut stack = vec![from];
     let mut seen = BTreeSet::new();
     while let Some(node) = stack.pop() {
-        if node == from {
+        if found(node) {
             return true;
         }
-        if node > from && !matches!(graph[node].op, Op::Hold(_)) && seen.insert(node) {
+        if !ends(node) && !matches!(graph[node].op, Op::Hold(_)) && seen.insert(node) {
             stack.extend(graph.operands(node));
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn differentiate_to(
     losses: &[(NodeId, NodeId)],
     trained: &BTreeSet<VariableId>,
     end: NodeId,
-) -> (Gradients, Vec<Option<NodeId>>) {
+) -> (Gradients, Vec<NodeId>) {
     let nodes: Vec<NodeId> = graph.nodes().collect();
     let wanted = nodes_leading_to(graph, &nodes, trained);
     let mut totals: BTreeMap<NodeId, NodeId> = BTreeMap::new();
@@ -47,7 +47,8 @@ pub(super) fn differentiate_to(
         for &node in nodes.iter().rev().filter(|node| **node != end) {
             walk.visit(graph, node, |_, _| true);
         }
-        ends.push(walk.gradients.get(&end).copied());
+        let Some(&own) = walk.gradients.get(&end) else { unreachable!("the checker lets no loss through that has no gradient at {end}") };
+        ends.push(own);
         for (node, gradient) in walk.gradients {
             if graph[node].ty.space != Space::Global && node != end {
                 add_up(graph, &mut totals, node, gradient);

@@ -5,7 +5,7 @@ mod gradient;
 mod loss;
 mod optimizer;
 
-pub use balance::{Seeded, balanced, depends_on, leads_to};
+pub use balance::{Seeded, balanced, depends_on, is_learned};
 pub use gradient::{Gradients, differentiate};
 pub use loss::{add_loss, loss_of};
 pub use optimizer::{DenseOptimizer, OptimizerSpec, StepSpec, TableSpec, TableUpdate, Trained, add_updates};
