@@ -242,3 +242,70 @@ fn rules_of_norms_and_losses_give_their_equations() {
     // The second gradient is against the first.
     close(&balanced("hydalearn()", &CONFLICT, &[]).0, &sum([2.0, 0.0]));
 }
+
+/// A layer of HSTU, of one sequence of three steps; the feature `which` and the group `X` choose the element that is shown.
+fn hstu(times: &str) -> Vec<f64> {
+    let text = format!(
+        "use std.sequence.hstu_layer\nfeatures {{\n label y: number\n number which\n number X[1..=4]\n seq h = h |> split(\" \") |> vocab |> take_last(3)\n seq times: time = times |> split(\" \") |> aligned(h)\n}}\nmodel m {{\n table items {{ keys: h, dim: 4 }}\n let o = hstu_layer(items[h], max: 3, key_size: 2, value_size: 2, {times})\n predict y = value(sum(einsum(\"l d, d -> l\", o, X) * select(position(o) == which, 1, 0)))\n}}\nobjective {{ y: mse }}\ntrain {{ dense: sgd(lr: 1) }}\n"
+    );
+    let (spec, built) = recc_tests::build(&text);
+    let mut data = draw(&spec, &built, 12, 1);
+    let column = |name: &str| spec.columns.iter().position(|column| column.name == name).expect("a column") as u32;
+    data.bags.insert(column("h"), vec![vec![1, 2, 3]; 12]);
+    data.bags.insert(column("times"), vec![vec![0; 3]; 12]);
+    data.entry_numbers.insert(column("times"), vec![vec![0.0, 10.0, 100.0]; 12]);
+    data.numbers.insert(column("which"), (0..12).map(|at| f64::from(at / 4)).collect());
+    for d in 0..4 {
+        data.numbers.insert(column(&format!("X{}", d + 1)), (0..12).map(|at| f64::from(u8::from(at % 4 == d))).collect());
+    }
+    for (at, variable) in built.variables.iter().enumerate() {
+        let values: Vec<f64> = match variable.path.rsplit('.').next().expect("a name") {
+            "items" => [vec![0.0; 4], vec![1.0, 0.0, 2.0, -1.0, 0.5, -0.5, 0.0, 1.0, -1.0, 2.0, 0.25, 0.0], vec![0.0; 12]].concat(),
+            "w" if variable.shape == [4, 8] => (0..32).map(|at| 0.5 * (1.0 + f64::from(at)).sin()).collect(),
+            "w" => (0..8).map(|at| 0.5 * (1.0 + f64::from(at)).cos()).collect(),
+            "b" => vec![0.0; 4],
+            "by_place" => (0..5).map(|at| 0.01 * f64::from(at)).collect(),
+            "by_time" => (0..129).map(|at| 0.02 * f64::from(at)).collect(),
+            _ => continue,
+        };
+        data.variables.insert(VariableId(at as u32), values);
+    }
+    result(&built, &data, "y")
+}
+
+#[test]
+fn hstu_attends_pointwise() {
+    let plain = [
+        0.98537982,
+        0.14022850,
+        2.16615175,
+        -0.96068416,
+        0.63195328,
+        -0.03173261,
+        0.37405863,
+        0.93594208,
+        -0.97913149,
+        2.14481043,
+        0.38561431,
+        0.00173502,
+    ];
+    let biased = [
+        1.01282061,
+        -0.12296800,
+        1.85429960,
+        -1.03447652,
+        0.62151706,
+        -0.06876800,
+        0.34447423,
+        0.94100844,
+        -0.97912962,
+        2.14482346,
+        0.38562652,
+        0.00173518,
+    ];
+    for (found, wanted) in [(hstu("bias: false"), plain), (hstu("times: times"), biased)] {
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-6, "{found} is not {wanted}");
+        }
+    }
+}

@@ -20,6 +20,10 @@ features {
     id C[1..=3] = C |> vocab
     id u = u |> vocab
     ids tags = tags |> split(\"|\") |> vocab
+    seq h = h |> split(\" \") |> vocab_of(u) |> take_last(4)
+    seq dwell: number = dwell |> split(\" \") |> aligned(h) |> tanh
+    seq times: time = times |> split(\" \") |> aligned(h)
+    seq other = other |> split(\" \") |> vocab |> take(3)
 }
 ";
 
@@ -94,6 +98,44 @@ const MODELS: &[(&str, &str)] = &[
     ("two parameters", "param w: f32[5] = ones\n param g: f32[5] = ones\n predict y = logit(sum(X * (w * g + g)))"),
     ("largest of a bag", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(max(e[tags], axis: tags)) + min(e[tags]))"),
     ("chosen entries of a bag", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(sum(select(a > 0, e[tags], 0), axis: tags)))"),
+    ("a layer on a bag", "table e { keys: tags, dim: 4 }\n predict y = logit(sum(tanh(linear(e[tags], 6)), axis: tags) |> linear(1))"),
+    (
+        "layers on a sequence",
+        "table e { keys: h, dim: 4 }\n let x = mlp(e[h], [6, 5], activation: tanh) |> layer_norm\n predict y = logit(linear(mean(x, axis: h), 1) + sum(max(x, axis: h)))",
+    ),
+    ("dropout of a sequence", "table e { keys: h, dim: 5 }\n predict y = logit(sum(tanh(dropout(linear(e[h], 6), 0.4))))"),
+    (
+        "a sequence and its numbers",
+        "table e { keys: h, dim: 4 }\n let x = concat(e[h], dwell, X, a)\n predict y = logit(sum(tanh(linear(x, 3))) + sum(dwell * linear(stack(e[h], e[h]), 1)[1][0]))",
+    ),
+    (
+        "attention by a target",
+        "table e { keys: [u, h], dim: 4 }\n let t = e[u]\n let s = e[h]\n let score = mlp(concat(t, s, t - s, t * s), [6], activation: tanh) |> linear(1)\n let w = softmax(score[0])\n predict y = logit(sum(tanh(einsum(\"l, l d -> d\", w, s)) * t))",
+    ),
+    (
+        "steps before and after",
+        "table e { keys: h, dim: 4 }\n let s = tanh(linear(e[h], 4))\n predict y = logit(sum(s * shift(s)) + sum(shift(s, back: true) * s * s) + sum(tanh(last(s))) + sum(shift(dwell) * dwell))",
+    ),
+    (
+        "positions",
+        "table e { keys: h, dim: 4 }\n param p: f32[4, 4] = xavier\n param q: f32[3] = xavier\n let s = e[h] + pick(p, position(e[h]))\n predict y = logit(sum(tanh(s)) + sum(square(pick(q, a * 5))) + sum(position(h) * s[0]))",
+    ),
+    (
+        "two sequences and a bag",
+        "table e { keys: h, dim: 4 }\n table f { keys: other, dim: 4 }\n table g { keys: tags, dim: 4 }\n layer tower = linear(_, 4)\n predict y = logit(sum(tanh(tower(e[h]))) + sum(sum(tower(f[other]), axis: other) * sum(tanh(tower(g[tags])), axis: tags)))",
+    ),
+    (
+        "pairs of steps",
+        "table e { keys: h, dim: 4 }\n param p: f32[7] = xavier\n param b: f32[9] = xavier\n let s = e[h]\n let gap = differences(position(s), position(s))\n let seconds = differences(shift(times), times)\n let bucket = log(max(1, abs(seconds))) / 2\n let q = linear(s, 3)\n let w = silu(einsum(\"i d, j d -> i j\", q, linear(s, 3)) + pick(p, gap + 3) + pick(b, bucket))\n let causal = select(gap >= 0, w, 0)\n let o = einsum(\"i j, j d -> i d\", causal, linear(s, 5))\n predict y = logit(sum(tanh(o)))",
+    ),
+    (
+        "attention of several heads",
+        "table e { keys: h, dim: 4 }\n let s = e[h]\n let q = reshape(linear(s, 6), [2, 3])\n let k = reshape(linear(s, 6), [2, 3])\n let v = reshape(linear(s, 8), [2, 4])\n let w = softmax(einsum(\"i h d, j h d -> i h j\", q, k))\n let o = flatten(einsum(\"i h j, j h d -> i h d\", w, v))\n predict y = logit(sum(tanh(linear(o, 4))))",
+    ),
+    (
+        "several products of fields side by side",
+        "table e { keys: C, dim: 6 }\n let q = reshape(linear(e[C], 6), [3, 2, 3])\n let k = reshape(linear(e[C], 6), [3, 2, 3])\n let w = softmax(einsum(\"i h d, j h d -> i h j\", q, k))\n predict y = logit(sum(tanh(linear(flatten(einsum(\"i h j, j h d -> i h d\", w, q)), 2))))",
+    ),
     (
         "wide then narrow",
         "let h = linear(X, 16) |> layer_norm\n predict y = logit(sum(tanh(h)) + (layer_norm(linear(tanh(h), 8)) |> linear(1)))",

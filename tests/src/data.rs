@@ -1,6 +1,6 @@
 //! Random data for a spec: columns, values of variables, and the grouping of rows, as the reference takes them.
 
-use recc_abi::{ColumnKind, VariableId};
+use recc_abi::{ColumnKind, Domain, VariableId};
 use recc_core::Built;
 use recc_core::graph::TableId;
 use recc_core::graph::reference::{Data, Touched};
@@ -44,7 +44,10 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
         let at = at as u32;
         match &column.kind {
             ColumnKind::Label { binary } => {
-                let label = |draw: &mut Draw| if *binary { draw.below(2) as f64 } else { draw.number() };
+                // Weights of rows are not negative.
+                let weight = column.domain == Some(Domain::Weight);
+                let number = |draw: &mut Draw| if weight { draw.number().abs() } else { draw.number() };
+                let label = |draw: &mut Draw| if *binary { draw.below(2) as f64 } else { number(draw) };
                 data.numbers.insert(at, (0..rows).map(|_| label(&mut draw)).collect());
             }
             ColumnKind::Number { .. } => {
@@ -54,9 +57,21 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
             ColumnKind::Id { .. } => {
                 data.ids.insert(at, (0..rows).map(|_| draw.below(VOCAB)).collect());
             }
-            ColumnKind::Ids { .. } => {
-                // Empty bags, and ids that repeat within one.
-                data.bags.insert(at, (0..rows).map(|_| (0..draw.below(5)).map(|_| draw.below(VOCAB)).collect()).collect());
+            kind @ (ColumnKind::Ids { .. } | ColumnKind::Numbers { .. }) => {
+                // Empty ones, the longest, and ids that repeat within one.
+                let most = kind.longest().unwrap_or(4).min(4) as usize;
+                let aligned = kind.split().and_then(|split| split.aligned);
+                let counts: Vec<usize> = match aligned {
+                    Some(other) => data.bags[&other].iter().map(Vec::len).collect(),
+                    None => (0..rows).map(|_| draw.below(most + 1)).collect(),
+                };
+                let ids = counts.iter().map(|&count| (0..count).map(|_| draw.below(VOCAB)).collect());
+                data.bags.insert(at, ids.collect());
+                if let ColumnKind::Numbers { times, .. } = kind {
+                    let number = |draw: &mut Draw| if *times { 1_600_000_000.0 + draw.below(1_000_000) as f64 } else { draw.number() };
+                    let numbers = counts.iter().map(|&count| (0..count).map(|_| number(&mut draw)).collect());
+                    data.entry_numbers.insert(at, numbers.collect());
+                }
             }
             ColumnKind::Key => {}
             ColumnKind::Flag { .. } => {

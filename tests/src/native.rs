@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// Written behind every buffer.
 const GUARD: u32 = 0x7fc0_dead;
+/// Entries of a tile: few, so that batches of some examples have several.
+const TILE_ENTRIES: usize = 6;
 const GUARDS: usize = 16;
 
 /// Results of a native run.
@@ -50,7 +52,7 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
             rows.flat_map(|row| columns.iter().map(move |column| float(data.numbers[column][row]))).collect()
         }
         InputSource::Ids { columns } => rows.flat_map(|row| columns.iter().map(move |column| data.ids[column][row] as u32)).collect(),
-        InputSource::BagBegin { column } => {
+        InputSource::EntryBegin { column } => {
             let mut total = 0;
             std::iter::once(0)
                 .chain(data.bags[column].iter().map(|bag| {
@@ -59,7 +61,14 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
                 }))
                 .collect()
         }
-        InputSource::BagIds { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
+        // One more than there are: what follows the last entry is read and not used.
+        InputSource::Entries { column } => data.bags[column].iter().flatten().map(|&id| id as u32).chain([0]).collect(),
+        InputSource::EntryNumbers { column } => {
+            data.entry_numbers[column].iter().flatten().map(|&number| float(number)).chain([0]).collect()
+        }
+        InputSource::EntryTimes { column } => {
+            data.entry_numbers[column].iter().flatten().map(|&time| time as i32 as u32).chain([0]).collect()
+        }
         InputSource::RowBase { table, columns } => {
             columns.iter().map(|column| data.row_bases[&(TableId(*table), *column)] as u32).collect()
         }
@@ -153,7 +162,8 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
                 Place::Lane => words * plan.lanes as usize,
                 Place::Global => words,
                 Place::Rows(table) => words * data.touched[&TableId(table)].rows.len(),
-                Place::Variable(_) | Place::Scales(_) | Place::Bag(_) => 0,
+                Place::Entries(column) => words * data.bags[&column].iter().map(Vec::len).sum::<usize>(),
+                Place::Variable(_) | Place::Scales(_) | Place::TileEntries { .. } => 0,
             };
             // What nobody wrote is not a number.
             vec![f32::NAN.to_bits(); count]
@@ -185,6 +195,9 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
     }
     // Values of a tile share one scratch, as in the product, so that one written over another is seen.
     let mut scratch = vec![f32::NAN.to_bits(); plan.tile_bytes as usize / 4];
+    let longest = data.bags.values().flatten().map(Vec::len).max().unwrap_or(0);
+    let tile_entries = longest.max(TILE_ENTRIES);
+    let mut entry_scratch = vec![f32::NAN.to_bits(); plan.entry_bytes as usize / 4 * tile_entries + GUARDS];
     for launch in &plan.launches {
         for job in &launch.jobs {
             let (count, tile) = items(job.space);
@@ -205,7 +218,17 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
                 let end = count.min((lane + 1) * per_lane);
                 let mut start = lane * per_lane;
                 while start < end {
-                    let rows = tile.min(end - start);
+                    let mut rows = tile.min(end - start);
+                    for (pointer, buffer) in pointers.iter_mut().zip(&plan.buffers) {
+                        if let (Place::TileEntries { column, offset }, ItemSpace::Examples) = (buffer.place, job.space) {
+                            let begins = bag_slots(data, column);
+                            let count = |rows: &usize| data.bags[&column][start..start + rows].iter().map(Vec::len).sum::<usize>();
+                            rows = (1..=rows).rev().find(|rows| count(rows) <= tile_entries).unwrap_or(1);
+                            let base = entry_scratch.as_mut_ptr().cast::<u8>().wrapping_add(offset as usize * tile_entries);
+                            let words = buffer.len * buffer.element.bytes();
+                            *pointer = base.wrapping_sub(begins[start] * words as usize);
+                        }
+                    }
                     for kernel in &job.kernels {
                         let offset = loaded.entries[*kernel as usize] as usize;
                         // SAFETY: the code holds a kernel of this signature at the offset; its buffers are the plan's.

@@ -168,6 +168,14 @@ struct Sum {
     lanes: bool,
 }
 
+/// What a matrix product is for: an item, or all of them with the first one's number, and the entries.
+#[derive(Clone, Copy)]
+struct Run {
+    item: Value,
+    begin: Value,
+    end: Value,
+}
+
 /// A loop whose iterations run side by side.
 #[derive(Clone, Copy)]
 struct VectorLoop {
@@ -399,20 +407,31 @@ impl<'f> Translator<'f> {
                 let count = self.builder.ins().isub(a, b);
                 Held::number(self.builder.ins().fcvt_from_sint(types::F32, count), ty)
             }
+            Instr::Place(place) => {
+                let place = self.place(place);
+                Held::number(self.builder.ins().ireduce(types::I32, place), ty)
+            }
+            Instr::Clamp { number, begin, end } => {
+                let [number, begin, end] = [number, begin, end].map(|reg| self.held(*reg).one());
+                let last = self.builder.ins().iadd_imm_s(end, -1);
+                let number = self.builder.ins().smin(number, last);
+                Held::number(self.builder.ins().smax(number, begin), ty)
+            }
+            Instr::Choice(number, count) => {
+                let number = self.held(*number).one();
+                let number = self.builder.ins().fcvt_to_sint_sat(types::I32, number);
+                let (first, last) =
+                    (self.builder.ins().iconst(types::I32, 0), self.builder.ins().iconst(types::I32, i64::from(*count) - 1));
+                let number = self.builder.ins().smax(number, first);
+                Held::number(self.builder.ins().smin(number, last), ty)
+            }
         }
     }
 
     fn random(&mut self, row_key: Reg, element: &Affine) -> Held {
         let row_key = self.held(row_key).one();
         let lanes = self.vector.is_some_and(|vector| element.stride(vector.var) != 0);
-        let mut number = self.builder.ins().iconst(types::I64, element.offset);
-        for &(term, stride) in &element.terms {
-            if let Term::Var(var) = term {
-                let factor = self.builder.ins().iconst(types::I64, stride);
-                let part = self.builder.ins().imul(self.vars[&var], factor);
-                number = self.builder.ins().iadd(number, part);
-            }
-        }
+        let number = self.place(element);
         let number = self.builder.ins().ireduce(types::I32, number);
         if !lanes {
             return Held::number(self.lanes(false).random(row_key, number), Type::F32);
@@ -428,6 +447,24 @@ impl<'f> Translator<'f> {
             own.lanes(true).random(row_key, number)
         });
         Held { values, ty: Type::F32, lanes }
+    }
+
+    /// A sum of loops' variables and integer registers.
+    fn place(&mut self, place: &Affine) -> Value {
+        let mut number = self.builder.ins().iconst(types::I64, place.offset);
+        for &(term, stride) in &place.terms {
+            let value = match term {
+                Term::Var(var) => self.vars[&var],
+                Term::Reg(reg) => {
+                    let value = self.held(reg).one();
+                    self.builder.ins().sextend(types::I64, value)
+                }
+            };
+            let factor = self.builder.ins().iconst(types::I64, stride);
+            let part = self.builder.ins().imul(value, factor);
+            number = self.builder.ins().iadd(number, part);
+        }
+        number
     }
 
     /// A value through memory. Code without side effects is placed at its uses, also inside loops that it does not belong to;
@@ -512,7 +549,9 @@ impl<'f> Translator<'f> {
         for vectors in widths(body, extent, &self.elements) {
             let step = LANES * vectors as i64;
             let mask = self.builder.ins().iconst(types::I64, -step);
-            let whole = self.builder.ins().band(end, mask);
+            let left = self.builder.ins().isub(end, done);
+            let rounds = self.builder.ins().band(left, mask);
+            let whole = self.builder.ins().iadd(done, rounds);
             self.vector_loop(VectorLoop { var, vectors }, done, whole, rest.is_some_and(|rest| rest / step == 1), body);
             done = whole;
             rest = rest.map(|rest| rest % step);
@@ -558,6 +597,14 @@ impl<'f> Translator<'f> {
     }
 
     fn run(&mut self, var: LoopVar, begin: Value, end: Value, step: i64, body: &[Stmt]) {
+        self.count(begin, end, step, |own, at| {
+            own.vars.insert(var, at);
+            own.body(body);
+        });
+    }
+
+    /// A loop from one number to another.
+    fn count(&mut self, begin: Value, end: Value, step: i64, body: impl FnOnce(&mut Self, Value)) {
         let head = self.builder.create_block();
         let inside = self.builder.create_block();
         let after = self.builder.create_block();
@@ -568,8 +615,7 @@ impl<'f> Translator<'f> {
         self.builder.ins().brif(more, inside, &[], after, &[]);
         self.builder.switch_to_block(inside);
         self.builder.seal_block(inside);
-        self.vars.insert(var, at);
-        self.body(body);
+        body(self, at);
         let step = self.builder.ins().iconst(types::I64, step);
         let next = self.builder.ins().iadd(at, step);
         self.builder.ins().jump(head, &[BlockArg::Value(next)]);
@@ -578,33 +624,81 @@ impl<'f> Translator<'f> {
         self.builder.seal_block(after);
     }
 
-    fn size(&mut self, size: Size) -> Value {
-        match size {
-            Size::Fixed(n) => self.builder.ins().iconst(types::I64, n),
-            Size::Items(factor) => {
-                let factor = self.builder.ins().iconst(types::I64, factor);
-                self.builder.ins().imul(self.rows, factor)
-            }
-        }
+    fn size(&mut self, size: Size, run: Run) -> Value {
+        let (count, factor) = match size {
+            Size::Fixed(n) => return self.builder.ins().iconst(types::I64, n),
+            Size::Items(factor) => (self.rows, factor),
+            Size::Entries(factor) => (self.builder.ins().isub(run.end, run.begin), factor),
+        };
+        let factor = self.builder.ins().iconst(types::I64, factor);
+        self.builder.ins().imul(count, factor)
     }
 
-    fn matrix(&mut self, matrix: &Matrix) -> Value {
-        let offset = self.builder.ins().iconst(types::I64, matrix.offset * self.elements[matrix.buffer].bytes());
-        self.builder.ins().iadd(self.bases[matrix.buffer], offset)
+    /// The address of a matrix of an item, or of the first.
+    fn matrix(&mut self, matrix: &Matrix, item_stride: i64, run: Run) -> Value {
+        let bytes = self.elements[matrix.buffer].bytes();
+        let mut address = self.builder.ins().iadd_imm_s(self.bases[matrix.buffer], matrix.offset * bytes);
+        for (number, stride) in [(run.item, item_stride), (run.begin, matrix.entry)] {
+            if stride != 0 {
+                let factor = self.builder.ins().iconst(types::I64, stride * bytes);
+                let moved = self.builder.ins().imul(number, factor);
+                address = self.builder.ins().iadd(address, moved);
+            }
+        }
+        address
+    }
+
+    /// Where an item's entries begin.
+    fn begin_of(&mut self, begins: usize, item: Value) -> Value {
+        let offset = self.builder.ins().ishl_imm_s(item, 2);
+        let address = self.builder.ins().iadd(self.bases[begins], offset);
+        let begin = self.builder.ins().load(types::I32, access(), address, 0);
+        self.builder.ins().sextend(types::I64, begin)
     }
 
     fn product(&mut self, product: &MatMul) {
-        let mut args = vec![self.size(product.m), self.size(product.n), self.size(product.k)];
-        args.push(self.matrix(&product.dst));
+        let zero = self.builder.ins().iconst(types::I64, 0);
+        let one = self.builder.ins().iconst(types::I64, 1);
+        let nothing = ItemStrides { dst: 0, a: 0, b: 0 };
+        let Some(each) = product.each else {
+            let (begin, end) = match product.entries {
+                Some(begins) => (self.begin_of(begins, zero), self.begin_of(begins, self.rows)),
+                None => (zero, zero),
+            };
+            return self.call_product(product, nothing, Run { item: zero, begin, end }, (one, nothing));
+        };
+        if product.entries.is_none() && product.heads.is_none() {
+            let run = Run { item: zero, begin: zero, end: zero };
+            return self.call_product(product, nothing, run, (self.rows, each));
+        }
+        let rows = self.rows;
+        self.count(zero, rows, 1, |own, item| {
+            let run = match product.entries {
+                Some(begins) => {
+                    let begin = own.begin_of(begins, item);
+                    let next = own.builder.ins().iadd_imm_s(item, 1);
+                    Run { item, begin, end: own.begin_of(begins, next) }
+                }
+                None => Run { item, begin: zero, end: zero },
+            };
+            let (times, apart) = product.heads.unwrap_or((1, nothing));
+            let times = own.builder.ins().iconst(types::I64, times);
+            own.call_product(product, each, run, (times, apart));
+        });
+    }
+
+    /// Calls the runtime for some products side by side.
+    fn call_product(&mut self, product: &MatMul, item: ItemStrides, run: Run, (times, each): (Value, ItemStrides)) {
+        let mut args = vec![self.size(product.m, run), self.size(product.n, run), self.size(product.k, run)];
+        args.push(self.matrix(&product.dst, item.dst, run));
         args.push(self.builder.ins().iconst(types::I64, product.dst.row));
-        for matrix in [&product.a, &product.b] {
-            args.push(self.matrix(matrix));
+        for (matrix, stride) in [(&product.a, item.a), (&product.b, item.b)] {
+            args.push(self.matrix(matrix, stride, run));
             args.push(self.builder.ins().iconst(types::I64, matrix.row));
             args.push(self.builder.ins().iconst(types::I64, matrix.column));
         }
         args.push(self.builder.ins().iconst(types::I64, i64::from(product.accumulate)));
-        args.push(if product.each.is_some() { self.rows } else { self.builder.ins().iconst(types::I64, 1) });
-        let each = product.each.unwrap_or(ItemStrides { dst: 0, a: 0, b: 0 });
+        args.push(times);
         let stored = match self.elements[product.b.buffer] {
             Type::F16 => STORED_F16,
             Type::I8 => STORED_I8,

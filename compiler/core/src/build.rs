@@ -81,6 +81,7 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
         name: name.to_owned(),
         batch,
         bf16: spec.train.precision == Precision::Bf16,
+        longest: spec.columns.iter().map(|column| column.kind.longest().unwrap_or(0)).collect(),
         members: spec.tables.iter().map(|table| table.members.len()).collect(),
         variables: variables.iter().zip(elements).map(stored).collect(),
     };

@@ -275,8 +275,15 @@ impl Spec {
             }
         };
         let kind = match &column.kind {
-            recc_abi::ColumnKind::Ids { encoder: recc_abi::Encoder::VocabOf(other), separator, take } => {
-                format!("ids of the vocabulary of {}, separator {separator:?}, take {take:?}", self.columns[*other as usize].name)
+            recc_abi::ColumnKind::Ids { encoder, split, ordered } => {
+                let encoder = match encoder {
+                    recc_abi::Encoder::VocabOf(other) => format!("of the vocabulary of {}", self.columns[*other as usize].name),
+                    other => format!("by {other:?}"),
+                };
+                format!("{} {encoder}, {}", if *ordered { "sequence of ids" } else { "ids" }, self.split(split))
+            }
+            recc_abi::ColumnKind::Numbers { split, times } => {
+                format!("sequence of {}, {}", if *times { "times" } else { "numbers" }, self.split(split))
             }
             recc_abi::ColumnKind::Id { encoder: recc_abi::Encoder::VocabOf(other) } => {
                 format!("id of the vocabulary of {}", self.columns[*other as usize].name)
@@ -284,6 +291,11 @@ impl Spec {
             other => format!("{other:?}"),
         };
         format!("{}: {token}, {kind}", column.name)
+    }
+
+    fn split(&self, split: &recc_abi::Split) -> String {
+        let aligned = split.aligned.map_or(String::new(), |other| format!(", aligned with {}", self.columns[other as usize].name));
+        format!("separator {:?}, take {:?}{aligned}", split.separator, split.take)
     }
 
     fn monitor(&self, monitor: &Monitor) -> String {

@@ -7,4 +7,5 @@ pub(crate) const MODULES: &[(&str, &str)] = &[
     ("std.ensemble", include_str!("../../../stdlib/ensemble.rec")),
     ("std.interaction", include_str!("../../../stdlib/interaction.rec")),
     ("std.multitask", include_str!("../../../stdlib/multitask.rec")),
+    ("std.sequence", include_str!("../../../stdlib/sequence.rec")),
 ];

@@ -11,12 +11,14 @@ mod program;
 
 pub use kernel::{KERNEL_FUNCTIONS, KernelFn, KernelFunctions, MatMulFn, STORED_F16, STORED_I8};
 pub use plan::{
-    Buffer, BufferId, Element, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource, VariableId,
+    Buffer, BufferId, Element, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource, TILE_ENTRIES,
+    VariableId,
 };
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
     BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,
-    OptimizerKind, Planted, Plateau, Prediction, Program, Role, Schedule, Stopping, Table, TableMember, Token, TrainSpec, Variable,
+    OptimizerKind, Planted, Plateau, Prediction, Program, Role, Schedule, Split, Stopping, Table, TableMember, Take, Token, TrainSpec,
+    Variable,
 };
 
 use serde::{Serialize, de::DeserializeOwned};

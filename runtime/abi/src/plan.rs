@@ -57,8 +57,15 @@ pub enum Place {
     Scales(VariableId),
     /// One value per touched row of a table.
     Rows(u32),
-    /// One value per entry of a bag column, over the whole batch.
-    Bag(u32),
+    /// One value per entry of a column of bags or sequences, over the whole batch.
+    Entries(u32),
+    /// Scratch of one thread with one value per entry of a tile: its examples' entries of a column.
+    TileEntries {
+        /// Position in `Program::columns`.
+        column: u32,
+        /// Offset in bytes for each entry that a tile may have.
+        offset: u64,
+    },
 }
 
 /// A buffer.
@@ -70,7 +77,7 @@ pub struct Buffer {
     pub place: Place,
     /// Its elements.
     pub element: Element,
-    /// Elements per item (tile, batch, rows, bag), per row (variables), per lane, or in all (global).
+    /// Elements per item (tile, batch, rows, entries), per row (variables), per lane, or in all (global).
     pub len: u64,
 }
 
@@ -109,13 +116,23 @@ pub enum InputSource {
         /// Positions in `Program::columns`.
         columns: Vec<u32>,
     },
-    /// Where each example's entries of a bag begin, one more than examples: `i32`, batch.
-    BagBegin {
+    /// Where each example's entries of a bag or a sequence begin, one more than examples: `i32`, batch.
+    EntryBegin {
         /// Position in `Program::columns`.
         column: u32,
     },
-    /// The entries of a bag: `i32`.
-    BagIds {
+    /// The ids of a bag or a sequence, or of one aligned with it: `i32`.
+    Entries {
+        /// Position in `Program::columns`.
+        column: u32,
+    },
+    /// The numbers of a sequence: `f32`.
+    EntryNumbers {
+        /// Position in `Program::columns`.
+        column: u32,
+    },
+    /// The times of a sequence, in seconds: `i32`.
+    EntryTimes {
         /// Position in `Program::columns`.
         column: u32,
     },
@@ -174,6 +191,9 @@ pub struct Output {
     pub buffer: BufferId,
 }
 
+/// Entries of a column that end a tile: enough rows for a matrix product, few enough for their values to stay in the cache.
+pub const TILE_ENTRIES: usize = 512;
+
 /// What a job iterates over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ItemSpace {
@@ -221,12 +241,14 @@ pub struct Plan {
     pub outputs: Vec<Output>,
     /// In order.
     pub launches: Vec<Launch>,
-    /// Examples per tile.
+    /// Examples per tile, at most: a tile ends before more than [`TILE_ENTRIES`] entries of a column, one example excepted.
     pub tile: u64,
     /// Lanes: the number of independent sums each batch is divided into, whatever the number of threads.
     pub lanes: u64,
     /// Scratch of one thread, in bytes.
     pub tile_bytes: u64,
+    /// More scratch, in bytes for each entry that a tile may have.
+    pub entry_bytes: u64,
     /// The launch before which the loss is known: the first that changes a variable.
     pub first_update: u32,
 }

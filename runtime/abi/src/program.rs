@@ -196,6 +196,8 @@ pub enum FeatureKind {
     Id,
     /// A bag of ids.
     Ids,
+    /// A sequence of ids, numbers or times.
+    Seq,
     /// A grouping key.
     Key,
     /// A condition: a cohort, or the rows of a loss.
@@ -222,14 +224,21 @@ pub enum ColumnKind {
         /// How text becomes a row.
         encoder: Encoder,
     },
-    /// Several ids.
+    /// Several ids: a bag, or a sequence.
     Ids {
-        /// What stands between them.
-        separator: String,
+        /// How the cell is split.
+        split: Split,
         /// How each becomes a row.
         encoder: Encoder,
-        /// At most this many, the first ones.
-        take: Option<u32>,
+        /// Whether their order counts.
+        ordered: bool,
+    },
+    /// A sequence of numbers.
+    Numbers {
+        /// How the cell is split.
+        split: Split,
+        /// Whether they are times: whole seconds, kept as integers.
+        times: bool,
     },
     /// Groups rows; not an input.
     Key,
@@ -240,14 +249,63 @@ pub enum ColumnKind {
     },
 }
 
+/// How a cell becomes entries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// What stands between them.
+    pub separator: String,
+    /// Which of them are taken, if not all.
+    pub take: Option<Take>,
+    /// The column whose entries these belong to, one for each; the same ones are taken.
+    pub aligned: Option<u32>,
+}
+
+/// Which entries are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Take {
+    /// At most this many, the first ones.
+    First(u32),
+    /// At most this many, the last ones.
+    Last(u32),
+}
+
+impl Split {
+    /// The entries that are taken of so many.
+    pub fn taken(&self, count: usize) -> std::ops::Range<usize> {
+        match self.take {
+            None => 0..count,
+            Some(Take::First(most)) => 0..count.min(most as usize),
+            Some(Take::Last(most)) => count.saturating_sub(most as usize)..count,
+        }
+    }
+}
+
 impl ColumnKind {
+    /// How a cell becomes entries, of bags and sequences.
+    pub fn split(&self) -> Option<&Split> {
+        match self {
+            ColumnKind::Ids { split, .. } | ColumnKind::Numbers { split, .. } => Some(split),
+            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } | ColumnKind::Key | ColumnKind::Flag { .. } => {
+                None
+            }
+        }
+    }
+
+    /// Most entries of an example, if that is known.
+    pub fn longest(&self) -> Option<u64> {
+        self.split()?.take.map(|take| match take {
+            Take::First(most) | Take::Last(most) => u64::from(most),
+        })
+    }
+
     /// The kind of feature.
     pub fn feature(&self) -> FeatureKind {
         match self {
             ColumnKind::Label { .. } => FeatureKind::Label,
             ColumnKind::Number { .. } => FeatureKind::Number,
             ColumnKind::Id { .. } => FeatureKind::Id,
-            ColumnKind::Ids { .. } => FeatureKind::Ids,
+            ColumnKind::Ids { ordered: false, .. } => FeatureKind::Ids,
+            ColumnKind::Ids { ordered: true, .. } | ColumnKind::Numbers { .. } => FeatureKind::Seq,
             ColumnKind::Key => FeatureKind::Key,
             ColumnKind::Flag { .. } => FeatureKind::Flag,
         }
@@ -258,6 +316,7 @@ impl ColumnKind {
         match self {
             ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } => Some(encoder),
             ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Key | ColumnKind::Flag { .. } => None,
+            ColumnKind::Numbers { .. } => None,
         }
     }
 }

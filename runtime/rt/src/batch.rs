@@ -36,8 +36,19 @@ pub(crate) struct Batch {
     pub(crate) keys: Vec<Vec<u64>>,
     /// Whether each row is measured, by prediction whose rows a condition chooses, and by cohort.
     pub(crate) flags: Vec<Vec<bool>>,
-    /// Entries of each bag column over the batch.
-    pub(crate) entries: Vec<(u32, usize)>,
+    /// Columns of bags and sequences.
+    pub(crate) entries: Vec<Entries>,
+}
+
+/// The entries of a column over a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entries {
+    pub(crate) column: u32,
+    /// The input that says where each example's begin.
+    pub(crate) input: usize,
+    pub(crate) count: usize,
+    /// Most of one example.
+    pub(crate) longest: usize,
 }
 
 /// What assembling needs to know.
@@ -111,12 +122,15 @@ impl<'p> Assembler<'p> {
                     columns => rows.iter().flat_map(|&row| columns.iter().map(move |&column| record(row)[word(column)])).collect(),
                 },
                 InputSource::Ids { columns } => self.ids(window, rows, columns),
-                InputSource::BagBegin { column } => {
+                InputSource::EntryBegin { column } => {
                     let begins = self.begins(window, rows, *column);
-                    batch.entries.push((*column, begins[rows.len()] as usize));
+                    let longest = begins.windows(2).map(|own| own[1] - own[0]).max().unwrap_or(0) as usize;
+                    let (input, count) = (batch.inputs.len(), begins[rows.len()] as usize);
+                    batch.entries.push(Entries { column: *column, input, count, longest });
                     begins
                 }
-                InputSource::BagIds { column } => self.bag(window, rows, *column),
+                InputSource::Entries { column } => self.bag(window, rows, *column),
+                InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => self.steps(window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
                 InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => {
                     Vec::new()
@@ -173,6 +187,18 @@ impl<'p> Assembler<'p> {
         std::iter::once(0).chain(ends).collect()
     }
 
+    /// Numbers or times of sequences as records hold them.
+    fn steps(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        let own = rows.iter().flat_map(|&row| bag_of(window, self.layout, row, column));
+        // What follows the last one is read and not used.
+        own.copied().chain([0]).collect()
+    }
+
+    /// The column that says where a column's entries begin.
+    fn entries_of(&self, column: u32) -> u32 {
+        self.layout.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column)
+    }
+
     fn bag(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
         let layout = self.layout;
         let vocab = Fitted::vocab_column(layout.columns, column as usize);
@@ -180,6 +206,8 @@ impl<'p> Assembler<'p> {
         for &row in rows {
             ids.extend(bag_of(window, layout, row, column).iter().map(|&id| layout.fitted.row_of(vocab, id)));
         }
+        // What follows the last entry is read and not used.
+        ids.push(0);
         ids
     }
 
@@ -206,9 +234,11 @@ impl<'p> Assembler<'p> {
             let first = columns[0];
             let bases: Vec<u32> = columns.iter().map(|&column| layout.base(table, column) as u32).collect();
             let ids = match is_bag(first) {
-                true => known(InputSource::BagIds { column: first }).unwrap_or_else(|| self.bag(window, rows, first).into()),
+                true => known(InputSource::Entries { column: first }).unwrap_or_else(|| self.bag(window, rows, first).into()),
                 false => known(InputSource::Ids { columns: columns.clone() }).unwrap_or_else(|| self.ids(window, rows, columns).into()),
             };
+            // Behind the entries there is one more that is no id.
+            let ids = if is_bag(first) { &ids[..ids.len() - 1] } else { &ids };
             let mut places: Vec<u32> = match bases.as_slice() {
                 [0] => ids.to_vec(),
                 bases => ids.chunks_exact(bases.len()).flat_map(|ids| ids.iter().zip(bases).map(|(id, base)| id + base)).collect(),
@@ -226,7 +256,8 @@ impl<'p> Assembler<'p> {
         for (columns, places) in spec.lookups.iter().zip(found) {
             let first = columns[0];
             group.lookups.push(if is_bag(first) {
-                let begins = known(InputSource::BagBegin { column: first }).unwrap_or_else(|| self.begins(window, rows, first).into());
+                let of = self.entries_of(first);
+                let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, first).into());
                 sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate())
             } else {
                 sorted(&places, touched, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate())

@@ -6,7 +6,7 @@ use crate::engine::Code;
 use crate::failure::Failure;
 use crate::train::{self, Loaded, TrainOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recc_abi::{ColumnKind, Encoder, Program, Role, Token};
+use recc_abi::{ColumnKind, Encoder, Program, Role, Split, Take, Token};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -362,6 +362,16 @@ fn bench_command(loaded: Loaded<'_>, args: &BenchArgs) -> Result<(), Failure> {
     print(&text)
 }
 
+fn split_text(program: &Program, split: &Split) -> String {
+    let most = match split.take {
+        None => String::new(),
+        Some(Take::First(most)) => format!(", the first {most}"),
+        Some(Take::Last(most)) => format!(", the last {most}"),
+    };
+    let aligned = split.aligned.map_or(String::new(), |other| format!(", aligned with {}", program.columns[other as usize].name));
+    format!("between {:?}{most}{aligned}", split.separator)
+}
+
 fn encoder_text(program: &Program, encoder: &Encoder) -> String {
     match encoder {
         Encoder::Vocab { min_count: 0 | 1 } => "dictionary".to_owned(),
@@ -398,9 +408,12 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                 ColumnKind::Label { binary: false } => "label, number".to_owned(),
                 ColumnKind::Number { .. } => "number".to_owned(),
                 ColumnKind::Id { encoder } => format!("id, {}", encoder_text(program, encoder)),
-                ColumnKind::Ids { encoder, separator, take } => {
-                    let most = take.map(|take| format!(", the first {take}")).unwrap_or_default();
-                    format!("ids between {separator:?}{most}, {}", encoder_text(program, encoder))
+                ColumnKind::Ids { encoder, split, ordered } => {
+                    let kind = if *ordered { "sequence of ids" } else { "ids" };
+                    format!("{kind} {}, {}", split_text(program, split), encoder_text(program, encoder))
+                }
+                ColumnKind::Numbers { split, times } => {
+                    format!("sequence of {} {}", if *times { "times" } else { "numbers" }, split_text(program, split))
                 }
                 ColumnKind::Key => "key".to_owned(),
                 ColumnKind::Flag { .. } => "condition".to_owned(),

@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use crate::prefetch::Prefetch;
 use crate::profile::Profile;
 use crate::stored::Stored;
-use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelEntry, KernelFn, Launch, Place, Plan, Program};
+use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelEntry, KernelFn, Launch, Place, Plan, Program, TILE_ENTRIES};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -59,6 +59,9 @@ pub(crate) struct Engine<'p> {
     /// By buffer; empty for buffers that live elsewhere.
     memory: Vec<Option<Memory>>,
     scratch: Vec<Memory>,
+    /// By thread: what lies by entries, for as many as a tile may have.
+    entry_scratch: Vec<Memory>,
+    tile_entries: usize,
     pool: &'p rayon::ThreadPool,
     capacity: usize,
     /// Variables that the plan does not read as they are trained.
@@ -91,13 +94,27 @@ impl<'p> Engine<'p> {
             match buffer.place {
                 Place::Global => Some(size),
                 Place::Lane => Some(size * plan.lanes as usize),
-                Place::Tile { .. } | Place::Batch | Place::Variable(_) | Place::Scales(_) | Place::Rows(_) | Place::Bag(_) => None,
+                Place::Tile { .. } | Place::Batch | Place::Variable(_) | Place::Scales(_) | Place::Rows(_) => None,
+                Place::Entries(_) | Place::TileEntries { .. } => None,
             }
         };
         let sizes: Vec<Option<usize>> = plan.buffers.iter().map(fixed).collect();
         let mut pieces = Memory::zeroed_together(&sizes.iter().copied().flatten().collect::<Vec<_>>())?.into_iter();
         let memory = sizes.into_iter().map(|size| size.and_then(|_| pieces.next())).collect();
-        Ok(Engine { plan, kernels, memory, scratch, pool, capacity: 0, stored, prefetch: Prefetch::new(program, plan), profile: None })
+        let (entry_scratch, tile_entries) = (Vec::new(), 0);
+        Ok(Engine {
+            plan,
+            kernels,
+            memory,
+            scratch,
+            entry_scratch,
+            tile_entries,
+            pool,
+            capacity: 0,
+            stored,
+            prefetch: Prefetch::new(program, plan),
+            profile: None,
+        })
     }
 
     fn buffer(&self, id: usize) -> &Buffer {
@@ -108,12 +125,19 @@ impl<'p> Engine<'p> {
     fn reserve(&mut self, batch: &Batch) -> Result<(), Failure> {
         let grown = batch.rows > self.capacity;
         self.capacity = self.capacity.max(batch.rows);
+        let longest = batch.entries.iter().map(|entries| entries.longest).max().unwrap_or(0);
+        if self.plan.entry_bytes > 0 && longest.max(TILE_ENTRIES) > self.tile_entries {
+            self.tile_entries = longest.max(TILE_ENTRIES);
+            let bytes = self.plan.entry_bytes as usize * self.tile_entries;
+            self.entry_scratch = Memory::zeroed_together(&vec![bytes; self.scratch.len()])?;
+        }
         for at in 0..self.memory.len() {
             let buffer = self.buffer(at);
             let size = (buffer.len * buffer.element.bytes()) as usize;
             let items = match buffer.place {
                 Place::Batch if grown => self.capacity,
                 Place::Rows(table) => batch.groups.get(table as usize).map_or(0, |group| group.rows.len()),
+                Place::Entries(column) => batch.entries.iter().find(|entries| entries.column == column).map_or(0, |entries| entries.count),
                 _ => continue,
             };
             let known = self.memory[at].as_ref().map_or(0, Memory::len);
@@ -172,7 +196,7 @@ impl<'p> Engine<'p> {
             .collect();
         for (input, words) in self.plan.inputs.iter().zip(&batch.inputs) {
             let words = grouping_part(batch, &input.source).unwrap_or(words);
-            if !words.is_empty() || matches!(input.source, InputSource::Rows { .. } | InputSource::BagIds { .. }) {
+            if !words.is_empty() || matches!(input.source, InputSource::Rows { .. }) {
                 // Kernels only read inputs.
                 pointers[input.buffer.0 as usize] = words.as_ptr().cast_mut().cast();
             }
@@ -222,7 +246,7 @@ impl<'p> Engine<'p> {
             loop {
                 let ticket = next.fetch_add(1, Ordering::Relaxed);
                 let Some(job) = launch.jobs.get(ticket / lanes) else { return };
-                self.lane(job, ticket % lanes, batch, &mut own);
+                self.lane(job, ticket % lanes, batch, &mut own, thread);
             }
         };
         let small = launch.jobs.iter().all(|job| self.items(job.space, batch).0 <= 64);
@@ -234,7 +258,7 @@ impl<'p> Engine<'p> {
     }
 
     /// One lane of a job: its tiles in order.
-    fn lane(&self, job: &Job, lane: usize, batch: &Batch, pointers: &mut [*mut u8]) {
+    fn lane(&self, job: &Job, lane: usize, batch: &Batch, pointers: &mut [*mut u8], thread: usize) {
         let (items, tile) = self.items(job.space, batch);
         for id in &job.accumulators {
             let buffer = &self.plan.buffers[id.0 as usize];
@@ -252,7 +276,10 @@ impl<'p> Engine<'p> {
         let end = items.min((lane + 1) * per_lane);
         let mut start = lane * per_lane;
         while start < end {
-            let rows = tile.min(end - start);
+            let rows = match job.space {
+                ItemSpace::Examples => self.tile_of_entries(start, tile.min(end - start), batch, pointers, thread),
+                ItemSpace::Rows(_) | ItemSpace::Fixed { .. } => tile.min(end - start),
+            };
             // SAFETY: the pointers are this batch's, and the tile lies inside it.
             unsafe { self.prefetch.ask(job, start, rows, pointers) };
             for kernel in &job.kernels {
@@ -270,6 +297,27 @@ impl<'p> Engine<'p> {
                 pointers[id.0 as usize] = memory.pointer();
             }
         }
+    }
+
+    /// How many of some examples fit a tile by their entries. What lies by entries is addressed from the batch's first one, so the
+    /// bases move back by those before the tile.
+    fn tile_of_entries(&self, start: usize, most: usize, batch: &Batch, pointers: &mut [*mut u8], thread: usize) -> usize {
+        let Some(scratch) = self.entry_scratch.get(thread) else { return most };
+        let mut rows = most;
+        for entries in &batch.entries {
+            let begins = &batch.inputs[entries.input];
+            let fits = |rows: &usize| (begins[start + rows] - begins[start]) as usize <= self.tile_entries;
+            rows = (1..=rows).rev().find(fits).unwrap_or(1);
+        }
+        for (at, buffer) in self.plan.buffers.iter().enumerate() {
+            if let Place::TileEntries { column, offset } = buffer.place
+                && let Some(entries) = batch.entries.iter().find(|entries| entries.column == column)
+            {
+                let first = batch.inputs[entries.input][start] as usize * (buffer.len * buffer.element.bytes()) as usize;
+                pointers[at] = scratch.pointer().wrapping_add(offset as usize * self.tile_entries).wrapping_sub(first);
+            }
+        }
+        rows
     }
 
     /// A result of the last run.

@@ -8,7 +8,7 @@ use crate::memory::Memory;
 use crate::random;
 use crate::transform::{Fitted, record_layout};
 use rayon::prelude::*;
-use recc_abi::{ColumnKind, Init, InputSource, MetricKind, Program, Role, Table, Variable};
+use recc_abi::{Init, InputSource, MetricKind, Program, Role, Table, Variable};
 
 /// State of a model.
 pub(crate) struct Model<'p> {
@@ -88,15 +88,9 @@ impl<'p> Model<'p> {
         Ok(self)
     }
 
-    /// Columns that are bags, by the first word of their part of a record.
+    /// Columns that are bags or sequences, by the first word of their part of a record.
     pub(crate) fn bag_words(program: &Program, layout: &[usize]) -> Vec<usize> {
-        program
-            .columns
-            .iter()
-            .zip(layout)
-            .filter(|(column, _)| matches!(column.kind, ColumnKind::Ids { .. }))
-            .map(|(_, &word)| word)
-            .collect()
+        program.columns.iter().zip(layout).filter(|(column, _)| column.kind.split().is_some()).map(|(_, &word)| word).collect()
     }
 
     /// How batches are made; `fitted` is the model's, or its settled form.

@@ -50,8 +50,9 @@ impl Prefetch {
         let mut found = Prefetch { lookups: Vec::new(), updates: Vec::new() };
         for (number, table) in (0u32..).zip(&program.tables) {
             for columns in &table.lookups {
-                let bag = columns.first().and_then(|&column| input(&InputSource::BagIds { column }));
-                let begins = columns.first().and_then(|&column| input(&InputSource::BagBegin { column }));
+                let bag = columns.first().and_then(|&column| input(&InputSource::Entries { column }));
+                let of = |&column: &u32| program.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column);
+                let begins = columns.first().and_then(|column| input(&InputSource::EntryBegin { column: of(column) }));
                 let ids = input(&InputSource::Ids { columns: columns.clone() }).or(bag);
                 let bases = input(&InputSource::RowBase { table: number, columns: columns.clone() });
                 if let (Some(ids), Some(rows)) = (ids, variable(table.variable.0)) {

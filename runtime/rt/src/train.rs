@@ -76,7 +76,10 @@ fn scored_columns(program: &Program) -> BTreeSet<u32> {
     for input in &program.score.inputs {
         match &input.source {
             InputSource::Numbers { columns } | InputSource::Ids { columns } => read.extend(columns),
-            InputSource::BagBegin { column } | InputSource::BagIds { column } => {
+            InputSource::EntryBegin { column }
+            | InputSource::Entries { column }
+            | InputSource::EntryNumbers { column }
+            | InputSource::EntryTimes { column } => {
                 read.insert(*column);
             }
             _ => {}

@@ -8,7 +8,7 @@ use crate::data::{Place, Rows};
 use crate::failure::Failure;
 use csv::ByteRecord;
 use indexmap::IndexMap;
-use recc_abi::{Column, ColumnKind, Encoder, Token};
+use recc_abi::{Column, ColumnKind, Encoder, Split, Token};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -170,6 +170,8 @@ pub(crate) struct Transformer<'p> {
     token: Vec<u8>,
     /// Where the numbers of the cell of a vector begin and end.
     parts: Vec<Range<usize>>,
+    /// Entries of the row's cell, by column.
+    counts: Vec<usize>,
 }
 
 /// Words of a column's part of a record.
@@ -177,7 +179,7 @@ fn words_of(kind: &ColumnKind) -> usize {
     match kind {
         ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
-        ColumnKind::Ids { .. } => 3,
+        ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => 3,
         ColumnKind::Flag { .. } => 0,
     }
 }
@@ -255,6 +257,7 @@ impl<'p> Transformer<'p> {
             moments: vec![Moments::default(); columns.len()],
             token: Vec::new(),
             parts: Vec::new(),
+            counts: vec![0; columns.len()],
         })
     }
 
@@ -312,19 +315,48 @@ impl<'p> Transformer<'p> {
                     Token::Condition | Token::Part { .. } => 0,
                 };
             }
-            ColumnKind::Ids { separator, encoder, take } => {
+            ColumnKind::Ids { split, encoder, .. } => {
+                let taken = self.entries_of(at, split, cell)?;
                 let start = bags.len() as u64;
-                if !cell.is_empty() {
-                    let most = take.map_or(usize::MAX, |take| take as usize);
-                    for part in split(cell, separator.as_bytes()).take(most) {
-                        bags.push(self.encode(at, encoder, part.trim_ascii())?);
-                    }
+                for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start) {
+                    bags.push(self.encode(at, encoder, token.trim_ascii())?);
                 }
-                set_long(record, part, start);
-                record[part + 2] = (bags.len() as u64 - start) as u32;
+                set_entries(record, part, start, bags);
+            }
+            ColumnKind::Numbers { split, times } => {
+                let taken = self.entries_of(at, split, cell)?;
+                let read = if *times { time } else { step_number };
+                let start = bags.len() as u64;
+                for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start) {
+                    let token = token.trim_ascii();
+                    bags.push(read(token).map_err(|text| wrong(token, text))?);
+                }
+                set_entries(record, part, start, bags);
             }
         }
         Ok(())
+    }
+
+    /// The entries that are taken of a cell, which has as many as the one it is aligned with.
+    fn entries_of(&mut self, at: usize, split: &Split, cell: &[u8]) -> Result<Range<usize>, Wrong> {
+        let count = tokens(cell, &split.separator).count();
+        self.counts[at] = count;
+        match split.aligned {
+            None => {}
+            // Not read: nobody looks at the entries then.
+            Some(other) if self.cells[other as usize].is_none() => {}
+            Some(other) => {
+                let wanted = self.counts[other as usize];
+                if count != wanted {
+                    let name = &self.columns[other as usize].name;
+                    let text = format!(
+                        "holds {count} values, and `{name}`, which it is aligned with, has {wanted}\nhelp: correct one of the cells, or leave out `aligned({name})`"
+                    );
+                    return Err(wrong(&beginning(cell), text));
+                }
+            }
+        }
+        Ok(split.taken(count))
     }
 
     fn encode(&mut self, at: usize, encoder: &Encoder, token: &[u8]) -> Result<u32, Wrong> {
@@ -393,6 +425,44 @@ impl<'p> Transformer<'p> {
     }
 }
 
+/// The values of a cell. Blanks between values may be several.
+fn tokens<'c>(cell: &'c [u8], separator: &'c str) -> impl Iterator<Item = &'c [u8]> {
+    let blank = separator == " ";
+    let cell = if cell.is_empty() { None } else { Some(cell) };
+    cell.into_iter().flat_map(|cell| split(cell, separator.as_bytes())).filter(move |token| !(blank && token.is_empty()))
+}
+
+/// Writes to a record where a column's entries are.
+fn set_entries(record: &mut [u32], part: usize, start: u64, entries: &[u32]) {
+    set_long(record, part, start);
+    record[part + 2] = (entries.len() as u64 - start) as u32;
+}
+
+/// The beginning of a long cell, for messages.
+fn beginning(cell: &[u8]) -> Vec<u8> {
+    cell.get(..60).map_or(cell.to_vec(), |head| [head, "…".as_bytes()].concat())
+}
+
+/// A number of a sequence, as the bits of an `f32`.
+fn step_number(token: &[u8]) -> Result<u32, String> {
+    if token.is_empty() {
+        return Err("is empty\nhelp: a sequence of numbers has one for each step".to_owned());
+    }
+    number(token).map(f32::to_bits)
+}
+
+/// A time: whole seconds, as the bits of an `i32`.
+fn time(token: &[u8]) -> Result<u32, String> {
+    let seconds = std::str::from_utf8(token).ok().and_then(|text| text.parse::<i64>().ok());
+    match seconds.map(i32::try_from) {
+        Some(Ok(seconds)) => Ok(seconds.cast_unsigned()),
+        Some(Err(_)) => {
+            Err("is no time in seconds\nhelp: times are whole seconds since 1970 and end in 2038; divide milliseconds by 1000".to_owned())
+        }
+        None => Err("is no time\nhelp: a time is a whole number of seconds, such as 978300760".to_owned()),
+    }
+}
+
 /// A number of a vector's cell, which is split when its first number is asked for; an empty cell has empty numbers.
 fn vector_part<'c>(parts: &mut Vec<Range<usize>>, cell: &'c [u8], separator: &str, at: u32, count: u32) -> Result<&'c [u8], Wrong> {
     if cell.is_empty() {
@@ -409,7 +479,7 @@ fn vector_part<'c>(parts: &mut Vec<Range<usize>>, cell: &'c [u8], separator: &st
             start += part.len() + separator.len();
         }
         if parts.len() != count as usize {
-            let shown = cell.get(..60).map_or(cell.to_vec(), |head| [head, "…".as_bytes()].concat());
+            let shown = beginning(cell);
             let text =
                 format!("holds {} numbers and not {count}\nhelp: correct the cell, or the size of the vector in the spec", parts.len());
             return Err(wrong(&shown, text));

@@ -5,7 +5,7 @@ use super::calls::Args;
 use super::value::{AxisId, Initializer, Located, Tensor, Value, describe_type};
 use crate::graph::{DType, Dim, Graph, NodeId, Space};
 use crate::loops::Combine;
-use crate::ops::{BagLength, BatchSum, Broadcast, Concat, Constant, Op, Random, Reduce, Reshape, Slice, Take, Uniform, UniformKind};
+use crate::ops::{BatchSum, Broadcast, Concat, Constant, Length, Op, Random, Reduce, Reshape, Slice, Take, Uniform, UniformKind};
 use crate::problem::Problem;
 use crate::scalar::ScalarOp;
 use recc_abi::Init;
@@ -54,6 +54,12 @@ const SHAPED: &[&str] = &[
     "softmax",
     "hold",
     "floor",
+    "position",
+    "shift",
+    "differences",
+    "pick",
+    "last",
+    "longest",
 ];
 
 /// Initializers without arguments.
@@ -66,7 +72,7 @@ const INITIALIZERS: &[(&str, Initializer)] = &[
 ];
 
 /// Words that stand for a choice, as arguments of blocks.
-const WORDS: [&str; 1] = ["learned"];
+const WORDS: [&str; 2] = ["learned", "none"];
 
 /// The word of a name.
 pub(super) fn word(name: &str) -> Option<&'static str> {
@@ -147,6 +153,12 @@ impl Checker<'_> {
             "softmax" => self.softmax(args),
             "hold" => self.hold(args),
             "floor" => self.floor(args),
+            "position" => self.position(args),
+            "shift" => self.shift(args),
+            "differences" => self.differences(args),
+            "pick" => self.pick(args),
+            "last" => self.last(args),
+            "longest" => self.longest(args),
             "lower_triangle" => {
                 let [x] = args.take(self, name, ["x"]);
                 args.done(self, name);
@@ -301,9 +313,9 @@ impl Checker<'_> {
     /// The number of elements along axes; of an empty bag 1, so that its mean is 0.
     fn count_of(&mut self, dims: &[Dim]) -> Value {
         let fixed: u64 = dims.iter().filter_map(|dim| dim.fixed()).product();
-        let bag = dims.iter().find_map(|dim| if let Dim::Bag(column) = dim { Some(*column) } else { None });
+        let bag = dims.iter().find_map(|dim| if let Dim::Entries(column) = dim { Some(*column) } else { None });
         let Some(column) = bag else { return Value::Float(fixed as f64) };
-        let entries = self.graph.add(Op::BagLength(BagLength { column }), &[]);
+        let entries = self.graph.add(Op::Length(Length { column }), &[]);
         let one = self.graph.constant_like(entries, 1.0);
         let mut count = self.graph.map(ScalarOp::Max, &[entries, one]);
         if fixed != 1 {
@@ -320,7 +332,7 @@ impl Checker<'_> {
         if rank == 0 {
             return Value::Tensor(tensor);
         }
-        let bag = self.graph[tensor.node].ty.dims.iter().find_map(|dim| if let Dim::Bag(column) = dim { Some(*column) } else { None });
+        let bag = self.graph[tensor.node].ty.dims.iter().find_map(|dim| if let Dim::Entries(column) = dim { Some(*column) } else { None });
         let mut node = self.graph.add(Op::Reduce(Reduce { combine, axes: (0..rank).collect() }), &[tensor.node]);
         if let (Some(column), true) = (bag, combine != Combine::Add) {
             node = self.zero_if_empty(node, column);
@@ -334,7 +346,7 @@ impl Checker<'_> {
         let tensor = self.spread(tensor);
         let dim = self.graph[tensor.node].ty.dims[at];
         let mut node = self.graph.add(Op::Reduce(Reduce { combine, axes: vec![at] }), &[tensor.node]);
-        if let (Dim::Bag(column), true) = (dim, combine != Combine::Add) {
+        if let (Dim::Entries(column), true) = (dim, combine != Combine::Add) {
             node = self.zero_if_empty(node, column);
         }
         let mut axes = tensor.axes;
@@ -345,7 +357,7 @@ impl Checker<'_> {
     /// The largest of no entries is 0, as their sum is.
     fn zero_if_empty(&mut self, node: NodeId, column: u32) -> NodeId {
         let dims = self.graph[node].ty.dims.clone();
-        let entries = self.graph.add(Op::BagLength(BagLength { column }), &[]);
+        let entries = self.graph.add(Op::Length(Length { column }), &[]);
         let axes = Vec::new();
         let entries = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[entries]);
         let zero = self.graph.constant_like(entries, 0.0);
@@ -389,7 +401,6 @@ impl Checker<'_> {
         let mut tensors = Vec::new();
         for part in &parts {
             match self.tensor(part) {
-                Some(tensor) if self.refuse_bag(&tensor, part.span) => return Value::Poison,
                 Some(tensor) => {
                     let tensor = self.spread(tensor);
                     tensors.push((tensor, part.span));
@@ -397,6 +408,7 @@ impl Checker<'_> {
                 None => return Value::Poison,
             }
         }
+        self.join_steps(&mut tensors);
         if tensors.is_empty() {
             self.report(Problem::error("E0209", span, format!("`{name}` joins nothing")).help("give it the values to join"));
             return Value::Poison;
@@ -406,7 +418,7 @@ impl Checker<'_> {
         } else {
             Space::Global
         };
-        let elements: u64 = tensors.iter().map(|(tensor, _)| self.graph[tensor.node].ty.len().unwrap_or(0)).sum();
+        let elements: u64 = tensors.iter().map(|(tensor, _)| self.graph[tensor.node].ty.fixed_len()).sum();
         let rank = tensors.iter().map(|(tensor, _)| self.graph[tensor.node].ty.dims.len()).max().unwrap_or(0);
         if elements > MOST_ELEMENTS || rank >= MOST_AXES {
             let text = format!("this value would have more than {MOST_ELEMENTS} elements for each example, or more than {MOST_AXES} axes");
@@ -416,17 +428,37 @@ impl Checker<'_> {
         if name == "stack" { self.stack(&tensors, space) } else { self.concat(&tensors, space) }
     }
 
-    /// Along the first axis; the others are those of the value that has most of them.
+    /// Values beside some with entries of a bag or a sequence are repeated for each of those.
+    fn join_steps(&mut self, tensors: &mut [(Tensor, Span)]) {
+        let entries = |graph: &Graph, tensor: &Tensor| graph[tensor.node].ty.entries();
+        let known = tensors.iter().find_map(|(tensor, _)| Some((entries(&self.graph, tensor)?, tensor.axes[0])));
+        let Some((column, axis)) = known else { return };
+        for (tensor, _) in tensors {
+            if entries(&self.graph, tensor).is_some() {
+                continue;
+            }
+            let dims: Vec<Dim> = std::iter::once(Dim::Entries(column)).chain(self.graph[tensor.node].ty.dims.iter().copied()).collect();
+            tensor.node = self.graph.broadcast(tensor.node, Space::Example, &dims);
+            tensor.axes.insert(0, axis);
+        }
+    }
+
+    /// Along the first axis that is not of entries; the others are those of the value that has most of them.
     fn concat(&mut self, tensors: &[(Tensor, Span)], space: Space) -> Value {
         let dims = |graph: &Graph, tensor: &Tensor| graph[tensor.node].ty.dims.clone();
         let Some(widest) = tensors.iter().max_by_key(|(tensor, _)| tensor.axes.len()) else { return Value::Poison };
         let wide = dims(&self.graph, &widest.0);
+        let entries: Vec<Dim> = wide.first().copied().filter(|dim| dim.fixed().is_none()).into_iter().collect();
+        let at = entries.len();
         let mut nodes = Vec::new();
         for (tensor, span) in tensors {
             let own = dims(&self.graph, tensor);
             let node = match own.len() {
-                0 if wide.len() <= 1 => self.graph.add(Op::Reshape(Reshape { dims: vec![Dim::Fixed(1)] }), &[tensor.node]),
-                rank if rank == wide.len() && own[1..] == wide[1..] => tensor.node,
+                rank if rank == at && wide.len() <= at + 1 && own == entries => {
+                    let dims = entries.iter().copied().chain([Dim::Fixed(1)]).collect();
+                    self.graph.add(Op::Reshape(Reshape { dims }), &[tensor.node])
+                }
+                rank if rank == wide.len() && own[..at] == entries && own[at..].iter().skip(1).eq(wide[at..].iter().skip(1)) => tensor.node,
                 _ => {
                     let (here, there) = (describe_type(&self.graph, tensor.node), describe_type(&self.graph, widest.0.node));
                     let problem = Problem::error("E0202", *span, "`concat` joins values along their first axis; the other axes are equal");
@@ -438,13 +470,17 @@ impl Checker<'_> {
             let dims = self.graph[node].ty.dims.clone();
             nodes.push(self.graph.broadcast(node, space, &dims));
         }
-        let node = self.graph.add(Op::Concat(Concat { axis: 0 }), &nodes);
-        let axes = std::iter::once(self.fresh_axis()).chain(widest.0.axes.iter().skip(1).copied());
-        Value::Tensor(Tensor { node, axes: axes.collect() })
+        let node = self.graph.add(Op::Concat(Concat { axis: at }), &nodes);
+        let mut axes = widest.0.axes[..at].to_vec();
+        axes.push(self.fresh_axis());
+        axes.extend(widest.0.axes.iter().skip(at + 1));
+        Value::Tensor(Tensor { node, axes })
     }
 
     fn stack(&mut self, tensors: &[(Tensor, Span)], space: Space) -> Value {
         let first = self.graph[tensors[0].0.node].ty.dims.clone();
+        // The axis of entries stays the first.
+        let at = usize::from(first.first().is_some_and(|dim| dim.fixed().is_none()));
         let mut nodes = Vec::new();
         for (tensor, span) in tensors {
             let dims = self.graph[tensor.node].ty.dims.clone();
@@ -456,29 +492,34 @@ impl Checker<'_> {
                 self.report(problem.help("use `concat` to put values of different sizes one after another"));
                 return Value::Poison;
             }
-            let long: Vec<Dim> = std::iter::once(Dim::Fixed(1)).chain(dims).collect();
+            let mut long = dims;
+            long.insert(at, Dim::Fixed(1));
             let node = self.graph.add(Op::Reshape(Reshape { dims: long.clone() }), &[tensor.node]);
             nodes.push(self.graph.broadcast(node, space, &long));
         }
-        let node = self.graph.add(Op::Concat(Concat { axis: 0 }), &nodes);
-        let mut axes = vec![self.fresh_axis()];
-        axes.extend(&tensors[0].0.axes);
+        let node = self.graph.add(Op::Concat(Concat { axis: at }), &nodes);
+        let mut axes = tensors[0].0.axes.clone();
+        axes.insert(at, self.fresh_axis());
         Value::Tensor(Tensor { node, axes })
     }
 
     fn flatten(&mut self, x: &Located) -> Value {
         let Some(tensor) = self.tensor(x) else { return Value::Poison };
-        if self.refuse_bag(&tensor, x.span) {
-            return Value::Poison;
-        }
         let tensor = self.spread(tensor);
         let ty = self.graph[tensor.node].ty.clone();
-        if ty.dims.len() == 1 {
+        // The axis of entries stays.
+        let at = usize::from(ty.entries().is_some());
+        if ty.is_pairs() || ty.is_ragged() && at == 0 || at == 1 && ty.dims.len() == 1 {
+            self.refuse_bag(&tensor, x.span);
+            return Value::Poison;
+        }
+        if ty.dims.len() == at + 1 {
             return Value::Tensor(tensor);
         }
-        let dims = vec![Dim::Fixed(ty.len().unwrap_or(0))];
+        let dims = ty.dims[..at].iter().copied().chain([Dim::Fixed(ty.fixed_len())]).collect();
         let node = self.graph.add(Op::Reshape(Reshape { dims }), &[tensor.node]);
-        Value::Tensor(Tensor { node, axes: vec![self.fresh_axis()] })
+        let axes = tensor.axes[..at].iter().copied().chain([self.fresh_axis()]).collect();
+        Value::Tensor(Tensor { node, axes })
     }
 
     /// `lower_triangle(x)`: the elements of a square below its diagonal, row by row.
@@ -508,7 +549,9 @@ impl Checker<'_> {
         let [x] = args.take(self, "random", ["like"]);
         args.done(self, "random");
         let Some(tensor) = self.tensor(&x) else { return Value::Poison };
-        if self.refuse_bag(&tensor, x.span) {
+        let ty = &self.graph[tensor.node].ty;
+        if ty.is_ragged() && (ty.entries().is_none() || ty.is_pairs()) {
+            self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }
         let dims = self.graph[tensor.node].ty.dims.clone();
@@ -526,10 +569,11 @@ impl Checker<'_> {
         let [x] = args.take(self, "batch_mean", ["x"]);
         args.done(self, "batch_mean");
         let Some(tensor) = self.tensor(&x) else { return Value::Poison };
-        if self.refuse_bag(&tensor, x.span) {
+        let ty = self.graph[tensor.node].ty.clone();
+        if ty.is_ragged() && (ty.entries().is_none() || ty.is_pairs() || ty.dims.len() == 1) {
+            self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }
-        let ty = self.graph[tensor.node].ty.clone();
         let Some((_, leading)) = ty.dims.split_last() else {
             self.report(
                 Problem::error("E0214", span, "`batch_mean` takes a value with an axis")
@@ -543,7 +587,16 @@ impl Checker<'_> {
             node = self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: (0..leading.len()).collect() }), &[node]);
         }
         let sum = self.graph.add(Op::BatchSum(BatchSum), &[node]);
-        let rows = self.graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]);
+        let rows = match ty.entries() {
+            None => self.graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]),
+            // A batch without an entry has the mean 0.
+            Some(column) => {
+                let entries = self.graph.add(Op::Length(Length { column }), &[]);
+                let entries = self.graph.add(Op::BatchSum(BatchSum), &[entries]);
+                let one = self.graph.add(Op::Constant(Constant::new(1.0)), &[]);
+                self.graph.map(ScalarOp::Max, &[entries, one])
+            }
+        };
         let factor = self.graph.add(Op::Constant(Constant::new(leading_len as f64)), &[]);
         let count = self.graph.map(ScalarOp::Mul, &[rows, factor]);
         let dims = self.graph[sum].ty.dims.clone();
@@ -552,11 +605,12 @@ impl Checker<'_> {
         Value::Tensor(Tensor { node, axes: tensor.axes.last().copied().into_iter().collect() })
     }
 
-    /// `x[0]`, `x[2..4]`: a part along the first axis.
+    /// `x[0]`, `x[2..4]`: a part along the first axis, of each entry where there are entries.
     pub(super) fn index_tensor(&mut self, tensor: &Tensor, index: &Located) -> Value {
         let tensor = &self.spread(tensor.clone());
         let ty = self.graph[tensor.node].ty.clone();
-        let Some(&Dim::Fixed(len)) = ty.dims.first() else {
+        let axis = usize::from(ty.entries().is_some());
+        let Some(&Dim::Fixed(len)) = ty.dims.get(axis) else {
             let text = describe_type(&self.graph, tensor.node);
             self.report(
                 Problem::error("E0208", index.span, format!("{text} has no first axis to take a part of"))
@@ -579,15 +633,17 @@ impl Checker<'_> {
             );
             return Value::Poison;
         }
-        let slice = Slice { axis: 0, start: start as u64, len: (end - start) as u64 };
+        let slice = Slice { axis, start: start as u64, len: (end - start) as u64 };
         let node = self.graph.add(Op::Slice(slice), &[tensor.node]);
         if keep {
             let mut axes = tensor.axes.clone();
-            axes[0] = self.fresh_axis();
+            axes[axis] = self.fresh_axis();
             return Value::Tensor(Tensor { node, axes });
         }
-        let node = self.graph.add(Op::Reshape(Reshape { dims: ty.dims[1..].to_vec() }), &[node]);
-        Value::Tensor(Tensor { node, axes: tensor.axes[1..].to_vec() })
+        let (mut dims, mut axes) = (ty.dims, tensor.axes.clone());
+        dims.remove(axis);
+        axes.remove(axis);
+        Value::Tensor(Tensor { node: self.graph.add(Op::Reshape(Reshape { dims }), &[node]), axes })
     }
 
     pub(super) fn wrong_index(&mut self, index: &Located) -> Value {
@@ -645,6 +701,11 @@ impl Checker<'_> {
             let mut node = tensor.node;
             if ty.dims == [Dim::Fixed(1)] && !dims.ends_with(&ty.dims) {
                 node = self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[node]);
+            } else if ty.is_pairs() && types[widest].is_pairs() && [dims[0], dims[dims.len() - 1]] == ty.dims[..] && dims != ty.dims {
+                // A number for each pair joins several for each.
+                let axes = vec![0, dims.len() - 1];
+                nodes.push(self.graph.add(Op::Broadcast(Broadcast { space, dims: dims.clone(), axes }), &[node]));
+                continue;
             } else if !dims.ends_with(&ty.dims) {
                 let (a, b) = (describe_type(&self.graph, tensors[widest].node), describe_type(&self.graph, tensor.node));
                 let problem = Problem::error("E0202", span, format!("{a} does not join with {b}"));

@@ -196,6 +196,11 @@ impl Checker<'_> {
                 self.report(problem.help(format!("ask `\"…\" in {name}`")));
                 None
             }
+            ColumnKind::Numbers { .. } => {
+                let problem = Problem::error("E0802", span, format!("`{name}` holds several numbers"));
+                self.report(problem.help("a condition reads one value of a row, or asks what a bag or a sequence of ids holds"));
+                None
+            }
             ColumnKind::Flag { .. } => self.no_condition(left.span.to(right.span)),
         }
     }

@@ -87,13 +87,13 @@ impl Checker<'_> {
         let mut tensors = Vec::new();
         for operand in &operands {
             match self.tensor(operand) {
-                Some(tensor) if !self.refuse_bag(&tensor, operand.span) => tensors.push(tensor),
-                _ => return Value::Poison,
+                Some(tensor) => tensors.push(tensor),
+                None => return Value::Poison,
             }
         }
         match self.sizes(&labels, &operands, &tensors) {
-            Some(sizes) => self.contract(&labels, &tensors, &sizes, text_span),
-            None => Value::Poison,
+            Some(sizes) if self.can_hold(&sizes[..labels.result.len()], text_span) => self.contract(&labels, &tensors, &sizes, text_span),
+            _ => Value::Poison,
         }
     }
 
@@ -139,9 +139,35 @@ impl Checker<'_> {
         found.into_iter().map(|entry| entry.map(|(dim, axis, _)| (dim, axis))).collect()
     }
 
+    /// Whether a value of these axes can be: entries lead, and end only what is paired with them.
+    fn can_hold(&mut self, sizes: &[(Dim, AxisId)], text: Span) -> bool {
+        let entries: Vec<(usize, u32)> = sizes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, (dim, _))| if let Dim::Entries(column) = dim { Some((at, *column)) } else { None })
+            .collect();
+        match entries.as_slice() {
+            [] | [(0, _)] => true,
+            [(0, one), (last, other)] if *last + 1 == sizes.len() && one == other => self.can_pair(*one, text),
+            _ => {
+                let problem = Problem::error("E0215", text, "the axes of entries do not stand where they can");
+                self.report(problem.help(
+                    "the axis of a bag or a sequence comes first, and a second one of the same sequence last: `\"i d, j d -> i j\"`",
+                ));
+                false
+            }
+        }
+    }
+
     fn contract(&mut self, labels: &Labels, tensors: &[Tensor], sizes: &[(Dim, AxisId)], text: Span) -> Value {
         let kept = labels.result.len();
-        let axes = sizes[..kept].iter().map(|(_, axis)| *axis).collect();
+        let mut axes: Vec<AxisId> = sizes[..kept].iter().map(|(_, axis)| *axis).collect();
+        // Both axes of a pair come from one sequence; the second one has an identity of its own.
+        if let [first, .., last] = axes.as_mut_slice()
+            && first == last
+        {
+            *last = self.pair_axis(*first);
+        }
         if let ([a, b], [left, right]) = (tensors, labels.operands.as_slice()) {
             let (a, b) = ((a.node, left.as_slice()), (b.node, right.as_slice()));
             let found = product(&mut self.graph, a, b, &labels.result).or_else(|| product(&mut self.graph, b, a, &labels.result));
@@ -176,21 +202,30 @@ impl Checker<'_> {
 fn product(graph: &mut Graph, a: (NodeId, &[String]), b: (NodeId, &[String]), result: &[String]) -> Option<NodeId> {
     let (left, right) = (graph[a.0].ty.clone(), graph[b.0].ty.clone());
     let (rows, columns) = (result.split_last()?.1, result.last()?);
-    let [b0, b1] = b.1 else { return None };
+    let [b0, b_middle @ .., b1] = b.1 else { return None };
     let transposed = b0 == columns;
     let inner = if transposed { b1 } else { b0 };
     if left.space != Space::Example || (!transposed && b1 != columns) || result.contains(inner) || a.1.contains(columns) {
         return None;
     }
     if right.space == Space::Global {
+        if !b_middle.is_empty() || left.is_pairs() || left.is_ragged() && left.entries().is_none() {
+            return None;
+        }
         let fits = a.1.split_last() == Some((inner, rows));
         return fits.then(|| graph.add(Op::MatMul(MatMul { transposed }), &[a.0, b.0]));
     }
-    let [row] = rows else { return None };
+    let row = rows.first()?;
+    let middle = &rows[1..];
     let left_transposed = match a.1 {
-        [a0, a1] if a0 == row && a1 == inner => false,
-        [a0, a1] if a1 == row && a0 == inner => true,
+        [a0, heads @ .., a1] if a0 == row && a1 == inner && heads == middle => false,
+        [a0, heads @ .., a1] if a1 == row && a0 == inner && heads == middle => true,
         _ => return None,
     };
+    // A matrix of entries has them in front.
+    let transposable = |ty: &crate::graph::TensorType| !ty.is_ragged() || ty.entries().is_some();
+    if middle.len() > 1 || b_middle != middle || !transposable(&left) || !transposable(&right) {
+        return None;
+    }
     Some(graph.add(Op::BatchMatMul(BatchMatMul { left_transposed, right_transposed: transposed }), &[a.0, b.0]))
 }

@@ -20,6 +20,14 @@ impl Checker<'_> {
         if let Some(axis) = self.feature_axes.get(&feature) {
             return *axis;
         }
+        // What is aligned with a sequence has its axis.
+        let own = self.features[feature].columns.first().map(|&column| (column, self.entries_of(column)));
+        if let Some((column, of)) = own
+            && column != of
+            && let Some(other) = self.features.iter().position(|feature| feature.columns.first() == Some(&of))
+        {
+            return self.feature_axis(other);
+        }
         let axis = self.fresh_axis();
         self.feature_axes.insert(feature, axis);
         axis
@@ -219,8 +227,8 @@ impl Checker<'_> {
             return Some(Value::Poison);
         }
         Some(match feature.kind {
-            Kind::Number => self.number_feature(at),
-            Kind::Id | Kind::Ids => Value::Feature(at),
+            Kind::Number | Kind::Steps { .. } => self.number_feature(at),
+            Kind::Id | Kind::Ids { .. } => Value::Feature(at),
             Kind::Label { .. } => {
                 let problem =
                     Problem::error("E0310", span, format!("the label `{name}` is no input")).and(feature.span, "declared as a label here");
@@ -243,9 +251,14 @@ impl Checker<'_> {
         let input = |kind| Op::Input(Input { name: feature.name.clone(), kind, columns: feature.columns.clone(), group: feature.group });
         let origin = self.graph.origin().to_owned();
         self.graph.set_origin(&format!("features.{}", feature.name));
-        let node = self.graph.add(input(InputKind::Numbers), &[]);
-        let axes = if feature.group { vec![self.feature_axis(at)] } else { Vec::new() };
-        let mut value = Value::Tensor(Tensor { node, axes });
+        let mut value = Value::Tensor(match feature.kind {
+            Kind::Steps { .. } => self.steps_input(at),
+            _ => {
+                let node = self.graph.add(input(InputKind::Numbers), &[]);
+                let axes = if feature.group { vec![self.feature_axis(at)] } else { Vec::new() };
+                Tensor { node, axes }
+            }
+        });
         for step in &feature.steps {
             let located = Located { value, span: step.span };
             value = if step.name.text == "standardize" {
@@ -292,7 +305,7 @@ impl Checker<'_> {
         match value {
             Value::Table(table) => {
                 self.origin();
-                self.look_up(table, index, span)
+                self.look_up(table, index)
             }
             Value::List(items) => {
                 let at = self.eval(index);
@@ -473,9 +486,6 @@ impl Checker<'_> {
 
     fn matmul(&mut self, a: &Located, b: &Located, span: Span) -> Value {
         let (Some(x), Some(w)) = (self.tensor(a), self.tensor(b)) else { return Value::Poison };
-        if self.refuse_bag(&x, a.span) {
-            return Value::Poison;
-        }
         let (left, right) = (self.graph[x.node].ty.clone(), self.graph[w.node].ty.clone());
         let (here, there) = (describe_type(&self.graph, x.node), describe_type(&self.graph, w.node));
         let inner = match right.dims.as_slice() {
@@ -509,6 +519,10 @@ impl Checker<'_> {
         if self.graph[tensor.node].ty.dtype == DType::Bool {
             let problem = Problem::error("E0201", located.span, "this is a truth value, not a number");
             self.report(problem.help("turn it into a number: `select(c, 1, 0)`"));
+            return None;
+        }
+        if self.graph[tensor.node].ty.dtype == DType::I32 {
+            self.no_number(located);
             return None;
         }
         Some(tensor)

@@ -1,6 +1,7 @@
 //! The `features` and `data` items: columns, encoders, and the transforms of numbers.
 
 use super::Checker;
+use super::sequences::Splitting;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, Planted, Token};
@@ -9,10 +10,19 @@ use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 /// The kinds of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    Label { binary: bool },
+    Label {
+        binary: bool,
+    },
     Number,
     Id,
-    Ids,
+    /// Several ids: a bag, or a sequence, whose order counts.
+    Ids {
+        ordered: bool,
+    },
+    /// A sequence of numbers or times.
+    Steps {
+        times: bool,
+    },
     Key,
 }
 
@@ -54,7 +64,7 @@ enum Source {
 }
 
 const KINDS: [&str; 8] = ["label", "number", "id", "ids", "key", "seq", "vector", "time"];
-const ID_STEPS: [&str; 7] = ["hash", "vocab", "vocab_of", "bucket", "split", "take", "weighted"];
+const ID_STEPS: [&str; 9] = ["hash", "vocab", "vocab_of", "bucket", "split", "take", "take_last", "aligned", "weighted"];
 
 impl Checker<'_> {
     pub(super) fn check_features(&mut self, features: &[ast::Feature]) {
@@ -116,7 +126,7 @@ impl Checker<'_> {
             Some(group) => self.group_of(&feature.name, group),
             None => vec![feature.name.text.clone()],
         };
-        if feature.group.is_some() && matches!(kind, Kind::Label { .. } | Kind::Key) {
+        if feature.group.is_some() && matches!(kind, Kind::Label { .. } | Kind::Key | Kind::Ids { .. } | Kind::Steps { .. }) {
             self.report(
                 Problem::error("E0306", feature.span, format!("a {} is no group", feature.kind.text))
                     .help("declare each on a line of its own"),
@@ -164,6 +174,10 @@ impl Checker<'_> {
                 continue;
             }
             columns.push(self.columns.len() as u32);
+            if let Kind::Ids { .. } | Kind::Steps { .. } = kind {
+                let sign = if kind == (Kind::Ids { ordered: false }) { '*' } else { '~' };
+                self.graph.name_entries(self.columns.len() as u32, format!("{sign}{member}"));
+            }
             self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token, domain });
         }
         self.features.push(Feature {
@@ -245,10 +259,20 @@ impl Checker<'_> {
             },
             "number" => Kind::Number,
             "id" => Kind::Id,
-            "ids" => Kind::Ids,
+            "ids" => Kind::Ids { ordered: false },
             "key" => Kind::Key,
             "vector" => Kind::Number,
-            "seq" | "time" => {
+            "seq" => match feature.ty.as_ref().map(|ty| ty.text.as_str()) {
+                None => Kind::Ids { ordered: true },
+                Some(kind @ ("number" | "time")) => Kind::Steps { times: kind == "time" },
+                Some(other) => {
+                    let span = feature.ty.as_ref().map_or(feature.name.span, |ty| ty.span);
+                    let problem = Problem::error("E0309", span, format!("there is no sequence of `{other}`"));
+                    self.report(problem.help("write `: number` or `: time` behind its name, or nothing for ids"));
+                    return None;
+                }
+            },
+            "time" => {
                 self.not_yet(feature.kind.span, &format!("features of kind `{}`", feature.kind.text));
                 return None;
             }
@@ -258,10 +282,10 @@ impl Checker<'_> {
                 return None;
             }
         };
-        if let (Some(ty), false) = (&feature.ty, matches!(kind, Kind::Label { .. })) {
+        if let (Some(ty), false) = (&feature.ty, matches!(kind, Kind::Label { .. } | Kind::Steps { .. })) {
             self.report(
                 Problem::error("E0309", ty.span, format!("a feature of kind `{}` takes no type", feature.kind.text))
-                    .help("leave it out; only labels have one here"),
+                    .help("leave it out; only labels and sequences have one"),
             );
         }
         Some(kind)
@@ -398,7 +422,8 @@ impl Checker<'_> {
                 }
                 (Some(ColumnKind::Key), Vec::new())
             }
-            Kind::Id | Kind::Ids => (self.id_kind(kind, feature, &steps), Vec::new()),
+            Kind::Id | Kind::Ids { .. } => (self.id_kind(kind, feature, &steps), Vec::new()),
+            Kind::Steps { times } => self.steps_kind(&feature.name, times, steps),
         }
     }
 
@@ -430,7 +455,7 @@ impl Checker<'_> {
         }
     }
 
-    fn check_number_steps(&mut self, steps: &[Step]) {
+    pub(super) fn check_number_steps(&mut self, steps: &[Step]) {
         for step in steps {
             let name = step.name.text.as_str();
             if name == "fill" {
@@ -455,10 +480,15 @@ impl Checker<'_> {
 
     fn id_kind(&mut self, kind: Kind, feature: &ast::Feature, steps: &[Step]) -> Option<ColumnKind> {
         let mut encoder: Option<(Encoder, Span)> = None;
-        let mut separator = None;
-        let mut take = None;
+        let mut splitting = Splitting::default();
         let mut sound = true;
         for step in steps {
+            if kind != Kind::Id
+                && let Some(right) = self.splitting_step(step, encoder.is_some(), &mut splitting)
+            {
+                sound &= right;
+                continue;
+            }
             match step.name.text.as_str() {
                 "hash" | "vocab" | "vocab_of" | "bucket" => match self.encoder(step) {
                     Some(_) if encoder.is_some() => {
@@ -471,26 +501,9 @@ impl Checker<'_> {
                     Some(found) => encoder = Some((found, step.span)),
                     None => sound = false,
                 },
-                "split" if kind == Kind::Ids && encoder.is_none() => match self.text_argument(step) {
-                    Value::Text(text) if !text.is_empty() => separator = Some(text),
-                    Value::Poison => sound = false,
-                    _ => {
-                        self.report(
-                            Problem::error("E0305", step.span, "`split` takes what stands between the values, as text")
-                                .help("such as `split(\"|\")`"),
-                        );
-                        sound = false;
-                    }
-                },
-                "take" if kind == Kind::Ids => match self.count_argument(step, 1, 1_000_000) {
-                    Some(count) => take = Some(count as u32),
-                    None => sound = false,
-                },
-                "split" | "take" => {
+                "split" | "take" | "take_last" | "aligned" => {
                     let problem = Problem::error("E0303", step.span, format!("`{}` does not fit here", step.name.text));
-                    self.report(
-                        problem.help("`split` and `take` belong to features of kind `ids`; `split` stands before the values are numbered"),
-                    );
+                    self.report(problem.help("it belongs to features of several values: declare the feature as `ids` or `seq`"));
                     sound = false;
                 }
                 "weighted" => {
@@ -517,17 +530,12 @@ impl Checker<'_> {
             return None;
         }
         match kind {
-            Kind::Id => Some(ColumnKind::Id { encoder }),
-            _ => match separator {
-                Some(separator) => Some(ColumnKind::Ids { separator, encoder, take }),
-                None => {
-                    self.report(
-                        Problem::error("E0308", feature.span, format!("the bag `{}` is never split", feature.name.text))
-                            .help("begin with `split(\"|\")` or what stands between its values"),
-                    );
-                    None
-                }
-            },
+            Kind::Ids { ordered } => {
+                let what = if ordered { "sequence" } else { "bag" };
+                let split = self.split_of(&Name { text: feature.name.text.clone(), span: feature.span }, what, splitting)?;
+                Some(ColumnKind::Ids { split, encoder, ordered })
+            }
+            _ => Some(ColumnKind::Id { encoder }),
         }
     }
 
@@ -584,8 +592,10 @@ impl Checker<'_> {
             self.report(Problem::error("E0305", step.span, "`vocab_of` takes the name of a feature").help("such as `vocab_of(item)`"));
             return None;
         };
-        let found =
-            self.features.iter().find(|feature| feature.name == name && !feature.group && matches!(feature.kind, Kind::Id | Kind::Ids));
+        let found = self
+            .features
+            .iter()
+            .find(|feature| feature.name == name && !feature.group && matches!(feature.kind, Kind::Id | Kind::Ids { .. }));
         match found {
             Some(feature) if matches!(self.columns[feature.columns[0] as usize].kind.encoder(), Some(Encoder::Vocab { .. })) => {
                 Some(Encoder::VocabOf(feature.columns[0]))
@@ -608,11 +618,11 @@ impl Checker<'_> {
 
     /// The help for a name that is no feature of ids.
     pub(super) fn suggest_id_feature(&self, name: &str) -> String {
-        let ids = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids));
+        let ids = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids { .. }));
         suggest(name, ids.map(|feature| feature.name.as_str()))
     }
 
-    fn text_argument(&mut self, step: &Step) -> Value {
+    pub(super) fn text_argument(&mut self, step: &Step) -> Value {
         match step.args.as_slice() {
             [argument] => self.constant(&argument.value),
             _ => Value::Nothing,
@@ -634,7 +644,7 @@ impl Checker<'_> {
         value
     }
 
-    fn count_argument(&mut self, step: &Step, least: i64, most: i64) -> Option<i64> {
+    pub(super) fn count_argument(&mut self, step: &Step, least: i64, most: i64) -> Option<i64> {
         match step.args.as_slice() {
             [argument] => self.count(&argument.value, &step.name.text, least, most),
             _ => {

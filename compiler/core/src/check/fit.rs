@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::value::{Located, Tensor, Value, describe_type};
-use crate::graph::Dim;
+use crate::graph::{DType, Dim};
 use crate::ops::{Op, Reshape};
 use crate::problem::{Problem, suggest};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
@@ -16,7 +16,10 @@ impl Checker<'_> {
         match &ty.kind {
             ast::TypeKind::List { element, len } => self.fit_list(element, len, located, what, declared),
             ast::TypeKind::Named { name, dims } => match name.text.as_str() {
+                // What may be left out has `none` as its default.
+                "f32" | "time" if matches!(&located.value, Value::Text(text) if text == "none") => located.value,
                 "f32" => self.fit_tensor(dims, located, what, declared),
+                "time" => self.fit_times(dims, located, what, declared),
                 other => self.fit_constant(other, name, located, what, declared),
             },
         }
@@ -48,14 +51,14 @@ impl Checker<'_> {
                 }
                 matches!(located.value, Value::Init(_))
             }
-            "id" | "time" => {
+            "id" => {
                 self.not_yet(name.span, &format!("parameters of type `{ty}`"));
                 return Value::Poison;
             }
             other => {
                 self.report(
                     Problem::error("E0101", name.span, format!("there is no type `{other}`"))
-                        .help(suggest(other, ["f32", "int", "float", "bool", "option", "block", "init"])),
+                        .help(suggest(other, ["f32", "time", "int", "float", "bool", "option", "block", "init"])),
                 );
                 return Value::Poison;
             }
@@ -89,13 +92,28 @@ impl Checker<'_> {
         if fitted.iter().any(|value| matches!(value, Value::Poison)) { Value::Poison } else { Value::List(fitted) }
     }
 
+    fn fit_times(&mut self, dims: &[ast::Dim], located: Located, what: &str, declared: Span) -> Value {
+        match &located.value {
+            Value::Tensor(tensor) if self.graph[tensor.node].ty.dtype == DType::I32 => {
+                let tensor = tensor.clone();
+                self.fit_shape(dims, tensor, &located, what, declared)
+            }
+            _ => self.mismatch("times", &located, what, declared),
+        }
+    }
+
     fn fit_tensor(&mut self, dims: &[ast::Dim], located: Located, what: &str, declared: Span) -> Value {
-        let Some(mut tensor) = self.tensor(&located) else { return Value::Poison };
+        let Some(tensor) = self.tensor(&located) else { return Value::Poison };
         let own = self.graph[tensor.node].ty.dims.clone();
         if dims.is_empty() && own == [Dim::Fixed(1)] {
             let node = self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[tensor.node]);
             return Value::Tensor(Tensor { node, axes: Vec::new() });
         }
+        self.fit_shape(dims, tensor, &located, what, declared)
+    }
+
+    fn fit_shape(&mut self, dims: &[ast::Dim], mut tensor: Tensor, located: &Located, what: &str, declared: Span) -> Value {
+        let own = self.graph[tensor.node].ty.dims.clone();
         let rest = dims.iter().position(|dim| matches!(dim, ast::Dim::Rest(_)));
         let named = dims.len() - usize::from(rest.is_some());
         let fits = if rest.is_some() { own.len() >= named } else { own.len() == named };
@@ -108,11 +126,11 @@ impl Checker<'_> {
             } else {
                 format!("a tensor of {axes}")
             };
-            return self.mismatch(&wanted, &located, what, declared);
+            return self.mismatch(&wanted, located, what, declared);
         }
         let shift = own.len() - named;
         for (at, dim) in dims.iter().filter(|dim| !matches!(dim, ast::Dim::Rest(_))).enumerate() {
-            if !self.fit_axis(dim, &mut tensor, at + shift, &located, what, declared) {
+            if !self.fit_axis(dim, &mut tensor, at + shift, located, what, declared) {
                 return Value::Poison;
             }
         }
@@ -125,8 +143,33 @@ impl Checker<'_> {
             ast::Dim::Rest(_) => return true,
             ast::Dim::Bag(name) => (name.text.clone(), name.span),
             ast::Dim::Sequence(name) => {
-                self.not_yet(name.span, "sequences");
-                return false;
+                if let Dim::Entries(column) = own
+                    && !self.is_ordered(column)
+                {
+                    let text = describe_type(&self.graph, tensor.node);
+                    let problem = Problem::error("E0226", located.span, format!("{what} is a sequence: its steps have an order"));
+                    self.report(
+                        problem
+                            .here(format!("this is {text}, of a bag"))
+                            .and(declared, "declared here")
+                            .help("declare the feature as `seq`"),
+                    );
+                    return false;
+                }
+                if let Some(Value::Axis(0, known)) = self.bound_here(&name.text) {
+                    let pair = self.pair_axis(known);
+                    if tensor.axes[at] == known || tensor.axes[at] == pair {
+                        return true;
+                    }
+                    let text = describe_type(&self.graph, tensor.node);
+                    let problem =
+                        Problem::error("E0206", located.span, format!("{what} is not of the sequence that `~{}` is here", name.text));
+                    self.report(
+                        problem.here(format!("this is {text}")).and(declared, "declared here").help("axes of one name are of one sequence"),
+                    );
+                    return false;
+                }
+                (name.text.clone(), name.span)
             }
             ast::Dim::Size(expr) => match &expr.kind {
                 ExprKind::Name(name) if self.unbound(name) => (name.clone(), expr.span),
@@ -134,19 +177,32 @@ impl Checker<'_> {
             },
         };
         match (dim, own) {
-            (ast::Dim::Size(_), Dim::Bag(_)) => {
+            (ast::Dim::Size(_), Dim::Entries(_)) => {
                 self.refuse_bag(&tensor.clone(), located.span);
+                false
+            }
+            (ast::Dim::Bag(_) | ast::Dim::Sequence(_), Dim::Fixed(_)) => {
+                let text = describe_type(&self.graph, tensor.node);
+                let problem =
+                    Problem::error("E0226", located.span, format!("axis {at} of {what} has a length of its own for each example"));
+                let problem = problem.here(format!("this is {text}")).and(declared, "declared here");
+                self.report(problem.help("give it what is looked up by a bag or a sequence, such as `items[history]`"));
                 false
             }
             (_, Dim::Fixed(size)) => {
                 self.bind(&Name { text: name, span }, Value::Axis(size, tensor.axes[at]), false, false);
                 true
             }
-            (_, Dim::Bag(_)) => {
+            (_, Dim::Entries(_)) => {
                 self.bind(&Name { text: name, span }, Value::Axis(0, tensor.axes[at]), false, false);
                 true
             }
         }
+    }
+
+    /// What a dimension variable of the call is bound to.
+    fn bound_here(&self, name: &str) -> Option<Value> {
+        self.scopes.iter().flatten().rev().find(|binding| binding.name == name).map(|binding| binding.value.clone())
     }
 
     fn unbound(&self, name: &str) -> bool {

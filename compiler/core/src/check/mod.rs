@@ -16,6 +16,7 @@ mod fit;
 mod objective;
 mod schedule;
 mod scope;
+mod sequences;
 mod settings;
 mod shaped;
 mod statements;
@@ -96,7 +97,9 @@ struct Checker<'s> {
     /// Whether the model is walked as it is trained.
     training: bool,
     axes: u32,
-    /// Axes of features: groups and bags.
+    /// The second axis of pairs of steps, by the first.
+    pair_axes: BTreeMap<value::AxisId, value::AxisId>,
+    /// Axes of features: groups, bags and sequences.
     feature_axes: BTreeMap<usize, value::AxisId>,
     table_axes: BTreeMap<usize, value::AxisId>,
     scopes: Vec<Vec<Binding>>,
@@ -158,6 +161,7 @@ impl<'s> Checker<'s> {
             forward: Forward::default(),
             training: true,
             axes: 0,
+            pair_axes: BTreeMap::new(),
             feature_axes: BTreeMap::new(),
             table_axes: BTreeMap::new(),
             scopes: Vec::new(),
@@ -563,13 +567,14 @@ impl<'s> Checker<'s> {
         self.fuel = FUEL;
         self.sites.clear();
         self.declared.clear();
-        self.graph = Graph::default();
+        self.graph.take_nodes();
         self.exposes.clear();
         self.in_ensemble = ensemble.is_some();
         self.scopes = Vec::new();
         self.module = 0;
         self.axes = 0;
         self.feature_axes.clear();
+        self.pair_axes.clear();
         self.table_axes.clear();
         // The second walk meets the same calls in the same order, and finds the parameters of the first.
         self.paths.rewind_all();
@@ -596,7 +601,7 @@ impl<'s> Checker<'s> {
         if training {
             self.auxiliaries = self.auxiliaries(file);
         }
-        self.forward.program.graph = std::mem::take(&mut self.graph);
+        self.forward.program.graph = self.graph.take_nodes();
     }
 
     fn warn_unused(&mut self) {

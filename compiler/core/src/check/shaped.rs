@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::calls::Args;
-use super::value::{Tensor, Value, describe_type};
+use super::value::{AxisId, Tensor, Value, describe_type};
 use crate::graph::{Dim, NodeId};
 use crate::loops::Combine;
 use crate::ops::{Broadcast, Hold, Op, Reduce, Reshape};
@@ -15,7 +15,11 @@ impl Checker<'_> {
         let [x, shape] = args.take(self, "reshape", ["x", "shape"]);
         args.done(self, "reshape");
         let Some(tensor) = self.tensor(&x) else { return Value::Poison };
-        if self.refuse_bag(&tensor, x.span) {
+        let ty = self.graph[tensor.node].ty.clone();
+        // The axis of entries stays.
+        let entries = ty.dims.first().copied().filter(|dim| dim.fixed().is_none());
+        if ty.is_pairs() || ty.is_ragged() && entries.is_none() {
+            self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }
         let sizes: Option<Vec<u64>> = match &shape.value {
@@ -30,7 +34,7 @@ impl Checker<'_> {
             return Value::Poison;
         };
         let tensor = self.spread(tensor);
-        let count = self.graph[tensor.node].ty.len().unwrap_or(0);
+        let count = ty.fixed_len();
         let wanted = sizes.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
         if wanted != Some(count) {
             let text = describe_type(&self.graph, tensor.node);
@@ -39,8 +43,9 @@ impl Checker<'_> {
             self.report(problem.and(x.span, format!("this is {text}")).help("the product of the sizes is the number of elements"));
             return Value::Poison;
         }
-        let axes = sizes.iter().map(|_| self.fresh_axis()).collect();
-        let dims = sizes.into_iter().map(Dim::Fixed).collect();
+        let mut axes: Vec<AxisId> = if entries.is_some() { vec![tensor.axes[0]] } else { Vec::new() };
+        axes.extend(sizes.iter().map(|_| self.fresh_axis()));
+        let dims = entries.into_iter().chain(sizes.into_iter().map(Dim::Fixed)).collect();
         Value::Tensor(Tensor { node: self.graph.add(Op::Reshape(Reshape { dims }), &[tensor.node]), axes })
     }
 

@@ -196,7 +196,7 @@ impl Checker<'_> {
                 Some(at) => {
                     let feature = self.features[at].clone();
                     sound &= feature.sound;
-                    if !matches!(feature.kind, Kind::Id | Kind::Ids) {
+                    if !matches!(feature.kind, Kind::Id | Kind::Ids { .. }) {
                         let problem = Problem::error("E0401", item.span, format!("`{name}` has no ids")).and(feature.span, "declared here");
                         self.report(problem.help("only features of kind `id` and `ids` index a table; numbers enter a model as they are"));
                         return None;
@@ -239,7 +239,7 @@ impl Checker<'_> {
     }
 
     /// `table[key]`
-    pub(super) fn look_up(&mut self, table: usize, key: &Expr, span: Span) -> Value {
+    pub(super) fn look_up(&mut self, table: usize, key: &Expr) -> Value {
         let value = self.eval(key);
         let (feature, columns, group) = match value {
             Value::Feature(at) => {
@@ -267,12 +267,8 @@ impl Checker<'_> {
         }
         self.tables[table].used = true;
         let name = feature.map_or(String::new(), |at| self.features[at].name.clone());
-        let bag = feature.is_some_and(|at| self.features[at].kind == Kind::Ids);
-        let kind = if bag { InputKind::Bag } else { InputKind::Ids };
-        if bag && group {
-            self.not_yet(span, "groups of bags");
-            return Value::Poison;
-        }
+        let bag = feature.is_some_and(|at| matches!(self.features[at].kind, Kind::Ids { .. }));
+        let kind = if bag { InputKind::Entries { of: self.entries_of(columns[0]) } } else { InputKind::Ids };
         let ids = self.graph.add(Op::Input(Input { name, kind, columns: columns.clone(), group }), &[]);
         let gather = Gather {
             table: TableId(table as u32),
@@ -337,11 +333,12 @@ impl Checker<'_> {
 
     /// Bags are pooled before anything else is done with them.
     pub(super) fn refuse_bag(&mut self, tensor: &Tensor, span: Span) -> bool {
-        let ragged = self.graph[tensor.node].ty.dims.iter().any(|dim| matches!(dim, Dim::Bag(_)));
+        let ragged = self.graph[tensor.node].ty.dims.iter().any(|dim| matches!(dim, Dim::Entries(_)));
         if ragged {
             let text = describe_type(&self.graph, tensor.node);
-            let problem = Problem::error("E0215", span, "a bag has no fixed length").here(format!("this is {text}"));
-            self.report(problem.help("pool it first: `mean(x, axis: …)` with the bag's name as axis"));
+            let problem =
+                Problem::error("E0215", span, "the entries of a bag or a sequence have no fixed number").here(format!("this is {text}"));
+            self.report(problem.help("pool them first: `mean(x, axis: …)` with the feature's name as axis"));
         }
         ragged
     }

@@ -1,7 +1,7 @@
 //! What expressions of a spec can be while it is checked.
 
 use super::scope::PathId;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{DType, Graph, NodeId};
 use recc_abi::Init;
 use recc_syntax::ast::{self, Span};
 use std::rc::Rc;
@@ -102,7 +102,7 @@ impl Value {
             Value::Text(text) => format!("the text {text:?}"),
             Value::List(items) => format!("a list of {}", items.len()),
             Value::Range(start, end) => format!("the range {start}..{end}"),
-            Value::Axis(0, _) => "the length of a bag, which differs from example to example".to_owned(),
+            Value::Axis(0, _) => "the number of entries, which differs from example to example".to_owned(),
             Value::Axis(size, _) => format!("the size {size}"),
             Value::Block(block) => format!("the block `{}`", block.block.name.text),
             Value::Builtin(name) => format!("the function `{name}`"),
@@ -143,9 +143,12 @@ impl Value {
 /// `f32[26, 16]`
 pub(super) fn describe_type(graph: &Graph, node: NodeId) -> String {
     let ty = &graph[node].ty;
-    let dims: Vec<String> = ty.dims.iter().map(|dim| dim.fixed().map_or("*".to_owned(), |n| n.to_string())).collect();
-    let element = if ty.dtype == crate::graph::DType::Bool { "bool" } else { "f32" };
-    if dims.is_empty() { element.to_owned() } else { format!("{element}[{}]", dims.join(", ")) }
+    let element = match ty.dtype {
+        DType::Bool => "bool",
+        DType::I32 => "time",
+        DType::F32 | DType::F64 => "f32",
+    };
+    format!("{element}{}", graph.describe_dims(node))
 }
 
 /// Joins spans for a binary expression's message.

@@ -14,6 +14,7 @@ use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef as _;
 use recc_abi::VariableId;
+use std::collections::BTreeMap;
 
 pub use verify::Violation;
 
@@ -61,8 +62,9 @@ pub enum DType {
 pub enum Dim {
     /// A size known at compile time.
     Fixed(u64),
-    /// The number of entries of a bag column, by its position among the spec's columns.
-    Bag(u32),
+    /// The number of entries of a column of bags or sequences, by its position among the spec's columns. It leads the others of a
+    /// stored value; once more as the last axis, it makes pairs of entries.
+    Entries(u32),
 }
 
 impl Dim {
@@ -70,7 +72,7 @@ impl Dim {
     pub fn fixed(self) -> Option<u64> {
         match self {
             Dim::Fixed(n) => Some(n),
-            Dim::Bag(_) => None,
+            Dim::Entries(_) => None,
         }
     }
 }
@@ -95,7 +97,7 @@ impl TensorType {
     pub fn with_dtype(&self, dtype: DType) -> Self {
         TensorType { dtype, ..self.clone() }
     }
-    /// Elements of one item; `None` with a bag axis.
+    /// Elements of one item; `None` with an axis of entries.
     #[allow(clippy::len_without_is_empty, reason = "a product of sizes; whether it is zero is nobody's question")]
     pub fn len(&self) -> Option<u64> {
         self.dims.iter().map(|dim| dim.fixed()).product()
@@ -103,6 +105,21 @@ impl TensorType {
     /// Whether an axis has a length of its own per example.
     pub fn is_ragged(&self) -> bool {
         self.dims.iter().any(|dim| dim.fixed().is_none())
+    }
+    /// The column whose entries lead the axes.
+    pub fn entries(&self) -> Option<u32> {
+        match self.dims.first() {
+            Some(Dim::Entries(column)) => Some(*column),
+            _ => None,
+        }
+    }
+    /// Whether it holds a number for each pair of one column's entries: its entries lead the axes, and end them.
+    pub fn is_pairs(&self) -> bool {
+        self.dims.len() > 1 && self.entries().is_some() && self.dims.last().is_some_and(|dim| dim.fixed().is_none())
+    }
+    /// Elements along all axes but those of entries.
+    pub fn fixed_len(&self) -> u64 {
+        self.dims.iter().filter_map(|dim| dim.fixed()).product()
     }
 }
 
@@ -122,6 +139,8 @@ pub struct Node {
 pub struct Graph {
     inner: StableDiGraph<Node, u32>,
     origin: String,
+    /// Names of the axes of entries, by column: `~history`, `*tags`.
+    entries: BTreeMap<u32, String>,
 }
 
 impl std::ops::Index<NodeId> for Graph {
@@ -132,6 +151,27 @@ impl std::ops::Index<NodeId> for Graph {
 }
 
 impl Graph {
+    /// Names the axis of a column's entries.
+    pub fn name_entries(&mut self, column: u32, name: String) {
+        self.entries.insert(column, name);
+    }
+
+    /// The graph as it is; what stays has its names alone.
+    pub fn take_nodes(&mut self) -> Graph {
+        let names = Graph { entries: self.entries.clone(), ..Graph::default() };
+        std::mem::replace(self, names)
+    }
+
+    /// A node's shape in a modeler's words: `[~history, 16]`; nothing of a single number.
+    pub fn describe_dims(&self, node: NodeId) -> String {
+        let dim = |dim: &Dim| match dim {
+            Dim::Fixed(n) => n.to_string(),
+            Dim::Entries(column) => self.entries.get(column).cloned().unwrap_or_else(|| format!("~{column}")),
+        };
+        let dims: Vec<String> = self[node].ty.dims.iter().map(dim).collect();
+        if dims.is_empty() { String::new() } else { format!("[{}]", dims.join(", ")) }
+    }
+
     /// What the nodes added next come from.
     pub fn set_origin(&mut self, origin: &str) {
         if self.origin != origin {

@@ -13,7 +13,7 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Dim::Fixed(n) => write!(f, "{n}"),
-            Dim::Bag(column) => write!(f, "*{column}"),
+            Dim::Entries(column) => write!(f, "~{column}"),
         }
     }
 }

@@ -76,8 +76,10 @@ pub struct Data {
     pub numbers: BTreeMap<u32, Vec<f64>>,
     /// Ids by column.
     pub ids: BTreeMap<u32, Vec<usize>>,
-    /// Bags by column.
+    /// Ids of bags and sequences by column.
     pub bags: BTreeMap<u32, Vec<Vec<usize>>>,
+    /// Numbers and times of sequences by column.
+    pub entry_numbers: BTreeMap<u32, Vec<Vec<f64>>>,
     /// Mean and deviation by column.
     pub moments: BTreeMap<u32, [f64; 2]>,
     /// Values of variables.
@@ -148,7 +150,7 @@ impl ReferenceCx<'_> {
     pub(crate) fn dims(&self, item: usize) -> Vec<usize> {
         let size = |dim: &Dim| match dim {
             Dim::Fixed(n) => *n as usize,
-            Dim::Bag(column) => self.data.bags[column][item].len(),
+            Dim::Entries(column) => self.data.bags[column][item].len(),
         };
         self.ty.dims.iter().map(size).collect()
     }

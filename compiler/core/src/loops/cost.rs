@@ -50,12 +50,14 @@ impl Counter<'_> {
                 Stmt::MatMul(product) => {
                     // One size is the number of items, or there is a product for each.
                     let size = |size: Size| match size {
-                        Size::Fixed(size) | Size::Items(size) => size as f64,
+                        Size::Fixed(size) | Size::Items(size) | Size::Entries(size) => size as f64,
                     };
                     let (m, n, k) = (size(product.m), size(product.n), size(product.k));
-                    self.cost.flops += 2.0 * m * n * k;
+                    let times = product.heads.map_or(1.0, |(count, _)| count as f64);
+                    self.cost.flops += 2.0 * m * n * k * times;
                     let sides = [(product.m, product.k, m * k), (product.k, product.n, k * n), (product.m, product.n, m * n)];
-                    let moves = |a: Size, b: Size| product.each.is_some() || matches!(a, Size::Items(_)) || matches!(b, Size::Items(_));
+                    let many = |size: Size| !matches!(size, Size::Fixed(_));
+                    let moves = |a: Size, b: Size| product.each.is_some() || many(a) || many(b);
                     self.cost.bytes += sides.iter().filter(|(a, b, _)| moves(*a, *b)).map(|(_, _, count)| 4.0 * count).sum::<f64>();
                     self.cost.bf16 |= product.bf16;
                 }
@@ -76,6 +78,7 @@ impl Counter<'_> {
             Instr::Load { buffer, index } => self.access(*buffer, index.terms.iter().map(|(term, _)| *term), times),
             Instr::Scalar(..) => self.cost.flops += times,
             Instr::Const(_) | Instr::RowKey { .. } | Instr::Random { .. } | Instr::AddInt(..) | Instr::CountBetween(..) => {}
+            Instr::Place(_) | Instr::Choice(..) | Instr::Clamp { .. } => {}
         }
     }
 

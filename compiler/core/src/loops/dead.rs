@@ -96,6 +96,7 @@ fn renumber(body: &mut [Stmt], places: &BTreeMap<usize, usize>) {
                     matrix.buffer = places[&matrix.buffer];
                 }
                 product.scales = product.scales.map(|scales| places[&scales]);
+                product.entries = product.entries.map(|entries| places[&entries]);
             }
             Stmt::For { body, .. } => renumber(body, places),
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => {}

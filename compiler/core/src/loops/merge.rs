@@ -202,7 +202,9 @@ fn rename(stmt: Stmt, from: LoopVar, to: LoopVar) -> Stmt {
             let instr = match instr {
                 Instr::Load { buffer, index } => Instr::Load { buffer, index: rename_affine(index, from, to) },
                 Instr::Random { row_key, element } => Instr::Random { row_key, element: rename_affine(element, from, to) },
+                Instr::Place(place) => Instr::Place(rename_affine(place, from, to)),
                 other @ (Instr::Const(_) | Instr::Scalar(..) | Instr::RowKey { .. } | Instr::AddInt(..) | Instr::CountBetween(..)) => other,
+                other @ (Instr::Choice(..) | Instr::Clamp { .. }) => other,
             };
             Stmt::Let { reg, ty, instr }
         }
@@ -261,6 +263,9 @@ impl Sharing {
                 self.affine(element);
             }
             Instr::AddInt(a, b) | Instr::CountBetween(a, b) => (*a, *b) = (self.reg(*a), self.reg(*b)),
+            Instr::Place(place) => self.affine(place),
+            Instr::Choice(number, _) => *number = self.reg(*number),
+            Instr::Clamp { number, begin, end } => (*number, *begin, *end) = (self.reg(*number), self.reg(*begin), self.reg(*end)),
         }
     }
 

@@ -167,6 +167,19 @@ pub enum Instr {
     AddInt(Reg, Reg),
     /// `a - b` of integers, as `f32`.
     CountBetween(Reg, Reg),
+    /// A place as an integer.
+    Place(Affine),
+    /// A number without its fraction as an integer of `0..n`, the nearest where it is none.
+    Choice(Reg, u32),
+    /// The integer of `begin..end` nearest to another.
+    Clamp {
+        /// The other.
+        number: Reg,
+        /// The first.
+        begin: Reg,
+        /// One behind the last.
+        end: Reg,
+    },
 }
 
 /// How an accumulator takes a value.
@@ -277,6 +290,8 @@ pub struct Matrix {
     pub row: i64,
     /// Elements from column to column.
     pub column: i64,
+    /// Elements from entry to entry, where its first element belongs to the first entry of the items; else 0.
+    pub entry: i64,
 }
 
 /// A size that may hold the number of items.
@@ -286,6 +301,8 @@ pub enum Size {
     Fixed(i64),
     /// Items times a factor.
     Items(i64),
+    /// Entries of the items times a factor: see [`MatMul::entries`].
+    Entries(i64),
 }
 
 /// `dst (+)= a · b`.
@@ -309,11 +326,15 @@ pub struct MatMul {
     pub accumulate: bool,
     /// One product for each item of the call, whose matrices lie this far apart.
     pub each: Option<ItemStrides>,
+    /// The buffer that says where each item's entries begin: of sizes that are a number of entries, and of matrices that move with them.
+    pub entries: Option<usize>,
+    /// So many products side by side, for each item, whose matrices lie this far apart.
+    pub heads: Option<(i64, ItemStrides)>,
     /// Factors are rounded to bfloat16; sums are 32-bit floats all the same.
     pub bf16: bool,
 }
 
-/// Elements from an item's matrix to the next one's.
+/// Elements from one matrix to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemStrides {
     /// Of the result.
@@ -327,7 +348,7 @@ pub struct ItemStrides {
 impl MatMul {
     /// The buffers it reads.
     pub fn read(&self) -> impl Iterator<Item = usize> {
-        [self.a.buffer, self.b.buffer].into_iter().chain(self.scales)
+        [self.a.buffer, self.b.buffer].into_iter().chain(self.scales).chain(self.entries)
     }
 }
 
@@ -381,6 +402,9 @@ pub fn reads(instr: &Instr) -> (Vec<Reg>, Vec<LoopVar>) {
         }
         Instr::Scalar(_, operands) => regs.extend(operands),
         Instr::AddInt(a, b) | Instr::CountBetween(a, b) => regs.extend([*a, *b]),
+        Instr::Place(place) => affine(place),
+        Instr::Choice(number, _) => regs.push(*number),
+        Instr::Clamp { number, begin, end } => regs.extend([*number, *begin, *end]),
     }
     (regs, vars)
 }

@@ -61,6 +61,8 @@ impl Display for Size {
             Size::Fixed(n) => write!(f, "{n}"),
             Size::Items(1) => f.write_str("items"),
             Size::Items(n) => write!(f, "{n}*items"),
+            Size::Entries(1) => f.write_str("entries"),
+            Size::Entries(n) => write!(f, "{n}*entries"),
         }
     }
 }
@@ -110,9 +112,16 @@ fn print_body(out: &mut String, body: &[Stmt], depth: usize) {
                 print_body(out, body, depth + 1);
                 let _ = writeln!(out, "{:width$}}}", "", width = depth * 2);
             }
-            Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales, accumulate, each, bf16 }) => {
+            Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales, accumulate, each, bf16, entries, heads }) => {
                 let sign = if *accumulate { "+=" } else { "=" };
-                let each = each.map_or(String::new(), |each| format!(", for each item, {}, {} and {} apart", each.dst, each.a, each.b));
+                let apart = |each: &super::ItemStrides| format!("{}, {} and {} apart", each.dst, each.a, each.b);
+                let mut each = each.map_or(String::new(), |each| format!(", for each item, {}", apart(&each)));
+                if let Some((count, heads)) = heads {
+                    each += &format!(", {count} times, {}", apart(heads));
+                }
+                if let Some(entries) = entries {
+                    each += &format!(", entries from b{entries}");
+                }
                 let _ = writeln!(
                     out,
                     "{} {sign} {} @ {}{}   // {m}x{k} @ {k}x{n}{each}{}",
@@ -128,7 +137,8 @@ fn print_body(out: &mut String, body: &[Stmt], depth: usize) {
 }
 
 fn matrix(matrix: &Matrix) -> String {
-    format!("b{}[{} + {}*row + {}*column]", matrix.buffer, matrix.offset, matrix.row, matrix.column)
+    let entry = if matrix.entry == 0 { String::new() } else { format!("{}*entry + ", matrix.entry) };
+    format!("b{}[{entry}{} + {}*row + {}*column]", matrix.buffer, matrix.offset, matrix.row, matrix.column)
 }
 
 fn print_instr(instr: &Instr) -> String {
@@ -143,5 +153,8 @@ fn print_instr(instr: &Instr) -> String {
         Instr::Random { row_key, element } => format!("random({row_key}, {element})"),
         Instr::AddInt(a, b) => format!("{a} + {b}"),
         Instr::CountBetween(a, b) => format!("count({a} - {b})"),
+        Instr::Place(place) => format!("place({place})"),
+        Instr::Choice(number, n) => format!("choice({number}, 0..{n})"),
+        Instr::Clamp { number, begin, end } => format!("clamp({number}, {begin}..{end})"),
     }
 }

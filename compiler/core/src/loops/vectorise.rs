@@ -22,8 +22,7 @@ fn mark(stmt: &mut Stmt) -> bool {
     }
     let long = match extent {
         Extent::Fixed(n) => *n >= SHORTEST,
-        Extent::Items => true,
-        Extent::Between(..) => false,
+        Extent::Items | Extent::Between(..) => true,
     };
     *vector = !inside && long && Check { var: *var, varying: BTreeSet::new(), stored: BTreeSet::new() }.body(body);
     inside || *vector
@@ -79,7 +78,8 @@ impl Check {
             Instr::Const(_) | Instr::Scalar(..) => true,
             Instr::Load { buffer, index } => self.steps(index, false) && !self.stored.contains(buffer),
             Instr::Random { row_key, element } => !self.varying.contains(row_key) && self.steps(element, false),
-            Instr::RowKey { .. } | Instr::AddInt(..) | Instr::CountBetween(..) => false,
+            Instr::RowKey { .. } | Instr::AddInt(..) | Instr::CountBetween(..) | Instr::Place(_) => false,
+            Instr::Choice(..) | Instr::Clamp { .. } => false,
         }
     }
 

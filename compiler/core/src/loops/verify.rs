@@ -94,6 +94,11 @@ impl Verifier<'_> {
                     if product.each.is_some() {
                         self.item_matrices(product);
                     }
+                    let entries = |size: Size| matches!(size, Size::Entries(_));
+                    let by_entries = entries(product.m) || entries(product.n) || entries(product.k);
+                    if by_entries != product.entries.is_some() || product.entries.is_some_and(|begins| ty(begins) != Some(Type::I32)) {
+                        self.report("a matrix product over entries that does not say where they begin".to_owned());
+                    }
                     if product.dst.column != 1 {
                         self.report("a matrix product whose result has columns apart".to_owned());
                     }
@@ -110,7 +115,9 @@ impl Verifier<'_> {
         let sides = [(&product.dst, product.m, product.n), (&product.a, product.m, product.k), (&product.b, product.k, product.n)];
         for (matrix, rows, columns) in sides {
             let (Size::Fixed(rows), Size::Fixed(columns)) = (rows, columns) else {
-                self.report("a matrix product for each item whose size is not fixed".to_owned());
+                if product.entries.is_none() {
+                    self.report("a matrix product for each item whose size is not fixed".to_owned());
+                }
                 continue;
             };
             let last = matrix.offset + (rows - 1).max(0) * matrix.row + (columns - 1).max(0) * matrix.column;
@@ -192,6 +199,9 @@ impl Verifier<'_> {
                 }
             }
             Instr::Random { row_key, .. } => self.expect(*row_key, Type::I32),
+            Instr::Place(_) => {}
+            Instr::Clamp { number, begin, end } => [number, begin, end].into_iter().for_each(|reg| self.expect(*reg, Type::I32)),
+            Instr::Choice(number, _) => self.expect(*number, Type::F32),
             Instr::RowKey { key: a, row: b } | Instr::AddInt(a, b) | Instr::CountBetween(a, b) => {
                 self.expect(*a, Type::I32);
                 self.expect(*b, Type::I32);

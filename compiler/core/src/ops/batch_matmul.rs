@@ -1,8 +1,9 @@
-//! Matrix product of two matrices of each item: `[M, K] @ [K, N]`, either of them given as its transpose.
+//! Matrix product of two matrices of each item: `[M, K] @ [K, N]`, either of them given as its transpose; or of several side by side, which
+//! the axis in the middle counts: `[M, H, K] @ [K, H, N] -> [M, H, N]`. Rows may be entries, and so may columns of a matrix whose rows are.
 
 use super::{GradientCx, Op, OpDef, two};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
-use crate::graph::{DType, NodeId, Space, TensorType};
+use crate::graph::{DType, Dim, NodeId, Space, TensorType};
 use crate::loops::Reg;
 use crate::plan::emit::{At, Emitter};
 
@@ -32,14 +33,19 @@ impl OpDef for BatchMatMul {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let [a, b] = two(Self::NAME, inputs)?;
-        let fits = |ty: &TensorType| ty.space == Space::Example && ty.dtype == DType::F32 && !ty.is_ragged();
-        let ([a0, a1], [b0, b1]) = (a.dims.as_slice(), b.dims.as_slice()) else { return Err(format!("{a} @ {b}")) };
+        let fits = |ty: &TensorType| ty.space == Space::Example && ty.dtype == DType::F32 && (!ty.is_ragged() || ty.entries().is_some());
+        let (a0, a1, b0, b1, heads) = match (a.dims.as_slice(), b.dims.as_slice()) {
+            ([a0, a1], [b0, b1]) => (a0, a1, b0, b1, None),
+            ([a0, h @ Dim::Fixed(_), a1], [b0, other, b1]) if h == other => (a0, a1, b0, b1, Some(*h)),
+            _ => return Err(format!("{a} @ {b}")),
+        };
         let (m, k) = if self.left_transposed { (a1, a0) } else { (a0, a1) };
         let (l, n) = if self.right_transposed { (b1, b0) } else { (b0, b1) };
-        if k != l || !fits(a) || !fits(b) {
+        let ty = TensorType::f32(Space::Example, &[Some(*m), heads, Some(*n)].into_iter().flatten().collect::<Vec<_>>());
+        if k != l || !fits(a) || !fits(b) || !fits(&ty) {
             return Err(format!("{a} @ {b}"));
         }
-        Ok(TensorType::f32(Space::Example, &[*m, *n]))
+        Ok(ty)
     }
 
     fn gradient(&self, cx: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
@@ -53,13 +59,20 @@ impl OpDef for BatchMatMul {
     fn reference(&self, cx: &ReferenceCx<'_>, inputs: &[&Tensor]) -> Tensor {
         let items = inputs[0].items.iter().zip(&inputs[1].items).enumerate().map(|(item, (a, b))| {
             let dims = cx.dims(item);
-            let inner = a.dims[usize::from(!self.left_transposed)];
+            let last = dims.len() - 1;
+            let inner = a.dims[if self.left_transposed { 0 } else { last }];
+            let heads = if last == 2 { dims[1] } else { 1 };
+            let element = |of: &Item, row: usize, head: usize, column: usize| {
+                if last == 2 { of.at(&[row, head, column]) } else { of.at(&[row, column]) }
+            };
             let mut out = Item::filled(&dims, 0.0);
             for i in 0..dims[0] {
-                for j in 0..dims[1] {
-                    let left = |l: usize| a.at(&if self.left_transposed { [l, i] } else { [i, l] });
-                    let right = |l: usize| b.at(&if self.right_transposed { [j, l] } else { [l, j] });
-                    out.data[i * dims[1] + j] = (0..inner).map(|l| left(l) * right(l)).sum();
+                for head in 0..heads {
+                    for j in 0..dims[last] {
+                        let left = |l: usize| if self.left_transposed { element(a, l, head, i) } else { element(a, i, head, l) };
+                        let right = |l: usize| if self.right_transposed { element(b, j, head, l) } else { element(b, l, head, j) };
+                        out.data[(i * heads + head) * dims[last] + j] = (0..inner).map(|l| left(l) * right(l)).sum();
+                    }
                 }
             }
             out

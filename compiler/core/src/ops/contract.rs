@@ -25,8 +25,9 @@ impl OpDef for Contract {
         if left != right
             || a.space != Space::Example
             || b.space != Space::Example
-            || a.is_ragged()
-            || b.is_ragged()
+            || left.iter().skip(1).any(|dim| dim.fixed().is_none())
+            || m.fixed().is_none()
+            || n.fixed().is_none()
             || a.dtype != DType::F32
             || b.dtype != DType::F32
         {

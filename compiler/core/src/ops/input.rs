@@ -5,7 +5,7 @@ use crate::graph::reference::{ReferenceCx, Tensor};
 use crate::graph::{DType, Dim, NodeId, Space, TensorType};
 use crate::loops::Reg;
 use crate::plan::emit::{At, Emitter};
-use recc_abi::InputSource;
+use recc_abi::{Element, InputSource};
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,8 +14,21 @@ pub enum InputKind {
     Numbers,
     /// Ids: `i32`, with an axis if it is a group.
     Ids,
-    /// The ids of a bag: `i32[*column]`.
-    Bag,
+    /// The ids of a bag or a sequence: `i32[~of]`.
+    Entries {
+        /// The column whose entries they belong to.
+        of: u32,
+    },
+    /// The numbers of a sequence: `f32[~of]`.
+    EntryNumbers {
+        /// The column whose entries they belong to.
+        of: u32,
+    },
+    /// The times of a sequence, in seconds: `i32[~of]`.
+    EntryTimes {
+        /// The column whose entries they belong to.
+        of: u32,
+    },
     /// Mean (0) or deviation (1) learned from training data: `f32`, global.
     Moment(u8),
 }
@@ -47,7 +60,9 @@ impl OpDef for Input {
         let kind = match self.kind {
             InputKind::Numbers => "",
             InputKind::Ids => " ids",
-            InputKind::Bag => " bag",
+            InputKind::Entries { .. } => " entries",
+            InputKind::EntryNumbers { .. } => " numbers",
+            InputKind::EntryTimes { .. } => " times",
             InputKind::Moment(0) => " mean",
             InputKind::Moment(_) => " deviation",
         };
@@ -61,7 +76,10 @@ impl OpDef for Input {
             InputKind::Numbers => TensorType::f32(Space::Example, &axis),
             InputKind::Moment(_) => TensorType::f32(Space::Global, &axis),
             InputKind::Ids => TensorType { space: Space::Example, dtype: DType::I32, dims: axis },
-            InputKind::Bag => TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Bag(self.columns[0])] },
+            InputKind::Entries { of } | InputKind::EntryTimes { of } => {
+                TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Entries(of)] }
+            }
+            InputKind::EntryNumbers { of } => TensorType::f32(Space::Example, &[Dim::Entries(of)]),
         })
     }
 
@@ -74,7 +92,10 @@ impl OpDef for Input {
         match self.kind {
             InputKind::Numbers => cx.each_item(|item, _| columns.iter().map(|column| cx.data.number(*column, item)).collect()),
             InputKind::Ids => cx.each_item(|item, _| columns.iter().map(|column| cx.data.id(*column, item)).collect()),
-            InputKind::Bag => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
+            InputKind::Entries { .. } => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
+            InputKind::EntryNumbers { .. } | InputKind::EntryTimes { .. } => {
+                cx.each_item(|item, _| cx.data.entry_numbers[&columns[0]][item].clone())
+            }
             InputKind::Moment(which) => cx.each_item(|_, _| columns.iter().map(|column| cx.data.moment(*column, which)).collect()),
         }
     }
@@ -84,7 +105,9 @@ impl OpDef for Input {
         match self.kind {
             InputKind::Numbers => cx.load_input(InputSource::Numbers { columns }, node, at),
             InputKind::Ids => cx.load_input(InputSource::Ids { columns }, node, at),
-            InputKind::Bag => cx.load_input(InputSource::BagIds { column: self.columns[0] }, node, at),
+            InputKind::Entries { of } => cx.load_entries(InputSource::Entries { column: columns[0] }, of, Element::I32, at),
+            InputKind::EntryNumbers { of } => cx.load_entries(InputSource::EntryNumbers { column: columns[0] }, of, Element::F32, at),
+            InputKind::EntryTimes { of } => cx.load_entries(InputSource::EntryTimes { column: columns[0] }, of, Element::I32, at),
             InputKind::Moment(which) => {
                 let shift = i64::from(which) * self.columns.len() as i64;
                 cx.load_global(InputSource::Moments { columns }, 2 * self.columns.len() as u64, node, at, shift)

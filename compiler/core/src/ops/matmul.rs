@@ -29,7 +29,8 @@ impl OpDef for MatMul {
         if k != inner
             || w.space != Space::Global
             || x.space != Space::Example
-            || x.is_ragged()
+            || rest.iter().skip(1).any(|dim| dim.fixed().is_none())
+            || k.fixed().is_none()
             || x.dtype != DType::F32
             || w.dtype != DType::F32
         {

@@ -5,26 +5,31 @@
 //! one line in `ops!`.
 
 mod assign;
-mod bag_length;
 mod batch_matmul;
 mod batch_sum;
 mod broadcast;
 mod concat;
 mod constant;
 mod contract;
+mod elapsed;
 mod gather;
 mod given;
 mod hold;
 mod input;
 mod keep;
+mod length;
 mod map;
 mod matmul;
+mod pick;
+mod position;
 mod random;
 mod reduce;
 mod reshape;
 mod row_read;
 mod row_sum;
 mod row_write;
+mod scatter;
+mod shift;
 mod slice;
 mod take;
 mod uniform;
@@ -37,26 +42,31 @@ use crate::plan::emit::{At, Emitter};
 use recc_abi::VariableId;
 
 pub use assign::Assign;
-pub use bag_length::BagLength;
 pub use batch_matmul::BatchMatMul;
 pub use batch_sum::BatchSum;
 pub use broadcast::Broadcast;
 pub use concat::Concat;
 pub use constant::Constant;
 pub use contract::Contract;
+pub use elapsed::Elapsed;
 pub use gather::Gather;
 pub use given::Given;
 pub use hold::Hold;
 pub use input::{Input, InputKind};
 pub use keep::Keep;
+pub use length::Length;
 pub use map::Map;
 pub use matmul::MatMul;
+pub use pick::Pick;
+pub use position::Position;
 pub use random::Random;
 pub use reduce::Reduce;
 pub use reshape::Reshape;
 pub use row_read::RowRead;
 pub use row_sum::RowSum;
 pub use row_write::RowWrite;
+pub use scatter::Scatter;
+pub use shift::Shift;
 pub use slice::Slice;
 pub use take::{Run, Take};
 pub use uniform::{Uniform, UniformKind};
@@ -182,8 +192,18 @@ ops! {
     Take,
     /// Uniform random numbers.
     Random,
-    /// Entries of a bag.
-    BagLength,
+    /// The number of entries of a bag or a sequence.
+    Length,
+    /// The place of each entry.
+    Position,
+    /// The next or previous entry.
+    Shift,
+    /// Seconds between times.
+    Elapsed,
+    /// Rows of a parameter by number.
+    Pick,
+    /// Gradients summed per row of a parameter.
+    Scatter,
     /// Writes a variable.
     Assign,
     /// Writes a variable's touched rows.
@@ -206,8 +226,8 @@ impl Op {
             Op::RowWrite(op) => Some(op.variable),
             Op::Input(_) | Op::Constant(_) | Op::Uniform(_) | Op::Map(_) | Op::Broadcast(_) | Op::Reduce(_) | Op::BatchSum(_) => None,
             Op::MatMul(_) | Op::Contract(_) | Op::RowSum(_) | Op::Reshape(_) | Op::Concat(_) | Op::Slice(_) | Op::Random(_) => None,
-            Op::BagLength(_) | Op::BatchMatMul(_) | Op::Take(_) | Op::Hold(_) => None,
-            Op::Given(_) | Op::Keep(_) => None,
+            Op::Length(_) | Op::BatchMatMul(_) | Op::Take(_) | Op::Hold(_) => None,
+            Op::Given(_) | Op::Keep(_) | Op::Position(_) | Op::Shift(_) | Op::Elapsed(_) | Op::Pick(_) | Op::Scatter(_) => None,
         }
     }
 }

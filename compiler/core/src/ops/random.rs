@@ -3,7 +3,7 @@
 use super::{GradientCx, OpDef, none};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
 use crate::graph::{Dim, NodeId, Space, TensorType};
-use crate::loops::{Instr, Reg, Type};
+use crate::loops::{Affine, Instr, Reg, Type};
 use crate::plan::emit::{At, Emitter};
 use recc_abi::InputSource;
 
@@ -41,10 +41,11 @@ impl OpDef for Random {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         none(Self::NAME, inputs)?;
-        if self.dims.iter().any(|dim| dim.fixed().is_none()) {
-            return Err("random numbers of a bag".to_owned());
+        let ty = TensorType::f32(Space::Example, &self.dims);
+        if ty.is_ragged() && (ty.entries().is_none() || ty.is_pairs()) {
+            return Err(format!("random numbers as {ty}"));
         }
-        Ok(TensorType::f32(Space::Example, &self.dims))
+        Ok(ty)
     }
 
     fn gradient(&self, _: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
@@ -62,9 +63,15 @@ impl OpDef for Random {
     }
 
     fn element(&self, cx: &mut Emitter<'_>, _: NodeId, at: &At) -> Reg {
-        let key = cx.load_at(InputSource::RandomKey { site: self.site.clone() }, 1, Type::I32, crate::loops::Affine::default());
+        let key = cx.load_at(InputSource::RandomKey { site: self.site.clone() }, 1, Type::I32, Affine::default());
         let row = cx.load_row_number(at.item.clone());
-        let element = crate::plan::emit::linear(&self.dims, &at.index);
+        // Counted within the example: the same for any batch it is in.
+        let mut index = at.index.clone();
+        if let Some(Dim::Entries(column)) = self.dims.first() {
+            let (begin, _) = cx.bounds(*column, &at.item);
+            index[0] = index[0].plus(&Affine::reg(begin).times(-1));
+        }
+        let element = crate::plan::emit::linear(&self.dims, &index);
         let row_key = cx.define(Type::I32, Instr::RowKey { key, row });
         cx.define(Type::F32, Instr::Random { row_key, element })
     }

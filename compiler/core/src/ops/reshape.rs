@@ -37,7 +37,9 @@ impl OpDef for Reshape {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let input = one(Self::NAME, inputs)?;
         let ty = TensorType { dims: self.dims.clone(), ..input.clone() };
-        if ty.len() != input.len() || (input.is_ragged() && !self.keeps_axes(&input.dims)) {
+        let by_entries = ty.entries() == input.entries() && !ty.is_pairs() && !input.is_pairs();
+        let fits = if by_entries { ty.fixed_len() == input.fixed_len() } else { self.keeps_axes(&input.dims) };
+        if !fits || !by_entries && input.len() != ty.len() {
             return Err(format!("{input} as {ty}"));
         }
         Ok(ty)

@@ -1,6 +1,6 @@
 //! The buffers of a plan while it is made: what exists, and where stored nodes lie.
 
-use super::StoredVariable;
+use super::{PlanSpec, StoredVariable};
 use crate::graph::TableId;
 use crate::loops::Affine;
 use recc_abi::{Buffer, BufferId, Element, Input, InputSource, Place, VariableId};
@@ -31,11 +31,19 @@ pub(crate) struct Buffers {
     members: Vec<usize>,
     /// By id.
     stored: Vec<StoredVariable>,
+    /// Most entries of an example, by column; 0 where it is not known.
+    longest: Vec<u64>,
 }
 
 impl Buffers {
-    pub(crate) fn new(members: Vec<usize>, stored: Vec<StoredVariable>) -> Self {
-        Buffers { members, stored, ..Buffers::default() }
+    pub(crate) fn new(spec: &PlanSpec) -> Self {
+        Buffers { members: spec.members.clone(), stored: spec.variables.clone(), longest: spec.longest.clone(), ..Buffers::default() }
+    }
+
+    /// Most entries of an example.
+    pub(crate) fn longest(&self, column: u32) -> u64 {
+        let known = self.longest.get(column as usize).copied().filter(|longest| *longest > 0);
+        known.unwrap_or_else(|| unreachable!("pairs of entries of column {column}, which has no longest length"))
     }
 
     pub(crate) fn has_bases(&self, table: TableId) -> bool {
@@ -88,8 +96,10 @@ fn input_name(source: &InputSource) -> String {
     match source {
         InputSource::Numbers { columns } => format!("numbers {columns:?}"),
         InputSource::Ids { columns } => format!("ids {columns:?}"),
-        InputSource::BagBegin { column } => format!("bag {column} begin"),
-        InputSource::BagIds { column } => format!("bag {column} ids"),
+        InputSource::EntryBegin { column } => format!("entries {column} begin"),
+        InputSource::Entries { column } | InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => {
+            format!("entries {column}")
+        }
         InputSource::RowBase { table, columns } => format!("bases of table {table} for {columns:?}"),
         InputSource::Moments { columns } => format!("moments {columns:?}"),
         InputSource::RowNumber => "row numbers".to_owned(),

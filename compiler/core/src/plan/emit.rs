@@ -24,7 +24,7 @@ pub struct At {
 pub fn linear(dims: &[Dim], index: &[Affine]) -> Affine {
     let mut out = Affine::default();
     for (dim, own) in dims.iter().zip(index) {
-        // An entry of a bag is counted from the first entry of the batch, so a bag's axis never scales.
+        // An entry is counted from the first one of the batch, so an axis of entries never scales.
         let size = dim.fixed().map_or(1, |n| n as i64);
         out = out.times(size).plus(own);
     }
@@ -36,6 +36,8 @@ pub fn linear(dims: &[Dim], index: &[Affine]) -> Affine {
 struct Frame {
     stmts: Vec<Stmt>,
     known: BTreeMap<(NodeId, At), Reg>,
+    /// Where an item's entries of a column begin and end.
+    bounds: BTreeMap<(u32, Affine), (Reg, Reg)>,
 }
 
 /// Writes one kernel.
@@ -160,7 +162,7 @@ impl<'p> Emitter<'p> {
         }
         let reg = match self.storage.get(&node) {
             Some(storage) => {
-                let place = linear(&self.graph[node].ty.dims, &at.index);
+                let place = self.place(&self.graph[node].ty.clone(), &at.item, &at.index);
                 self.load_storage(*storage, &at.item, place)
             }
             None => {
@@ -179,6 +181,38 @@ impl<'p> Emitter<'p> {
     fn computed(&mut self, node: NodeId, at: &At) -> Reg {
         let op = self.graph[node].op.clone();
         op.element(self, node, at)
+    }
+
+    /// Where an element of an item lies. The second entry of a pair is counted from the first one of its example.
+    fn place(&mut self, ty: &TensorType, item: &Affine, index: &[Affine]) -> Affine {
+        let (Some(column), true) = (ty.entries(), ty.is_pairs()) else { return linear(&ty.dims, index) };
+        let (begin, _) = self.bounds(column, item);
+        let (last, leading) = index.split_last().map_or((Affine::default(), index), |(last, leading)| (last.clone(), leading));
+        let row = linear(&ty.dims[..ty.dims.len() - 1], leading);
+        row.times(self.buffers.longest(column) as i64).plus(&last).plus(&Affine::reg(begin).times(-1))
+    }
+
+    /// The kernel's argument that says where each item's entries begin.
+    pub(crate) fn begins_arg(&mut self, column: u32) -> usize {
+        let begins = self.begins(column);
+        self.arg_by_stride(begins, 1)
+    }
+
+    /// Most entries of an item.
+    pub(crate) fn longest(&self, column: u32) -> i64 {
+        self.buffers.longest(column) as i64
+    }
+
+    /// How often the loops over an item's axes run.
+    fn extents(&mut self, dims: &[Dim], item: &Affine) -> Vec<Extent> {
+        let extent = |dim: &Dim| match dim {
+            Dim::Fixed(n) => Extent::Fixed(*n),
+            Dim::Entries(column) => {
+                let (begin, end) = self.bounds(*column, item);
+                Extent::Between(begin, end)
+            }
+        };
+        dims.iter().map(extent).collect()
     }
 
     /// An element of a stored node by its linear place.
@@ -213,7 +247,8 @@ impl<'p> Emitter<'p> {
 
     pub(crate) fn arg_by_stride(&mut self, id: BufferId, item_stride: i64) -> usize {
         let buffer = self.buffers.buffer(id);
-        let moves = item_stride != 0 && !matches!(buffer.place, Place::Tile { .. });
+        // What lies by entries is addressed by them.
+        let moves = item_stride != 0 && !matches!(buffer.place, Place::Tile { .. } | Place::TileEntries { .. });
         if let Some(known) = self.args.iter().position(|arg| arg.id == id && arg.item_stride == item_stride) {
             return known;
         }
@@ -234,13 +269,17 @@ impl<'p> Emitter<'p> {
         let ty = self.graph[node].ty.clone();
         let element = if ty.dtype == DType::I32 { Element::I32 } else { Element::F32 };
         let place = linear(&ty.dims, &at.index);
-        let (kind, len) = match &source {
-            InputSource::BagIds { column } => (Place::Bag(*column), 1),
-            _ => (Place::Batch, ty.len().unwrap_or(1)),
-        };
-        let buffer = self.buffers.input(source, kind, element, len);
-        let index = if matches!(kind, Place::Bag(_)) { place } else { at.item.times(len as i64).plus(&place) };
-        self.load(buffer, index)
+        let len = ty.len().unwrap_or(1);
+        let buffer = self.buffers.input(source, Place::Batch, element, len);
+        self.load(buffer, at.item.times(len as i64).plus(&place))
+    }
+
+    /// An entry of an input with a value for each.
+    pub(crate) fn load_entries(&mut self, source: InputSource, of: u32, element: Element, at: &At) -> Reg {
+        let buffer = self.buffers.input(source, Place::Entries(of), element, 1);
+        // Where entries begin is an input of every plan that reads them: the runtime counts them by it.
+        self.begins(of);
+        self.load(buffer, at.index[0].clone())
     }
 
     /// An element of an input that exists once.
@@ -277,12 +316,25 @@ impl<'p> Emitter<'p> {
         self.load(buffer, place)
     }
 
-    /// First and last entry of an example's bag.
-    pub(crate) fn bag_bounds(&mut self, column: u32, item: &Affine) -> (Reg, Reg) {
-        let buffer = self.buffers.input(InputSource::BagBegin { column }, Place::Batch, Element::I32, 0);
+    /// Where an example's entries of a column begin, and where the next one's do.
+    pub(crate) fn bounds(&mut self, column: u32, item: &Affine) -> (Reg, Reg) {
+        let key = (column, item.clone());
+        if let Some(known) = self.frames.iter().rev().find_map(|frame| frame.bounds.get(&key)) {
+            return *known;
+        }
+        let buffer = self.begins(column);
         let begin = self.load(buffer, item.clone());
         let end = self.load(buffer, item.plus(&Affine::constant(1)));
+        let depth = self.affine_depth(item);
+        if let Some(frame) = self.frames.get_mut(depth) {
+            frame.bounds.insert(key, (begin, end));
+        }
         (begin, end)
+    }
+
+    /// The buffer with where each example's entries of a column begin.
+    pub(crate) fn begins(&mut self, column: u32) -> BufferId {
+        self.buffers.input(InputSource::EntryBegin { column }, Place::Batch, Element::I32, 0)
     }
 
     /// An element of a dense variable.
@@ -314,16 +366,7 @@ impl<'p> Emitter<'p> {
         at: &At,
         body: impl FnOnce(&mut Self, &[Affine]) -> Reg,
     ) -> Reg {
-        let mut extents = Vec::new();
-        for dim in dims {
-            extents.push(match dim {
-                Dim::Fixed(n) => Extent::Fixed(*n),
-                Dim::Bag(column) => {
-                    let (begin, end) = self.bag_bounds(*column, &at.item);
-                    Extent::Between(begin, end)
-                }
-            });
-        }
+        let extents = self.extents(dims, &at.item);
         self.reduce_over(combine, ty, &extents, at, body)
     }
 
@@ -375,8 +418,16 @@ impl<'p> Emitter<'p> {
 
     /// Writes a node's value over its whole shape; views and joins are followed to their parts, which are written in place.
     pub(crate) fn store_node(&mut self, node: NodeId, target: Storage, item: &Affine) {
-        let dims = self.graph[node].ty.dims.clone();
-        self.store_part(node, item, &|index| linear(&dims, index), target, true);
+        let ty = self.graph[node].ty.clone();
+        if ty.is_pairs() {
+            let extents = self.extents(&ty.dims, item);
+            return self.nest(&extents, |cx, index| {
+                let value = cx.computed(node, &At { item: item.clone(), index: index.to_vec() });
+                let place = cx.place(&ty, item, index);
+                cx.store(target.buffer, target.index(item, &place), value, false);
+            });
+        }
+        self.store_part(node, item, &|index| linear(&ty.dims, index), target, true);
     }
 
     fn store_part(&mut self, node: NodeId, item: &Affine, place: &dyn Fn(&[Affine]) -> Affine, target: Storage, root: bool) {
@@ -422,7 +473,7 @@ impl<'p> Emitter<'p> {
                 self.store_part(operand, item, &flat, target, false);
             }
             _ => {
-                let extents: Vec<Extent> = dims.iter().map(|dim| Extent::Fixed(dim.fixed().unwrap_or(0))).collect();
+                let extents = self.extents(&dims, item);
                 self.nest(&extents, |cx, index| {
                     let at = At { item: item.clone(), index: index.to_vec() };
                     let value = if root { cx.computed(node, &at) } else { cx.value(node, &at) };
@@ -455,6 +506,25 @@ impl<'p> Emitter<'p> {
         self.nest(&extents, |cx, index| {
             let value = cx.value(node, &position(index));
             cx.store(target, linear(dims, index), value, true);
+        });
+    }
+
+    /// Adds values of an item to the rows of a lane's accumulator that their numbers choose.
+    pub(crate) fn scatter(&mut self, node: NodeId, target: BufferId, item: &Affine) {
+        let (values, numbers) = (self.operand(node, 0), self.operand(node, 1));
+        let dims = self.graph[node].ty.dims.clone();
+        let rows = dims[0].fixed().unwrap_or(1) as u32;
+        let extents = self.extents(&self.graph[numbers].ty.dims.clone(), item);
+        self.nest(&extents, |cx, place| {
+            let number = cx.value(numbers, &At { item: item.clone(), index: place.to_vec() });
+            let row = cx.define(Type::I32, Instr::Choice(number, rows));
+            let inner: Vec<Extent> = dims[1..].iter().map(|dim| Extent::Fixed(dim.fixed().unwrap_or(0))).collect();
+            cx.nest(&inner, |cx, within| {
+                let index = place.iter().chain(within).cloned().collect();
+                let value = cx.value(values, &At { item: item.clone(), index });
+                let target_index: Vec<Affine> = std::iter::once(Affine::reg(row)).chain(within.iter().cloned()).collect();
+                cx.store(target, linear(&dims, &target_index), value, true);
+            });
         });
     }
 

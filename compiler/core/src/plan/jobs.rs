@@ -28,6 +28,7 @@ pub(crate) struct Planner<'p> {
     /// Where each node lies in the stage being written.
     storage: BTreeMap<NodeId, Storage>,
     tile_bytes: u64,
+    entry_bytes: u64,
 }
 
 /// One thing an examples' or rows' kernel writes.
@@ -51,7 +52,7 @@ impl<'p> Planner<'p> {
     pub(crate) fn new(program: &'p Program, spec: &'p PlanSpec) -> Self {
         let globals = storage::computed_globals(program);
         let stages = Stages::of(program, &globals);
-        let buffers = Buffers::new(spec.members.clone(), spec.variables.clone());
+        let buffers = Buffers::new(spec);
         Planner {
             program,
             spec,
@@ -62,6 +63,7 @@ impl<'p> Planner<'p> {
             lanes: BTreeMap::new(),
             storage: BTreeMap::new(),
             tile_bytes: 0,
+            entry_bytes: 0,
         }
     }
 
@@ -104,6 +106,7 @@ impl<'p> Planner<'p> {
             tile: self.spec.tile(),
             lanes: LANES,
             tile_bytes: self.tile_bytes,
+            entry_bytes: self.entry_bytes,
         };
         Planned { plan, kernels: self.kernels }
     }
@@ -116,8 +119,11 @@ impl<'p> Planner<'p> {
         group.iter().all(|&effect| self.program.graph[effect].ty.space == Space::Global)
     }
 
+    /// Elements of an item, or of an entry.
     fn len(&self, node: NodeId) -> u64 {
-        self.program.graph[node].ty.len().unwrap_or(1)
+        let ty = &self.program.graph[node].ty;
+        let pairs = ty.entries().filter(|_| ty.is_pairs());
+        ty.fixed_len() * pairs.map_or(1, |column| self.buffers.longest(column))
     }
 
     fn buffer_name(&self, node: NodeId) -> String {
@@ -130,13 +136,16 @@ impl<'p> Planner<'p> {
 
     fn place_kept(&mut self, needs: &Needs) {
         for &node in needs.kept.keys() {
-            let place = match self.program.graph[node].ty.space {
-                Space::Row(table) => Place::Rows(table.0),
-                Space::Example | Space::Global => Place::Batch,
+            let ty = &self.program.graph[node].ty;
+            let place = match (ty.space, ty.entries()) {
+                (Space::Row(table), _) => Place::Rows(table.0),
+                (_, Some(column)) => Place::Entries(column),
+                (Space::Example | Space::Global, None) => Place::Batch,
             };
             let len = self.len(node);
+            let item_stride = if matches!(place, Place::Entries(_)) { 0 } else { len as i64 };
             let buffer = self.buffers.add(self.buffer_name(node), place, self.element(node), len);
-            self.storage.insert(node, Storage { buffer, item_stride: len as i64 });
+            self.storage.insert(node, Storage { buffer, item_stride });
         }
     }
 
@@ -203,12 +212,11 @@ impl<'p> Planner<'p> {
             return None;
         }
         work.sort_by_key(|work| (!storage::is_pooled_number(&self.program.graph, work.node()), work.node()));
-        let scratch_end = self.place_scratch(&scratch, &work);
+        self.place_scratch(&scratch, &work);
         for &view in &views {
             let operand = self.program.graph.operands(view)[0];
             self.storage.insert(view, self.storage[&operand]);
         }
-        self.tile_bytes = self.tile_bytes.max(scratch_end);
         let accumulators =
             work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
         let kernels = self.examples_kernels(&work);
@@ -233,16 +241,16 @@ impl<'p> Planner<'p> {
         for &kernel in kernels {
             let buffers = &self.buffers;
             drop_dead(&mut self.kernels[kernel as usize], |id| {
-                !matches!(buffers.buffer(id).place, Place::Tile { .. }) || loaded.contains(&id)
+                !matches!(buffers.buffer(id).place, Place::Tile { .. } | Place::TileEntries { .. }) || loaded.contains(&id)
             });
         }
     }
 
     /// Offsets in the tile's scratch: a value's place is free again after its last reader.
-    fn place_scratch(&mut self, scratch: &[NodeId], work: &[Work]) -> u64 {
+    fn place_scratch(&mut self, scratch: &[NodeId], work: &[Work]) {
         let stored: BTreeSet<NodeId> = scratch.iter().chain(self.storage.keys()).copied().collect();
-        let mut taken: Vec<(u64, u64, usize)> = Vec::new();
-        let mut end = 0;
+        // Values of the examples, and of the entries.
+        let mut taken: [Vec<(u64, u64, usize)>; 2] = [Vec::new(), Vec::new()];
         // In the order of their making, which is not that of the graph: a place is given back once only what comes later may take it.
         let born_in_order = work.iter().enumerate().filter_map(|(born, work)| match *work {
             Work::Store(node) if scratch.contains(&node) => Some((born, node)),
@@ -251,23 +259,27 @@ impl<'p> Planner<'p> {
         for (born, node) in born_in_order {
             // All work between two products is one loop over the items: what it reads is read until the loop's last item.
             let dies = self.end_of_loop(self.last_use(node, work, &stored), work);
-            let bytes = (self.len(node) * 4 * self.spec.tile()).next_multiple_of(64);
+            let (len, entries) = (self.len(node), self.program.graph[node].ty.entries());
+            let element = self.element(node).bytes();
+            let bytes = if entries.is_some() { len * element } else { (len * element * self.spec.tile()).next_multiple_of(64) };
+            let taken = &mut taken[usize::from(entries.is_some())];
             taken.retain(|(_, _, dies)| *dies >= born);
             taken.sort();
             let mut offset = 0;
-            for &(start, len, _) in &taken {
+            for &(start, len, _) in taken.iter() {
                 if offset + bytes <= start {
                     break;
                 }
                 offset = offset.max(start + len);
             }
             taken.push((offset, bytes, dies));
-            end = end.max(offset + bytes);
-            let len = self.len(node);
-            let buffer = self.buffers.add(self.buffer_name(node), Place::Tile { offset }, Element::F32, len);
-            self.storage.insert(node, Storage { buffer, item_stride: len as i64 });
+            let end = if entries.is_some() { &mut self.entry_bytes } else { &mut self.tile_bytes };
+            *end = (*end).max(offset + bytes);
+            let place = entries.map_or(Place::Tile { offset }, |column| Place::TileEntries { column, offset });
+            let item_stride = if entries.is_some() { 0 } else { len as i64 };
+            let buffer = self.buffers.add(self.buffer_name(node), place, self.element(node), len);
+            self.storage.insert(node, Storage { buffer, item_stride });
         }
-        end
     }
 
     /// The last piece of work of the item loop that a piece belongs to.
@@ -487,6 +499,7 @@ fn item_loop(
     for piece in work {
         if let Work::Sum(node) = piece
             && graph[*node].ty.len() == Some(1)
+            && !matches!(graph[*node].op, Op::Scatter(_))
         {
             let ty = if graph[*node].ty.dtype == DType::F64 { Type::F64 } else { Type::F32 };
             totals.push((*node, cx.begin_total(ty)));
@@ -503,6 +516,10 @@ fn item_loop(
                 Work::Sum(node) => {
                     let operand = graph.operands(node)[0];
                     let dims = graph[node].ty.dims.clone();
+                    if let Op::Scatter(_) = graph[node].op {
+                        cx.scatter(node, lanes[&node], &item);
+                        continue;
+                    }
                     let by_item = cx.space_of(operand) == Space::Global;
                     let position = |index: &[Affine]| {
                         let index =
@@ -540,57 +557,120 @@ fn product(
     let operands = graph.operands(node);
     let (left, right) = (operands[0], operands[1]);
     let last = |node: NodeId| graph[node].ty.dims.last().and_then(|dim| dim.fixed()).unwrap_or(1) as i64;
-    let leading = |node: NodeId| graph[node].ty.len().unwrap_or(1) as i64 / last(node).max(1);
-    let mut matrix = |buffer: BufferId, item_stride: i64, row: i64, column: i64| Matrix {
-        buffer: cx.arg_by_stride(buffer, item_stride),
-        offset: 0,
-        row,
-        column,
-    };
+    // Rows of an item, or of an entry.
+    let leading = |node: NodeId| graph[node].ty.fixed_len() as i64 / last(node).max(1);
+    let entries = graph[left].ty.entries();
+    let rows = |node: NodeId| if entries.is_some() { Size::Entries(leading(node)) } else { Size::Items(leading(node)) };
     let of_items = |node: NodeId| {
         let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its product", graph[node].origin));
         (place.buffer, place.item_stride)
     };
-    if let Work::Sum(_) = work {
-        let (m, n) = (last(left), last(right));
-        let (a, a_stride) = of_items(left);
-        let (b, b_stride) = of_items(right);
-        let a = matrix(a, a_stride, 1, m);
-        let b = matrix(b, b_stride, n, 1);
-        let dst = matrix(lanes[&node], 0, n, 1);
-        let bf16 = bf16 && m.min(n) >= LEAST_ROUNDED;
-        let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Items(leading(left)));
-        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales: None, accumulate: true, each: None, bf16 });
-    }
     if let Op::BatchMatMul(op) = &graph[node].op {
-        let (m, n) = (leading(node), last(node));
-        let k = if op.left_transposed { leading(left) } else { last(left) };
-        let mut operand = |node: NodeId, transposed: bool| {
-            let (buffer, stride) = of_items(node);
-            let (row, column) = if transposed { (1, last(node)) } else { (last(node), 1) };
-            (matrix(buffer, stride, row, column), stride)
-        };
-        let (dst, dst_item) = operand(node, false);
-        let (a, a_item) = operand(left, op.left_transposed);
-        let (b, b_item) = operand(right, op.right_transposed);
-        let (m, n, k) = (Size::Fixed(m), Size::Fixed(n), Size::Fixed(k));
-        let each = Some(ItemStrides { dst: dst_item, a: a_item, b: b_item });
-        return Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales: None, accumulate: false, each, bf16: false });
+        return item_product(cx, program, node, op, storage);
     }
-    let transposed = matches!(&graph[node].op, Op::MatMul(op) if op.transposed);
-    let (k, n) = (last(left), last(node));
-    let (a, a_stride) = of_items(left);
-    let (dst, dst_stride) = of_items(node);
-    let a = matrix(a, a_stride, k, 1);
-    let dst = matrix(dst, dst_stride, n, 1);
-    let (weight, scales) = match &graph[right].op {
-        Op::Variable(op) => (cx.variable_buffer(op.id), cx.scales_buffer(op.id)),
-        _ => (of_items(right).0, None),
+    // Elements from entry to entry, where rows are of entries.
+    let entry = |node: NodeId| if entries.is_some() { graph[node].ty.fixed_len() as i64 } else { 0 };
+    let mut matrix = |(buffer, item_stride): (BufferId, i64), row: i64, column: i64, entry: i64| Matrix {
+        buffer: cx.arg_by_stride(buffer, item_stride),
+        offset: 0,
+        row,
+        column,
+        entry,
     };
-    let scales = scales.map(|scales| cx.arg_by_stride(scales, 0));
-    let (row, column) = if transposed { (1, k) } else { (n, 1) };
-    let b = Matrix { buffer: cx.arg_by_stride(weight, 0), offset: 0, row, column };
-    let bf16 = bf16 && k.min(n) >= LEAST_ROUNDED;
-    let (m, n, k) = (Size::Items(leading(left)), Size::Fixed(n), Size::Fixed(k));
-    Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales, accumulate: false, each: None, bf16 })
+    let product = if let Work::Sum(_) = work {
+        let (m, n) = (last(left), last(right));
+        MatMul {
+            m: Size::Fixed(m),
+            n: Size::Fixed(n),
+            k: rows(left),
+            a: matrix(of_items(left), 1, m, entry(left)),
+            b: matrix(of_items(right), n, 1, entry(right)),
+            dst: matrix((lanes[&node], 0), n, 1, 0),
+            scales: None,
+            accumulate: true,
+            each: None,
+            entries: None,
+            heads: None,
+            bf16: bf16 && m.min(n) >= LEAST_ROUNDED,
+        }
+    } else {
+        let transposed = matches!(&graph[node].op, Op::MatMul(op) if op.transposed);
+        let (k, n) = (last(left), last(node));
+        let a = matrix(of_items(left), k, 1, entry(left));
+        let dst = matrix(of_items(node), n, 1, entry(node));
+        let (weight, scales) = match &graph[right].op {
+            Op::Variable(op) => (cx.variable_buffer(op.id), cx.scales_buffer(op.id)),
+            _ => (of_items(right).0, None),
+        };
+        let (row, column) = if transposed { (1, k) } else { (n, 1) };
+        MatMul {
+            m: rows(left),
+            n: Size::Fixed(n),
+            k: Size::Fixed(k),
+            a,
+            b: Matrix { buffer: cx.arg_by_stride(weight, 0), offset: 0, row, column, entry: 0 },
+            dst,
+            scales: scales.map(|scales| cx.arg_by_stride(scales, 0)),
+            accumulate: false,
+            each: None,
+            entries: None,
+            heads: None,
+            bf16: bf16 && k.min(n) >= LEAST_ROUNDED,
+        }
+    };
+    Stmt::MatMul(MatMul { entries: entries.map(|column| cx.begins_arg(column)), ..product })
+}
+
+/// A product of two matrices of each item, or of several side by side: the axis in the middle counts them.
+fn item_product(
+    cx: &mut Emitter<'_>,
+    program: &Program,
+    node: NodeId,
+    op: &crate::ops::BatchMatMul,
+    storage: &BTreeMap<NodeId, Storage>,
+) -> Stmt {
+    let graph = &program.graph;
+    let operands = graph.operands(node);
+    // Elements along an axis as they lie, a pair's second entry among as many as there may be.
+    let extent = |node: NodeId, axis: usize, longest: &dyn Fn(u32) -> i64| match graph[node].ty.dims[axis] {
+        Dim::Fixed(n) => n as i64,
+        Dim::Entries(column) => longest(column),
+    };
+    let size = |node: NodeId, axis: usize| match graph[node].ty.dims[axis] {
+        Dim::Fixed(n) => Size::Fixed(n as i64),
+        Dim::Entries(_) => Size::Entries(1),
+    };
+    let mut side = |node: NodeId, transposed: bool| {
+        let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its product", graph[node].origin));
+        let ty = &graph[node].ty;
+        let rank = ty.dims.len();
+        let width = extent(node, rank - 1, &|column| cx.longest(column));
+        let along = width * if rank == 3 { ty.dims[1].fixed().unwrap_or(1) as i64 } else { 1 };
+        let (row, column) = if transposed { (1, along) } else { (along, 1) };
+        let entry = if ty.entries().is_some() { along } else { 0 };
+        let matrix = Matrix { buffer: cx.arg_by_stride(place.buffer, place.item_stride), offset: 0, row, column, entry };
+        (matrix, place.item_stride, width)
+    };
+    let (dst, dst_item, dst_head) = side(node, false);
+    let (a, a_item, a_head) = side(operands[0], op.left_transposed);
+    let (b, b_item, b_head) = side(operands[1], op.right_transposed);
+    let rank = graph[node].ty.dims.len();
+    let columns = |node: NodeId| graph[node].ty.dims.len() - 1;
+    let inner = if op.left_transposed { 0 } else { columns(operands[0]) };
+    let column = [node, operands[0], operands[1]].into_iter().find_map(|node| graph[node].ty.entries());
+    let heads = graph[node].ty.dims[1].fixed().filter(|_| rank == 3);
+    Stmt::MatMul(MatMul {
+        m: size(node, 0),
+        n: size(node, columns(node)),
+        k: size(operands[0], inner),
+        dst,
+        a,
+        b,
+        scales: None,
+        accumulate: false,
+        each: Some(ItemStrides { dst: dst_item, a: a_item, b: b_item }),
+        entries: column.map(|column| cx.begins_arg(column)),
+        heads: heads.map(|heads| (heads as i64, ItemStrides { dst: dst_head, a: a_head, b: b_head })),
+        bf16: false,
+    })
 }

@@ -34,6 +34,8 @@ pub struct PlanSpec {
     pub bf16: bool,
     /// Members of each table.
     pub members: Vec<usize>,
+    /// Most entries of an example, by column; 0 where it is not known.
+    pub longest: Vec<u64>,
     /// The variables as the plan finds them, by id.
     pub variables: Vec<StoredVariable>,
 }
@@ -75,8 +77,8 @@ impl std::fmt::Display for Planned {
         let plan = &self.plan;
         writeln!(
             f,
-            "tile {} examples, {} lanes, {} bytes of scratch a thread, updates from launch {}",
-            plan.tile, plan.lanes, plan.tile_bytes, plan.first_update
+            "tile {} examples, {} lanes, {} bytes of scratch a thread and {} for each entry, updates from launch {}",
+            plan.tile, plan.lanes, plan.tile_bytes, plan.entry_bytes, plan.first_update
         )?;
         for (id, buffer) in plan.buffers.iter().enumerate() {
             writeln!(f, "buffer {id}: {:?} {:?} x{} `{}`", buffer.place, buffer.element, buffer.len, buffer.name)?;

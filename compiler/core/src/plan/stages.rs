@@ -17,7 +17,7 @@ pub(crate) struct Stages {
 
 /// Whether a node is known only when all items have been seen.
 pub(super) fn is_barrier(op: &Op) -> bool {
-    matches!(op, Op::BatchSum(_) | Op::Contract(_))
+    matches!(op, Op::BatchSum(_) | Op::Contract(_) | Op::Scatter(_))
 }
 
 /// Whether a global value is stored in one job with others of its stage, which may read it there: values that exist once are few and small.

@@ -77,6 +77,22 @@ pub(super) fn is_pooled_number(graph: &Graph, node: NodeId) -> bool {
     matches!(graph[node].op, Op::Reduce(_)) && graph[node].ty.len() == Some(1) && graph.operands(node).into_iter().any(looked_up)
 }
 
+/// Whether a value of entries costs little to compute again from what is not of entries.
+fn cheap(graph: &Graph, node: NodeId) -> bool {
+    fn cost(graph: &Graph, node: NodeId) -> u32 {
+        if !graph[node].ty.is_ragged() {
+            return 0;
+        }
+        let own = match &graph[node].op {
+            Op::Map(map) => map.op.cost(),
+            Op::Broadcast(_) | Op::Gather(_) | Op::Input(_) => 1,
+            _ => RECOMPUTE,
+        };
+        graph.operands(node).into_iter().fold(own, |sum, operand| if sum < RECOMPUTE { sum + cost(graph, operand) } else { sum })
+    }
+    cost(graph, node) < RECOMPUTE
+}
+
 struct Finder<'p> {
     program: &'p Program,
     stages: &'p Stages,
@@ -121,14 +137,16 @@ impl Finder<'_> {
         }
     }
 
-    /// What a row's sum reads of an example must be kept: there is no tile's scratch then. Values of bag entries are
-    /// computed in place from what they repeat.
+    /// What a row's sum reads of an example must be kept: there is no tile's scratch then. Cheap values of entries are computed in
+    /// place from what they repeat.
     fn keep_for_rows(&mut self, node: NodeId) {
         let graph = &self.program.graph;
-        if self.space(node) == Space::Global || matches!(graph[node].op, Op::Input(_) | Op::BagLength(_) | Op::Random(_)) {
+        if self.space(node) == Space::Global || matches!(graph[node].op, Op::Input(_) | Op::Length(_) | Op::Random(_)) {
             return;
         }
-        if graph[node].ty.is_ragged() || graph[node].ty.dtype == DType::Bool || matches!(graph[node].op, Op::Broadcast(_)) {
+        let ty = &graph[node].ty;
+        let in_place = ty.is_ragged() && cheap(graph, node) || ty.dtype != DType::F32 || matches!(graph[node].op, Op::Broadcast(_));
+        if in_place {
             for operand in graph.operands(node) {
                 self.keep_for_rows(operand);
             }
@@ -177,9 +195,7 @@ impl Finder<'_> {
                 if self.needs.kept.contains_key(&node) {
                     continue;
                 }
-                if matches!(op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::RowSum(_))
-                    || matches!(op, Op::Reduce(_)) && !self.program.graph[node].ty.is_ragged()
-                {
+                if matches!(op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::RowSum(_)) || matches!(op, Op::Reduce(_)) {
                     self.keep(node);
                     continue;
                 }
@@ -206,7 +222,7 @@ impl Finder<'_> {
     fn wants_scratch(&self, node: NodeId, stage: usize, cone: &BTreeSet<NodeId>) -> bool {
         let graph = &self.program.graph;
         let ty = &graph[node].ty;
-        if ty.dtype == DType::Bool || ty.is_ragged() {
+        if ty.dtype != DType::F32 && ty.dtype != DType::F64 || ty.is_ragged() && ty.entries().is_none() {
             return false;
         }
         let here = |user: &NodeId| cone.contains(user) || is_barrier(&graph[*user].op) && self.stages.at(*user) == stage;

@@ -13,6 +13,8 @@ use std::io::Write as _;
 
 /// Width of the planted vectors.
 const WIDTH: usize = 4;
+/// Entries of a sequence are fewer than this.
+const LONGEST: u64 = 16;
 
 /// Which part of the draw: each has rows of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,14 @@ impl PlantedRows {
         self.cumulative.partition_point(|sum| *sum < u * total) as u64
     }
 
+    /// Entries of a bag or a sequence; as many as the sequence has that it is aligned with.
+    fn count(&self, place: u64, name: &str, kind: &ColumnKind) -> u64 {
+        let other = kind.split().and_then(|split| split.aligned).and_then(|other| self.columns[other as usize].token.column());
+        let own = key(self.planted.seed, other.unwrap_or(name));
+        let bag = matches!(kind, ColumnKind::Ids { ordered: false, .. });
+        (uniform(own, place) * if bag { 4.0 } else { LONGEST as f64 }) as u64
+    }
+
     fn draw(&self, place: u64, name: &str, kind: &ColumnKind, score: &mut Score) -> String {
         let own = key(self.planted.seed, name);
         match kind {
@@ -92,15 +102,26 @@ impl PlantedRows {
                 score.add(own, bounds.partition_point(|bound| *bound <= value) as u64, 1.0);
                 text
             }
-            ColumnKind::Ids { separator, .. } => {
-                let count = (uniform(own, place) * 4.0) as u64;
+            ColumnKind::Ids { split, .. } => {
+                let count = self.count(place, name, kind);
                 let mut parts = Vec::new();
                 for at in 0..count {
-                    let id = self.zipf(uniform(own ^ 0x5bd1, place.wrapping_mul(8).wrapping_add(at)));
+                    let id = self.zipf(uniform(own ^ 0x5bd1, place.wrapping_mul(LONGEST).wrapping_add(at)));
                     parts.push(format!("v{id}"));
                     score.add(own, id, 1.0 / count as f64);
                 }
-                parts.join(separator)
+                parts.join(&split.separator)
+            }
+            ColumnKind::Numbers { split, times } => {
+                let count = self.count(place, name, kind);
+                let mut time = 1_600_000_000 + (uniform(own ^ 0x71e5, place) * 1e7) as u64;
+                let mut parts = Vec::new();
+                for at in 0..count {
+                    let value = -(1.0 - uniform(own ^ 0x5bd1, place.wrapping_mul(LONGEST).wrapping_add(at))).ln();
+                    time += (value * 3600.0) as u64;
+                    parts.push(if *times { time.to_string() } else { format!("{value:.3}") });
+                }
+                parts.join(&split.separator)
             }
             ColumnKind::Id { .. } | ColumnKind::Key => {
                 let id = self.zipf(uniform(own, place));

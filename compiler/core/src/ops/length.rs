@@ -1,4 +1,4 @@
-//! The number of entries of a bag, per example.
+//! The number of entries of a bag or a sequence, per example.
 
 use super::{GradientCx, OpDef, none};
 use crate::graph::reference::{ReferenceCx, Tensor};
@@ -8,13 +8,13 @@ use crate::plan::emit::{At, Emitter};
 
 /// Counts entries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BagLength {
+pub struct Length {
     /// Position in the program's columns.
     pub column: u32,
 }
 
-impl OpDef for BagLength {
-    const NAME: &'static str = "bag_length";
+impl OpDef for Length {
+    const NAME: &'static str = "length";
 
     fn attributes(&self) -> String {
         format!("column {}", self.column)
@@ -34,7 +34,7 @@ impl OpDef for BagLength {
     }
 
     fn element(&self, cx: &mut Emitter<'_>, _: NodeId, at: &At) -> Reg {
-        let (begin, end) = cx.bag_bounds(self.column, &at.item);
+        let (begin, end) = cx.bounds(self.column, &at.item);
         cx.define(Type::F32, Instr::CountBetween(end, begin))
     }
 }
