@@ -73,10 +73,17 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
                     data.entry_numbers.insert(at, numbers.collect());
                 }
             }
-            ColumnKind::Key => {}
+            // Drawn when the sequences are known.
+            ColumnKind::Key | ColumnKind::Drawn { .. } => {}
             ColumnKind::Flag { .. } => {
                 data.numbers.insert(at, (0..rows).map(|_| draw.below(2) as f64).collect());
             }
+        }
+    }
+    for (at, column) in spec.columns.iter().enumerate() {
+        if let ColumnKind::Drawn { of, count, .. } = column.kind {
+            let ids = data.bags[&of].iter().map(|ids| (0..ids.len() * count as usize).map(|_| draw.below(VOCAB)).collect());
+            data.bags.insert(at as u32, ids.collect());
         }
     }
     for (table, spec) in built.tables.iter().enumerate() {
@@ -116,7 +123,7 @@ pub fn lookups_of_bags(spec: &Spec, built: &Built) -> BTreeMap<(u32, u32), u32> 
     let mut found = BTreeMap::new();
     for (table, own) in built.tables.iter().enumerate() {
         for (lookup, columns) in own.lookups.iter().enumerate() {
-            if matches!(spec.columns[columns[0] as usize].kind, ColumnKind::Ids { .. }) {
+            if matches!(spec.columns[columns[0] as usize].kind, ColumnKind::Ids { .. } | ColumnKind::Drawn { .. }) {
                 found.insert((table as u32, lookup as u32), columns[0]);
             }
         }

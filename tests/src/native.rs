@@ -63,6 +63,11 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         }
         // One more than there are: what follows the last entry is read and not used.
         InputSource::Entries { column } => data.bags[column].iter().flatten().map(|&id| id as u32).chain([0]).collect(),
+        InputSource::Drawn { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
+        InputSource::HasNext { column } => {
+            let next = |ids: &Vec<usize>| (0..ids.len()).map(|at| ids.get(at + 1).is_some_and(|next| *next > 0)).collect::<Vec<_>>();
+            data.bags[column].iter().flat_map(next).map(|has| float(f64::from(u8::from(has)))).collect()
+        }
         InputSource::EntryNumbers { column } => {
             data.entry_numbers[column].iter().flatten().map(|&number| float(number)).chain([0]).collect()
         }
@@ -104,7 +109,7 @@ fn rows_part(data: &Data, table: TableId, source: &RowSource) -> Vec<u32> {
                 .collect()
         }
         RowSource::Example { lookup } => occurrences(lookup).flatten().map(|&(example, _)| example as u32).collect(),
-        RowSource::Slot { lookup } => occurrences(lookup).flatten().map(|&(_, slot)| slot as u32).collect(),
+        RowSource::Slot { lookup } | RowSource::Within { lookup } => occurrences(lookup).flatten().map(|&(_, slot)| slot as u32).collect(),
     }
 }
 
@@ -144,6 +149,12 @@ pub fn as_read(plan: &Plan, data: &Data) -> Data {
     data
 }
 
+/// Rows that are drawn for each entry, by their column.
+fn drawn_count(plan: &Plan, input: &recc_abi::Input) -> Option<(u32, u32)> {
+    let InputSource::Drawn { column } = input.source else { return None };
+    Some((column, plan.buffers[input.buffer.0 as usize].len as u32))
+}
+
 /// Runs a plan once.
 pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u32, u32), u32>) -> Outcome {
     let items = |space: ItemSpace| match space {
@@ -169,6 +180,7 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
             vec![f32::NAN.to_bits(); count]
         })
         .collect();
+    let drawn: BTreeMap<u32, u32> = plan.inputs.iter().filter_map(|input| drawn_count(plan, input)).collect();
     for own in &plan.inputs {
         let mut words = input(plan, &own.source, data);
         if let InputSource::Rows { table, source: RowSource::Slot { lookup } } = &own.source
@@ -177,6 +189,14 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
             let begins = bag_slots(data, *column);
             let examples = rows_part(data, TableId(*table), &RowSource::Example { lookup: *lookup });
             words.iter_mut().zip(examples).for_each(|(slot, example)| *slot += begins[example as usize] as u32);
+        }
+        // Of rows drawn for entries the slots count all.
+        if let InputSource::Rows { table, source: RowSource::Slot { lookup } | RowSource::Within { lookup } } = &own.source
+            && let Some(column) = bag_lookups.get(&(*table, *lookup))
+            && let Some(count) = drawn.get(column)
+        {
+            let within = matches!(own.source, InputSource::Rows { source: RowSource::Within { .. }, .. });
+            words.iter_mut().for_each(|slot| if within { *slot %= count } else { *slot /= count });
         }
         memory[own.buffer.0 as usize] = words;
     }

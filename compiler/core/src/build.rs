@@ -8,7 +8,7 @@ use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
 use crate::spec::{LossOf, Precision, Spec};
 use crate::train::{Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of};
-use recc_abi::{Element, Role, Table, TrainSpec, Variable, VariableId};
+use recc_abi::{Element, LossKind, Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
 /// A bug of the compiler.
@@ -140,11 +140,13 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
         let column = |graph: &mut Graph, column: u32| graph.add(Op::Input(Input::number(&spec.columns[column as usize].name, column)), &[]);
         let parts: Vec<NodeId> = [loss.rows, loss.row_weight].into_iter().flatten().map(|own| column(graph, own)).collect();
         let row_weight = parts.into_iter().reduce(|a, b| graph.map(ScalarOp::Mul, &[a, b]));
-        let each = match loss.of {
-            LossOf::Head { kind, link, label } => loss_of(graph, kind, link, label),
-            LossOf::Each(node) => node,
+        let (each, count) = match loss.of {
+            // The loss of an example is a sum over its steps; the other value says how many.
+            LossOf::Head { kind: LossKind::CrossEntropy, link, label } => (link, Some(label)),
+            LossOf::Head { kind, link, label } => (loss_of(graph, kind, link, label), None),
+            LossOf::Each(node) => (node, None),
         };
-        let (mean, seed) = add_loss(graph, each, loss.weight, row_weight);
+        let (mean, seed) = add_loss(graph, each, loss.weight, row_weight, count);
         seeded.push(Seeded { mean, seed });
         total = Some(match total {
             Some(known) => graph.sum(known, mean),

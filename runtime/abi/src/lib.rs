@@ -15,7 +15,7 @@ pub use plan::{
     VariableId,
 };
 pub use predicate::{Bound, Comparison, Predicate};
-pub use program::{
+pub use program::{GROUPED, Link, Ranking, 
     BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,
     OptimizerKind, Planted, Plateau, Prediction, Program, Role, Schedule, Split, Stopping, Table, TableMember, Take, Token, TrainSpec,
     Variable,

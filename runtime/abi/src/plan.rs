@@ -96,8 +96,13 @@ pub enum RowSource {
         /// Which look-up.
         lookup: u32,
     },
-    /// The position within the example: the field of a group, or the entry of a bag.
+    /// The position within the example, the field of a group; or the entry of the batch.
     Slot {
+        /// Which look-up.
+        lookup: u32,
+    },
+    /// Which of the rows drawn for an entry.
+    Within {
         /// Which look-up.
         lookup: u32,
     },
@@ -134,6 +139,16 @@ pub enum InputSource {
     /// The times of a sequence, in seconds: `i32`.
     EntryTimes {
         /// Position in `Program::columns`.
+        column: u32,
+    },
+    /// Rows of a table drawn for each step of a sequence: `i32`.
+    Drawn {
+        /// Position in `Program::columns`.
+        column: u32,
+    },
+    /// 1 for each step of a sequence whose next one is a known value, else 0: `f32`.
+    HasNext {
+        /// Position of the sequence in `Program::columns`.
         column: u32,
     },
     /// First row of each column's member of a table: `i32`, global.

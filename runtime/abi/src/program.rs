@@ -71,7 +71,18 @@ pub struct DataSpec {
     pub test: Vec<String>,
     /// Drawn data.
     pub synthetic: Option<Planted>,
+    /// What stands between the cells of text, if its format does not say it.
+    pub separator: Option<char>,
+    /// The column whose equal values make one row of several.
+    pub group: Option<String>,
+    /// The column by which the rows of a group are ordered; as they come without one.
+    pub order: Option<String>,
+    /// Whether the last row of each group is for the test, and the one before for validation.
+    pub leave_one_out: bool,
 }
+
+/// Stands between the cells that a group of rows has in one column.
+pub const GROUPED: &str = "\u{1f}";
 
 /// The format of data files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +182,7 @@ pub enum Token {
     },
     /// The tokens of other columns of the program, joined.
     Cross(Vec<u32>),
-    /// None: a condition on other columns.
+    /// None: made of other columns, or drawn.
     Condition,
 }
 
@@ -202,6 +213,8 @@ pub enum FeatureKind {
     Key,
     /// A condition: a cohort, or the rows of a loss.
     Flag,
+    /// Rows drawn in training.
+    Drawn,
 }
 
 /// How a column's text becomes input.
@@ -239,6 +252,15 @@ pub enum ColumnKind {
         split: Split,
         /// Whether they are times: whole seconds, kept as integers.
         times: bool,
+    },
+    /// Rows of a table that are drawn for each step of a sequence, other than the next step's own; not in the data.
+    Drawn {
+        /// Position of the sequence among the columns.
+        of: u32,
+        /// Position of the table among the tables.
+        table: u32,
+        /// How many for each step.
+        count: u32,
     },
     /// Groups rows; not an input.
     Key,
@@ -285,9 +307,8 @@ impl ColumnKind {
     pub fn split(&self) -> Option<&Split> {
         match self {
             ColumnKind::Ids { split, .. } | ColumnKind::Numbers { split, .. } => Some(split),
-            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } | ColumnKind::Key | ColumnKind::Flag { .. } => {
-                None
-            }
+            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } | ColumnKind::Key => None,
+            ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => None,
         }
     }
 
@@ -308,6 +329,7 @@ impl ColumnKind {
             ColumnKind::Ids { ordered: true, .. } | ColumnKind::Numbers { .. } => FeatureKind::Seq,
             ColumnKind::Key => FeatureKind::Key,
             ColumnKind::Flag { .. } => FeatureKind::Flag,
+            ColumnKind::Drawn { .. } => FeatureKind::Drawn,
         }
     }
 
@@ -316,7 +338,7 @@ impl ColumnKind {
         match self {
             ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } => Some(encoder),
             ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Key | ColumnKind::Flag { .. } => None,
-            ColumnKind::Numbers { .. } => None,
+            ColumnKind::Numbers { .. } | ColumnKind::Drawn { .. } => None,
         }
     }
 }
@@ -419,12 +441,12 @@ pub enum Init {
 /// A prediction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Its label's name.
+    /// Its label's name; of a softmax a name of its own.
     pub name: String,
-    /// Position of the label in `Program::columns`.
+    /// Position of the label in `Program::columns`; of a softmax that of the sequence whose next entry is predicted.
     pub label: u32,
-    /// Whether it is a probability given as a logit.
-    pub logit: bool,
+    /// How its value is meant.
+    pub link: Link,
     /// What it is trained with.
     pub loss: LossKind,
     /// The rows that its loss and its metrics are of: a column of conditions; all without one.
@@ -435,7 +457,42 @@ pub struct Prediction {
     pub weights: Option<u32>,
 }
 
+/// How the value of a prediction is meant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Link {
+    /// The logit of a probability.
+    Logit,
+    /// A number.
+    Value,
+    /// Which row of a table: its product with a query, the result `<name>.query`, is the row's logit.
+    Softmax(Ranking),
+}
+
+/// What a softmax ranks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// The table whose rows, but row 0, are the candidates: its position in `Program::tables`.
+    pub table: u32,
+    /// What products are divided by.
+    pub temperature: f64,
+    /// Whether queries and rows are brought to length 1 before.
+    pub normalize: bool,
+}
+
 impl Prediction {
+    /// Whether it is a probability, given as a logit.
+    pub fn is_logit(&self) -> bool {
+        self.link == Link::Logit
+    }
+
+    /// What it ranks, if it is a softmax.
+    pub fn ranking(&self) -> Option<&Ranking> {
+        match &self.link {
+            Link::Softmax(ranking) => Some(ranking),
+            Link::Logit | Link::Value => None,
+        }
+    }
+
     /// The name of its result in a plan; the link's ends in `.link`.
     pub fn result(&self) -> String {
         match &self.model {
@@ -475,12 +532,18 @@ pub enum LossKind {
         /// Where it becomes linear.
         delta: f64,
     },
+    /// Cross entropy of a softmax: the log of its sum less the target's logit, for each step that has a target.
+    CrossEntropy,
 }
 
 impl LossKind {
-    /// Whether it is a loss of a logit, not of a value.
-    pub fn of_logit(self) -> bool {
-        matches!(self, LossKind::Bce | LossKind::Focal { .. })
+    /// Whether it is a loss of what a link gives.
+    pub fn fits(self, link: &Link) -> bool {
+        match self {
+            LossKind::Bce | LossKind::Focal { .. } => *link == Link::Logit,
+            LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => *link == Link::Value,
+            LossKind::CrossEntropy => matches!(link, Link::Softmax(_)),
+        }
     }
 }
 
@@ -511,6 +574,31 @@ pub enum MetricKind {
     Calibration,
     /// Root of the mean squared error.
     Rmse,
+    /// Share of the targets among the first `k` candidates.
+    Hr {
+        /// How many.
+        k: u32,
+    },
+    /// Mean of 1 / log2(rank + 1), of targets among the first `k` candidates.
+    Ndcg {
+        /// How many.
+        k: u32,
+    },
+    /// Mean of 1 / rank of the targets.
+    Mrr,
+}
+
+impl MetricKind {
+    /// Whether it is a metric of what a link gives.
+    pub fn fits(self, link: &Link) -> bool {
+        match self {
+            MetricKind::Auc | MetricKind::Gauc { .. } | MetricKind::Logloss | MetricKind::Ne | MetricKind::Calibration => {
+                *link == Link::Logit
+            }
+            MetricKind::Rmse => *link == Link::Value,
+            MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => matches!(link, Link::Softmax(_)),
+        }
+    }
 }
 
 /// The `train` item.

@@ -1,9 +1,10 @@
 //! One batch as a plan's inputs: columns of numbers and ids, bags, and the grouping of each table's rows.
 
 use crate::cohort::Condition;
+use crate::ranking::Target;
 use crate::spool::Window;
 use crate::transform::{Fitted, long};
-use recc_abi::{Column, InputSource, Plan, RowSource, Table};
+use recc_abi::{Column, ColumnKind, InputSource, Plan, RowSource, Table};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -20,6 +21,8 @@ pub(crate) struct Occurrences {
     pub(crate) begin: Vec<u32>,
     pub(crate) example: Vec<u32>,
     pub(crate) slot: Vec<u32>,
+    /// Which of the rows drawn for an entry; empty for others.
+    pub(crate) within: Vec<u32>,
 }
 
 /// A batch.
@@ -30,8 +33,10 @@ pub(crate) struct Batch {
     pub(crate) inputs: Vec<Vec<u32>>,
     /// By table.
     pub(crate) groups: Vec<Grouping>,
-    /// Labels by prediction.
+    /// Labels by prediction; of rankings none.
     pub(crate) labels: Vec<Vec<f32>>,
+    /// What is ranked for, by prediction; of others none.
+    pub(crate) targets: Vec<Vec<Target>>,
     /// Keys by key column of a metric.
     pub(crate) keys: Vec<Vec<u64>>,
     /// Whether each row is measured, by prediction whose rows a condition chooses, and by cohort.
@@ -72,9 +77,26 @@ pub(crate) struct Layout<'p> {
     pub(crate) conditions: &'p [Option<Condition>],
     /// Columns of conditions that metrics need.
     pub(crate) flags: &'p [u32],
+    /// By prediction: the sequence whose last entry is the target, of a ranking.
+    pub(crate) ranked: &'p [Option<u32>],
+    /// Whether the last entry of such a sequence is held back, as what comes next.
+    pub(crate) holds_back: bool,
+    /// What rows are drawn by.
+    pub(crate) draw: u64,
 }
 
 impl Layout<'_> {
+    /// The column that says where a column's entries begin.
+    fn entries_of(&self, column: u32) -> u32 {
+        self.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column)
+    }
+
+    /// Whether the last entry of a column is not shown.
+    fn is_held_back(&self, column: u32) -> bool {
+        let own = self.entries_of(column);
+        self.holds_back && self.ranked.iter().flatten().any(|&ranked| self.entries_of(ranked) == own)
+    }
+
     /// Whether a condition holds for a row.
     fn holds(&self, window: &Window, row: u32, column: u32) -> bool {
         let record = &window.records[row as usize * self.width..(row as usize + 1) * self.width];
@@ -131,6 +153,8 @@ impl<'p> Assembler<'p> {
                 }
                 InputSource::Entries { column } => self.bag(window, rows, *column),
                 InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => self.steps(window, rows, *column),
+                InputSource::Drawn { column } => self.drawn(window, rows, *column),
+                InputSource::HasNext { column } => self.has_next(window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
                 InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => {
                     Vec::new()
@@ -139,8 +163,12 @@ impl<'p> Assembler<'p> {
             };
             batch.inputs.push(values);
         }
-        let label = |column: u32| rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect();
-        batch.labels = layout.labels.iter().map(|&column| label(column)).collect();
+        let label = |(&column, ranked): (&u32, &Option<u32>)| match ranked {
+            None => rows.iter().map(|&row| f32::from_bits(record(row)[word(column)])).collect(),
+            Some(_) => Vec::new(),
+        };
+        batch.labels = layout.labels.iter().zip(layout.ranked).map(label).collect();
+        batch.targets = layout.ranked.iter().map(|ranked| ranked.map_or(Vec::new(), |column| self.targets(window, rows, column))).collect();
         let flag = |column: u32| rows.iter().map(|&row| layout.holds(window, row, column)).collect();
         batch.flags = layout.flags.iter().map(|&column| flag(column)).collect();
         batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| long(record(row), word(column))).collect()).collect();
@@ -194,9 +222,61 @@ impl<'p> Assembler<'p> {
         own.copied().chain([0]).collect()
     }
 
-    /// The column that says where a column's entries begin.
-    fn entries_of(&self, column: u32) -> u32 {
-        self.layout.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column)
+    /// What each row of a ranking is ranked for: the last entry of its sequence, where it is held back.
+    fn targets(&self, window: &Window, rows: &[u32], column: u32) -> Vec<Target> {
+        let layout = self.layout;
+        let vocab = Fitted::vocab_column(layout.columns, column as usize);
+        let target = |&row: &u32| {
+            let ids = all_entries(window, layout, row, column);
+            let (next, before) = match ids.split_last() {
+                Some((next, before)) if layout.holds_back && !before.is_empty() => (Some(next), before),
+                _ => (None, ids),
+            };
+            Target {
+                row: next.map_or(0, |&next| layout.fitted.row_of(vocab, next)),
+                exists: next.is_some(),
+                seen: before.iter().map(|&id| layout.fitted.row_of(vocab, id)).collect(),
+            }
+        };
+        rows.iter().map(target).collect()
+    }
+
+    /// For each step whether a known value comes next.
+    fn has_next(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        self.next(window, rows, column).map(|next| f32::from(u8::from(next > 0)).to_bits()).collect()
+    }
+
+    /// For each step the row of the next one; 0 where there is none or an unknown one.
+    fn next<'a>(&'a self, window: &'a Window, rows: &'a [u32], column: u32) -> impl Iterator<Item = u32> + 'a {
+        let layout = self.layout;
+        let vocab = Fitted::vocab_column(layout.columns, column as usize);
+        rows.iter().flat_map(move |&row| {
+            let ids = bag_of(window, layout, row, column);
+            (0..ids.len()).map(move |at| ids.get(at + 1).map_or(0, |&next| layout.fitted.row_of(vocab, next)))
+        })
+    }
+
+    /// Rows of a table drawn for each step: uniformly among all but row 0 and the next step's.
+    fn drawn(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        let layout = self.layout;
+        let ColumnKind::Drawn { of, table, count } = layout.columns[column as usize].kind else { return Vec::new() };
+        let candidates = layout.row_counts[table as usize] as u32 - 1;
+        let place = rows.iter().flat_map(|&row| {
+            let steps = bag_of(window, layout, row, of).len() as u64;
+            (0..steps).map(move |step| u64::from(row) << 32 | step)
+        });
+        let mut drawn = Vec::new();
+        for (place, next) in place.zip(self.next(window, rows, of)) {
+            let number = u64::from(window.rows[(place >> 32) as usize]);
+            let key = crate::random::mix64(layout.draw ^ crate::random::mix64(number << 32 | place & 0xffff_ffff));
+            let others = if next > 0 { candidates - 1 } else { candidates };
+            drawn.extend((0..count).map(|at| {
+                let bits = crate::random::mix64(key ^ u64::from(at)) >> 32;
+                let own = 1 + ((bits * u64::from(others)) >> 32) as u32;
+                own + u32::from(next > 0 && own >= next)
+            }));
+        }
+        drawn
     }
 
     fn bag(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
@@ -227,13 +307,20 @@ impl<'p> Assembler<'p> {
             let at = plan.inputs.iter().position(|input| input.source == source);
             at.map(|at| Cow::Borrowed(batch.inputs[at].as_slice()))
         };
-        let is_bag = |column: u32| matches!(layout.columns[column as usize].kind, recc_abi::ColumnKind::Ids { .. });
+        let is_bag = |column: u32| matches!(layout.columns[column as usize].kind, ColumnKind::Ids { .. });
+        let drawn = |column: u32| match layout.columns[column as usize].kind {
+            ColumnKind::Drawn { of, count, .. } => Some((of, count)),
+            _ => None,
+        };
         // Each occurrence's place among the touched rows, by look-up.
         let mut found: Vec<Vec<u32>> = Vec::new();
         for columns in &spec.lookups {
             let first = columns[0];
             let bases: Vec<u32> = columns.iter().map(|&column| layout.base(table, column) as u32).collect();
             let ids = match is_bag(first) {
+                _ if drawn(first).is_some() => {
+                    known(InputSource::Drawn { column: first }).unwrap_or_else(|| self.drawn(window, rows, first).into())
+                }
                 true => known(InputSource::Entries { column: first }).unwrap_or_else(|| self.bag(window, rows, first).into()),
                 false => known(InputSource::Ids { columns: columns.clone() }).unwrap_or_else(|| self.ids(window, rows, columns).into()),
             };
@@ -255,8 +342,16 @@ impl<'p> Assembler<'p> {
         let touched = group.rows.len();
         for (columns, places) in spec.lookups.iter().zip(found) {
             let first = columns[0];
-            group.lookups.push(if is_bag(first) {
-                let of = self.entries_of(first);
+            group.lookups.push(if let Some((of, count)) = drawn(first) {
+                let of = layout.entries_of(of);
+                let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, of).into());
+                let own = begins.windows(2).map(|own| own[0] * count..own[1] * count);
+                let mut found = sorted(&places, touched, own.enumerate());
+                found.within = found.slot.iter().map(|slot| slot % count).collect();
+                found.slot.iter_mut().for_each(|slot| *slot /= count);
+                found
+            } else if is_bag(first) {
+                let of = layout.entries_of(first);
                 let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, first).into());
                 sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate())
             } else {
@@ -286,7 +381,13 @@ fn number(occurrences: &mut [u32], slots: &mut [u32], rows: &mut Vec<u32>) {
     }
 }
 
+/// A row's entries of a column, less one that is held back.
 fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
+    let all = all_entries(window, layout, row, column);
+    if layout.is_held_back(column) && all.len() > 1 { &all[..all.len() - 1] } else { all }
+}
+
+fn all_entries<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
     let at = row as usize * layout.width + layout.words[column as usize];
     let place = long(&window.records, at) as usize;
     &window.bags[place..place + window.records[at + 2] as usize]
@@ -314,7 +415,7 @@ fn sorted(places: &[u32], rows: usize, examples: impl Iterator<Item = (usize, Ra
             *next += 1;
         }
     }
-    Occurrences { begin, example, slot }
+    Occurrences { begin, example, slot, within: Vec::new() }
 }
 
 /// Whether a plan's input is one part of a row grouping.
@@ -327,5 +428,6 @@ pub(crate) fn grouping_part<'b>(batch: &'b Batch, source: &InputSource) -> Optio
         RowSource::Begin { lookup: own } => lookup(own).map(|own| own.begin.as_slice()),
         RowSource::Example { lookup: own } => lookup(own).map(|own| own.example.as_slice()),
         RowSource::Slot { lookup: own } => lookup(own).map(|own| own.slot.as_slice()),
+        RowSource::Within { lookup: own } => lookup(own).map(|own| own.within.as_slice()),
     }
 }

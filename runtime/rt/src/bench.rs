@@ -123,7 +123,7 @@ fn draw(model: &Model<'_>, rows: usize, batch: usize) -> Window {
                 ColumnKind::Number { .. } => window.records.push((u as f32).to_bits()),
                 ColumnKind::Id { .. } => window.records.push(id(u)),
                 ColumnKind::Key => window.records.extend([row as u32, 0]),
-                ColumnKind::Flag { .. } => {}
+                ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => {}
                 ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => {
                     let bag = matches!(column.kind, ColumnKind::Ids { ordered: false, .. });
                     let entries = column.kind.longest().unwrap_or(10).min(if bag { 10 } else { 200 }) as u32;

@@ -19,6 +19,7 @@ mod prefetch;
 mod profile;
 mod progress;
 pub mod random;
+mod ranking;
 mod spool;
 mod stored;
 mod train;

@@ -6,7 +6,7 @@ use recc_abi::{LossKind, Metric, MetricKind, Prediction};
 /// Scores and labels of one prediction.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Scores {
-    /// Logits, or values.
+    /// Logits, values, or of a ranking where the target stands: 0 where nothing comes next.
     pub(crate) links: Vec<f32>,
     /// Labels.
     pub(crate) labels: Vec<f32>,
@@ -50,6 +50,8 @@ impl Scores {
                 let least = size.min(delta);
                 least * (size - 0.5 * least)
             }
+            // Its sum is over drawn rows, which only training has.
+            LossKind::CrossEntropy => f64::NAN,
         };
         self.pairs().map(each).sum::<f64>() / self.links.len() as f64
     }
@@ -79,7 +81,16 @@ impl Scores {
             MetricKind::Ne => self.ne(),
             MetricKind::Calibration => self.calibration(),
             MetricKind::Rmse => self.mean(LossKind::Mse).sqrt(),
+            MetricKind::Hr { k } => self.mean_of_ranks(|rank| f64::from(u8::from(rank <= f64::from(k)))),
+            MetricKind::Ndcg { k } => self.mean_of_ranks(|rank| if rank <= f64::from(k) { 1.0 / (rank + 1.0).log2() } else { 0.0 }),
+            MetricKind::Mrr => self.mean_of_ranks(|rank| 1.0 / rank),
         }
+    }
+
+    /// Over the rows that have a target.
+    fn mean_of_ranks(&self, of: impl Fn(f64) -> f64) -> f64 {
+        let ranks = self.links.iter().filter(|rank| **rank > 0.0);
+        ranks.clone().map(|&rank| of(f64::from(rank))).sum::<f64>() / ranks.count() as f64
     }
 
     /// Mean AUC of the groups that have both labels, weighted by their rows.
@@ -129,8 +140,7 @@ pub(crate) fn measure(scores: &Scores, prediction: &Prediction, metrics: &[Metri
     }
     let mut figures = Vec::new();
     for metric in metrics {
-        let of_probability = metric.kind != MetricKind::Rmse;
-        if of_probability == prediction.logit {
+        if metric.kind.fits(&prediction.link) {
             let own = match metric.kind {
                 MetricKind::Gauc { key } => keys.iter().find(|(column, _)| *column == key).map_or(&[][..], |(_, keys)| keys),
                 _ => &[],

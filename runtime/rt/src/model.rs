@@ -8,7 +8,8 @@ use crate::memory::Memory;
 use crate::random;
 use crate::transform::{Fitted, record_layout};
 use rayon::prelude::*;
-use recc_abi::{Init, InputSource, MetricKind, Program, Role, Table, Variable};
+use crate::ranking::Candidates;
+use recc_abi::{Init, InputSource, MetricKind, Prediction, Program, Role, Table, Variable};
 
 /// State of a model.
 pub(crate) struct Model<'p> {
@@ -28,6 +29,8 @@ pub(crate) struct Model<'p> {
     conditions: Vec<Option<Condition>>,
     /// Columns of conditions that metrics need.
     pub(crate) flags: Vec<u32>,
+    /// By prediction: the sequence whose next entry it ranks.
+    ranked: Vec<Option<u32>>,
 }
 
 /// Tensors of a variable as they are saved: path, shape, first element.
@@ -73,8 +76,18 @@ impl<'p> Model<'p> {
         keys.sort_unstable();
         keys.dedup();
         let labels = program.predictions.iter().map(|prediction| prediction.label).collect();
+        let ranked = program.predictions.iter().map(|prediction| prediction.ranking().map(|_| prediction.label)).collect();
+        for table in program.predictions.iter().filter_map(|prediction| prediction.ranking()).map(|ranking| ranking.table as usize) {
+            if row_counts[table] < 3 {
+                let count = row_counts[table] - 1;
+                return Err(Failure::input(format!(
+                    "table `{}` has {count} known values, and a softmax ranks two or more\nhelp: look at the column, and at `min_count` of its vocabulary",
+                    program.tables[table].path
+                )));
+            }
+        }
         let (conditions, flags) = (vec![None; program.columns.len()], Vec::new());
-        Ok(Model { program, fitted, values, bases, row_counts, words, width, labels, keys, conditions, flags })
+        Ok(Model { program, fitted, values, bases, row_counts, words, width, labels, keys, conditions, flags, ranked })
     }
 
     /// Makes the conditions of losses and cohorts known, which scoring alone does without.
@@ -93,6 +106,15 @@ impl<'p> Model<'p> {
         program.columns.iter().zip(layout).filter(|(column, _)| column.kind.split().is_some()).map(|(_, &word)| word).collect()
     }
 
+    /// What a prediction ranks.
+    pub(crate) fn candidates(&self, prediction: &Prediction) -> Option<Candidates<'_>> {
+        let ranking = prediction.ranking()?;
+        let table = &self.program.tables[ranking.table as usize];
+        let values = self.values[table.variable.0 as usize].floats();
+        let rows = self.row_counts[ranking.table as usize] as usize;
+        Some(Candidates::new(&values[..rows * table.dim as usize], table.dim as usize, ranking))
+    }
+
     /// How batches are made; `fitted` is the model's, or its settled form.
     pub(crate) fn layout<'m>(&'m self, fitted: &'m Fitted) -> Layout<'m> {
         Layout {
@@ -107,6 +129,9 @@ impl<'p> Model<'p> {
             keys: &self.keys,
             conditions: &self.conditions,
             flags: &self.flags,
+            ranked: &self.ranked,
+            holds_back: false,
+            draw: 0,
         }
     }
 

@@ -2,13 +2,14 @@
 
 use crate::batch::Assembler;
 use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
-use crate::data::Rows;
-use crate::data::planted::{Part, PlantedRows};
+use crate::data::{Part, Rows};
+use crate::data::planted::PlantedRows;
 use crate::engine::{Code, Engine, StepNumbers};
 use crate::failure::Failure;
 use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
 use crate::progress::Meter;
+use crate::ranking::Candidates;
 use crate::spool::{Spool, Window};
 use crate::stored::Stored;
 use crate::transform::Transformer;
@@ -33,6 +34,18 @@ pub(crate) struct TrainOptions {
     pub(crate) resume: Option<PathBuf>,
     pub(crate) limit: Option<u64>,
     pub(crate) quiet: bool,
+}
+
+impl TrainOptions {
+    /// The files of a part; rows that are left out one by one come from the training files.
+    fn paths(&self, program: &Program, part: Part) -> &[String] {
+        match part {
+            Part::Train => &self.train,
+            _ if program.data.leave_one_out => &self.train,
+            Part::Valid => &self.valid,
+            Part::Test => &self.test,
+        }
+    }
 }
 
 /// A loaded program: the data and the code of an executable.
@@ -60,12 +73,13 @@ pub(crate) fn open_rows(program: &Program, named: &[String], part: Part, limit: 
     let spec = &program.data;
     let defaults = match part {
         Part::Train => &spec.train,
+        Part::Valid | Part::Test if spec.leave_one_out => &spec.train,
         Part::Valid => &spec.valid,
         Part::Test => &spec.test,
     };
     let paths = if named.is_empty() { defaults } else { named };
     if !paths.is_empty() {
-        return Rows::open(paths, spec, limit).map(Some);
+        return Rows::open_part(paths, spec, part, limit).map(Some);
     }
     Ok(spec.synthetic.as_ref().map(|planted| Rows::drawn(Box::new(PlantedRows::new(&program.columns, planted, part)), limit)))
 }
@@ -160,7 +174,10 @@ pub(crate) fn score(
     let fitted = model.fitted.settled();
     let mut engine = Engine::new(program, &program.score, stored, loaded.code, pool)?;
     model.fill_constants(&mut engine);
-    let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
+    let mut layout = model.layout(&fitted);
+    layout.holds_back = true;
+    let mut assembler = Assembler::new(layout, &program.score);
+    let candidates: Vec<Option<Candidates<'_>>> = program.predictions.iter().map(|own| model.candidates(own)).collect();
     let count = program.predictions.len();
     let mut scored = Scored {
         scores: vec![Scores::default(); count],
@@ -175,6 +192,12 @@ pub(crate) fn score(
             let batch = assembler.assemble(window, rows);
             engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
             for (at, prediction) in program.predictions.iter().enumerate() {
+                if let Some(candidates) = &candidates[at] {
+                    let queries = engine.output(&format!("{}.query", prediction.name), batch.rows * candidates.width());
+                    let ranks = pool.install(|| candidates.ranks(queries, &batch.targets[at]));
+                    scored.scores[at].links.extend(ranks);
+                    continue;
+                }
                 let result = prediction.result();
                 scored.scores[at].links.extend_from_slice(engine.output(&format!("{result}.link"), batch.rows));
                 scored.scores[at].labels.extend_from_slice(&batch.labels[at]);
@@ -413,6 +436,11 @@ impl<'r, 'p> Run<'r, 'p> {
             }
             None => None,
         };
+        if program.data.leave_one_out && !(options.valid.is_empty() && options.test.is_empty()) {
+            return Err(Failure::usage(
+                "the spec takes the rows for validation and test from those of --train (`split: leave_one_out`)\nhelp: leave --valid and --test out",
+            ));
+        }
         let folder = Folder::create(&options.out)?;
         if options.resume.is_none() && folder.holds_state() {
             let message = format!("{}: holds a checkpoint already", options.out.display());
@@ -458,7 +486,7 @@ impl<'r, 'p> Run<'r, 'p> {
             }
             None => model.initialise(seed, pool),
         }
-        let valid = match open_rows(program, &options.valid, Part::Valid, options.limit)? {
+        let valid = match open_rows(program, options.paths(program, Part::Valid), Part::Valid, options.limit)? {
             Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), true)?),
             None => None,
         };
@@ -533,7 +561,9 @@ impl<'r, 'p> Run<'r, 'p> {
         let (spool, model, progress) = (&self.spool, &self.model, &mut self.progress);
         let settled = model.fitted.settled();
         let fitted = if self.options.resume.is_some() { &settled } else { &model.fitted };
-        let mut assembler = Assembler::new(model.layout(fitted), &program.step);
+        let mut layout = model.layout(fitted);
+        layout.draw = crate::random::mix64(crate::random::mix64(seed) ^ u64::from(epoch));
+        let mut assembler = Assembler::new(layout, &program.step);
         let (mut total, mut count) = (0.0, 0usize);
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
@@ -624,7 +654,7 @@ impl<'r, 'p> Run<'r, 'p> {
 
     fn finish(mut self, pool: &'p rayon::ThreadPool, started: Instant, say: &mut dyn FnMut(&str)) -> Result<Value, Failure> {
         let program = self.loaded.program;
-        let test = open_rows(program, &self.options.test, Part::Test, self.options.limit)?;
+        let test = open_rows(program, self.options.paths(program, Part::Test), Part::Test, self.options.limit)?;
         let mut result = json!({"spec": program.name, "rows": self.spool.rows});
         self.folder.read(Which::Best)?.load_values(&mut self.model, &mut |_, _| Ok(()))?;
         if let Some(mut rows) = test {
@@ -734,7 +764,7 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
     let mut rows = Rows::drawn(Box::new(reader), options.limit);
     rows.for_each_chunk(|_, _| Ok(()))?;
     let logits: Vec<f32> = truth.lock().map(|truth| truth.iter().map(|&logit| logit as f32).collect()).unwrap_or_default();
-    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(own, _)| own.logit && own.rows.is_none()) else {
+    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(own, _)| own.is_logit() && own.rows.is_none()) else {
         return Ok(None);
     };
     let ideal = Scores { links: logits, labels: scores.labels.clone() };
@@ -758,7 +788,7 @@ fn to_score<'p>(
     }
     let mut stored = Stored::default();
     generation.load_values(&mut model, &mut |model, at| stored.take(&program.score, at, &mut model.values[at], pool))?;
-    let mut rows = Rows::open(data, &program.data, limit)?;
+    let mut rows = Rows::open_part(data, &program.data, Part::Test, limit)?;
     let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
     Ok((model, stored, spool))
 }

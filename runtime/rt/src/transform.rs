@@ -8,7 +8,7 @@ use crate::data::{Place, Rows};
 use crate::failure::Failure;
 use csv::ByteRecord;
 use indexmap::IndexMap;
-use recc_abi::{Column, ColumnKind, Encoder, Split, Token};
+use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Split, Token};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -180,7 +180,7 @@ fn words_of(kind: &ColumnKind) -> usize {
         ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
         ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => 3,
-        ColumnKind::Flag { .. } => 0,
+        ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => 0,
     }
 }
 
@@ -283,12 +283,17 @@ impl<'p> Transformer<'p> {
             None => b"",
         };
         let absent = self.cells[at].is_none() && column.token.column().is_some();
+        // Of the rows of a group one value is that of the last.
+        let cell = match column.kind.split() {
+            Some(split) if split.separator == GROUPED => cell,
+            _ => cell.rsplit(|byte| *byte == GROUPED.as_bytes()[0]).next().unwrap_or(cell),
+        };
         let cell = match &column.token {
             Token::Part { separator, at, count, .. } if !absent => vector_part(&mut self.parts, cell, separator, *at, *count)?,
             _ => cell,
         };
         match &column.kind {
-            ColumnKind::Flag { .. } => {}
+            ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => {}
             // Nobody reads it.
             _ if absent => {}
             ColumnKind::Label { binary } => {

@@ -8,7 +8,7 @@ use super::value::{Located, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space};
 use crate::ops::{Input, Op, Reshape};
 use crate::problem::{Problem, suggest};
-use recc_abi::{LossKind, Prediction};
+use recc_abi::{Link, LossKind, Prediction};
 use recc_syntax::ast::{self, Expr, ExprKind, ItemKind, Name};
 
 impl Checker<'_> {
@@ -43,16 +43,17 @@ impl Checker<'_> {
             }
         }
         let (column, logit) = find("label").map_or((None, true), |label| self.auxiliary_label(label));
-        let link = match (find("on"), find("head")) {
+        let value = match (find("on"), find("head")) {
             (Some(on), Some(head)) => self.auxiliary_head(name, on, head),
             _ => None,
         };
         let loss = if logit { LossKind::Bce } else { LossKind::Mse };
         let label = column.unwrap_or(0);
-        let prediction = Prediction { name: name.text.clone(), label, logit, loss, rows: None, model: None, weights: None };
-        let head = link.zip(column).map(|(link, column)| {
+        let link = if logit { Link::Logit } else { Link::Value };
+        let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model: None, weights: None };
+        let head = value.zip(column).map(|(value, column)| {
             let input = Input::number(&self.columns[column as usize].name, column);
-            (link, self.graph.add(Op::Input(input), &[]))
+            (value, self.graph.add(Op::Input(input), &[]))
         });
         Predicted { prediction, span: name.span, head }
     }

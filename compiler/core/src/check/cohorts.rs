@@ -201,7 +201,7 @@ impl Checker<'_> {
                 self.report(problem.help("a condition reads one value of a row, or asks what a bag or a sequence of ids holds"));
                 None
             }
-            ColumnKind::Flag { .. } => self.no_condition(left.span.to(right.span)),
+            ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => self.no_condition(left.span.to(right.span)),
         }
     }
 

@@ -111,13 +111,13 @@ impl Checker<'_> {
                 .iter()
                 .filter_map(|member| member.predictions.iter().find(|own| own.prediction.name == prediction.prediction.name))
                 .collect();
-            if own.len() == members.len() && own.iter().all(|own| own.prediction.logit == prediction.prediction.logit) {
+            if own.len() == members.len() && own.iter().all(|own| own.prediction.link == prediction.prediction.link) {
                 fused.extend(self.fuse_prediction(ensemble, &own));
             }
         }
         for member in &members {
             let names = |walked: &Walked| {
-                walked.predictions.iter().map(|own| (own.prediction.name.clone(), own.prediction.logit)).collect::<Vec<_>>()
+                walked.predictions.iter().map(|own| (own.prediction.name.clone(), own.prediction.is_logit())).collect::<Vec<_>>()
             };
             let (mut here, mut there) = (names(member), names(first));
             here.sort();
@@ -137,9 +137,9 @@ impl Checker<'_> {
         let (_, label) = first.head.filter(|_| links.len() == own.len())?;
         let find = |key: &str| ensemble.settings.entries.iter().find(|setting| setting.key.text == key).map(|setting| &setting.value);
         let z = self.stacked(&links);
-        let Fusion { node, weights } = self.fusion(find("fuse")?, &z, first.prediction.logit)?;
+        let Fusion { node, weights } = self.fusion(find("fuse")?, &z, first.prediction.is_logit())?;
         let name = &first.prediction.name;
-        let value = if first.prediction.logit { self.graph.map(ScalarOp::Sigmoid, &[node]) } else { node };
+        let value = if first.prediction.is_logit() { self.graph.map(ScalarOp::Sigmoid, &[node]) } else { node };
         self.result(&format!("{name}.link"), node);
         self.result(name, value);
         if let Some(weights) = weights {
@@ -210,7 +210,7 @@ impl Checker<'_> {
         if is_word(callee, "none") && args.is_empty() || self.given_once(args, "collaborate", usize::MAX).is_none() {
             return;
         }
-        if !prediction.logit {
+        if !prediction.is_logit() {
             let problem = Problem::error("E0814", span, "members teach each other by probabilities, and this predicts a value");
             return self.report(problem.help("write `collaborate: none`"));
         }

@@ -100,7 +100,7 @@ impl Checker<'_> {
     pub(super) fn need_a_label(&mut self, file: &ast::File) {
         let first =
             file.items.iter().find_map(|item| if let ast::ItemKind::Features(features) = &item.kind { features.first() } else { None });
-        let labelled = self.features.iter().any(|feature| matches!(feature.kind, Kind::Label { .. }));
+        let labelled = self.features.iter().any(|feature| matches!(feature.kind, Kind::Label { .. })) || ranks(file);
         if let (Some(first), false, false) = (first, labelled, self.has_errors()) {
             self.report(
                 Problem::error("E0311", first.span, "no feature is a label")
@@ -675,7 +675,8 @@ impl Checker<'_> {
 
     pub(super) fn check_data(&mut self, settings: &ast::Settings) -> DataSpec {
         let mut data = DataSpec::default();
-        self.known_settings(settings, "data", &["format", "columns", "train", "valid", "test", "synthetic", "group", "order", "split"]);
+        let known = ["format", "separator", "columns", "train", "valid", "test", "synthetic", "group", "order", "split"];
+        self.known_settings(settings, "data", &known);
         for setting in &settings.entries {
             let value = &setting.value;
             match setting.key.text.as_str() {
@@ -685,11 +686,64 @@ impl Checker<'_> {
                 "valid" => data.valid = self.paths_of(value),
                 "test" => data.test = self.paths_of(value),
                 "synthetic" => data.synthetic = self.planted(value),
-                "group" | "order" | "split" => self.not_yet(setting.key.span, "grouping event rows into sequences"),
+                "separator" => data.separator = self.separator(value),
+                "group" => data.group = self.column_name(value),
+                "order" => data.order = self.column_name(value),
+                "split" => match &value.kind {
+                    ExprKind::Name(name) if name == "leave_one_out" => data.leave_one_out = true,
+                    _ => {
+                        let problem = Problem::error("E0702", value.span, "this is no way to split groups of rows");
+                        self.report(problem.help("write `leave_one_out`: the last row of each group is for the test, the one before for validation"));
+                    }
+                },
                 _ => {}
             }
         }
+        self.check_groups(settings, &data);
         data
+    }
+
+    /// `order` and `split` are of the rows of a group.
+    fn check_groups(&mut self, settings: &ast::Settings, data: &DataSpec) {
+        let find = |key: &str| settings.entries.iter().find(|setting| setting.key.text == key);
+        if let (None, Some(setting)) = (find("group"), find("order").or(find("split"))) {
+            let problem = Problem::error("E0704", setting.key.span, format!("`{}` is of the rows of a group", setting.key.text));
+            self.report(problem.help("say which rows belong together: `group: user`"));
+        }
+        if let (Some(group), Some(_)) = (find("group"), &data.synthetic) {
+            let problem = Problem::error("E0704", group.key.span, "drawn rows are whole examples, and no events to group");
+            self.report(problem.help("leave `group` out, or read files"));
+        }
+        if let (true, Some(other)) = (data.leave_one_out, find("valid").or(find("test"))) {
+            let problem = Problem::error("E0704", other.key.span, "`leave_one_out` takes the rows for validation and test from those of `train`");
+            self.report(problem.help("keep one of them"));
+        }
+    }
+
+    fn column_name(&mut self, value: &Expr) -> Option<String> {
+        match &value.kind {
+            ExprKind::Name(name) | ExprKind::Text(name) => Some(name.clone()),
+            _ => {
+                self.report(Problem::error("E0702", value.span, "this is no column").help("write its name, such as `group: user`"));
+                None
+            }
+        }
+    }
+
+    fn separator(&mut self, value: &Expr) -> Option<char> {
+        let found = self.constant(value);
+        if let Value::Text(text) = &found
+            && let [sign] = text.as_bytes()
+            && sign.is_ascii()
+            && !matches!(sign, b'\n' | b'\r' | b'"')
+        {
+            return Some(char::from(*sign));
+        }
+        if !matches!(found, Value::Poison) {
+            let problem = Problem::error("E0702", value.span, "a separator is one character");
+            self.report(problem.help("such as `separator: \" \"`"));
+        }
+        None
     }
 
     fn data_format(&mut self, value: &Expr) -> Option<DataFormat> {
@@ -786,6 +840,17 @@ impl Checker<'_> {
         }
         Some(planted)
     }
+}
+
+/// Whether a model predicts by a softmax, whose target is no label.
+fn ranks(file: &ast::File) -> bool {
+    let softmax = |statement: &ast::Statement| match &statement.kind {
+        ast::StatementKind::Predict(_, Expr { kind: ExprKind::Call { callee, .. }, .. }) => {
+            matches!(&callee.kind, ExprKind::Name(name) if name == "softmax")
+        }
+        _ => false,
+    };
+    file.items.iter().any(|item| matches!(&item.kind, ast::ItemKind::Model { body, .. } if body.statements.iter().any(softmax)))
 }
 
 /// A step of a pipeline: `log1p` or `hash(10)`.

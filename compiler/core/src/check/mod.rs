@@ -14,6 +14,7 @@ mod eval;
 mod features;
 mod fit;
 mod objective;
+mod ranking;
 mod schedule;
 mod scope;
 mod sequences;
@@ -97,6 +98,8 @@ struct Checker<'s> {
     /// Whether the model is walked as it is trained.
     training: bool,
     axes: u32,
+    /// Whether rows of the data are grouped to examples.
+    grouped: bool,
     /// The second axis of pairs of steps, by the first.
     pair_axes: BTreeMap<value::AxisId, value::AxisId>,
     /// Axes of features: groups, bags and sequences.
@@ -161,6 +164,7 @@ impl<'s> Checker<'s> {
             forward: Forward::default(),
             training: true,
             axes: 0,
+            grouped: false,
             pair_axes: BTreeMap::new(),
             feature_axes: BTreeMap::new(),
             table_axes: BTreeMap::new(),
@@ -339,6 +343,7 @@ impl<'s> Checker<'s> {
         let mut data = DataSpec::default();
         for settings in self.only(file, "data", |kind| if let ItemKind::Data(settings) = kind { Some(settings) } else { None }) {
             data = self.check_data(settings);
+            self.grouped = data.group.is_some();
         }
         for item in &file.items {
             if let ItemKind::Features(features) = &item.kind {

@@ -8,7 +8,7 @@ use super::statements::Predicted;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, LossOf};
-use recc_abi::{LossKind, Prediction};
+use recc_abi::{Link, LossKind, Prediction};
 use recc_syntax::ast::{self, Expr, ExprKind, Span};
 
 /// What training knows of a spec's heads.
@@ -90,7 +90,11 @@ impl Checker<'_> {
             let misspelt =
                 settings.entries.iter().any(|setting| setting.key.text != "balance" && !names.contains(&setting.key.text.as_str()));
             if !named && !misspelt {
-                let loss = if prediction.logit { "bce" } else { "mse" };
+                let loss = match prediction.link {
+                    Link::Logit => "bce",
+                    Link::Value => "mse",
+                    Link::Softmax(_) => "cross_entropy",
+                };
                 let what = if at < auxiliaries { "prediction" } else { "auxiliary objective" };
                 let problem = Problem::error("E0502", *span, format!("the {what} `{}` has no loss", prediction.name))
                     .and(settings.span, "the objective");
@@ -112,7 +116,8 @@ impl Checker<'_> {
             "mse" => LossKind::Mse,
             "mae" => LossKind::Mae,
             "huber" => LossKind::Huber { delta: 1.0 },
-            "bpr" | "cross_entropy" => {
+            "cross_entropy" => LossKind::CrossEntropy,
+            "bpr" => {
                 self.not_yet(span, &format!("the loss `{name}`"));
                 return None;
             }
@@ -124,8 +129,12 @@ impl Checker<'_> {
                 return None;
             }
         };
-        if kind.of_logit() != prediction.logit {
-            let (link, fits) = if prediction.logit { ("logit", "`bce` or `focal`") } else { ("value", "`mse`, `mae` or `huber`") };
+        if !kind.fits(&prediction.link) {
+            let (link, fits) = match prediction.link {
+                Link::Logit => ("logit", "`bce` or `focal`"),
+                Link::Value => ("value", "`mse`, `mae` or `huber`"),
+                Link::Softmax(_) => ("softmax", "`cross_entropy`"),
+            };
             self.report(
                 Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))
                     .help(format!("use {fits}, or predict with another link")),
@@ -157,7 +166,7 @@ impl Checker<'_> {
                     let own: &[&str] = match kind {
                         LossKind::Focal { .. } => &["gamma", "alpha"],
                         LossKind::Huber { .. } => &["delta"],
-                        LossKind::Bce | LossKind::Mse | LossKind::Mae => &[],
+                        LossKind::Bce | LossKind::Mse | LossKind::Mae | LossKind::CrossEntropy => &[],
                     };
                     let known = own.iter().copied().chain(["weight", "where", "balanced"]);
                     self.report(

@@ -173,9 +173,15 @@ impl Checker<'_> {
             self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
             return None;
         };
+        // Written as it is reported, a metric of a ranking has a number where others name their prediction.
+        if let Some(metric) = metrics.iter().find(|metric| metric.name == recc_syntax::print_expr(value) && metric.name.contains('('))
+            && let Some(at) = self.predictions.iter().position(|own| metric.kind.fits(&own.prediction.link))
+        {
+            return Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) });
+        }
         let prediction = match args {
             [Argument { name: None, value: Expr { kind: ExprKind::Name(prediction), span } }] => Some((prediction.as_str(), *span)),
-            [] => self.predictions.first().map(|_| ("", span)),
+            [] | [Argument { name: None, value: Expr { kind: ExprKind::Int(_), .. } }] => self.predictions.first().map(|_| ("", span)),
             _ => None,
         };
         let Some((prediction, prediction_span)) = prediction else {
@@ -207,5 +213,8 @@ impl Checker<'_> {
 }
 
 fn higher_is_better(kind: MetricKind) -> bool {
-    matches!(kind, MetricKind::Auc | MetricKind::Gauc { .. })
+    match kind {
+        MetricKind::Auc | MetricKind::Gauc { .. } | MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => true,
+        MetricKind::Logloss | MetricKind::Ne | MetricKind::Calibration | MetricKind::Rmse => false,
+    }
 }

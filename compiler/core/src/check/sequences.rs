@@ -102,7 +102,9 @@ impl Checker<'_> {
 
     /// How the cells of a bag or a sequence are split.
     pub(super) fn split_of(&mut self, name: &Name, what: &str, splitting: Splitting) -> Option<Split> {
-        let Some(separator) = splitting.separator else {
+        // Cells of grouped rows come one by one.
+        let grouped = self.grouped.then(|| recc_abi::GROUPED.to_owned());
+        let Some(separator) = splitting.separator.or(grouped) else {
             let problem = Problem::error("E0308", name.span, format!("the {what} `{}` is never split", name.text));
             self.report(problem.help("begin with `split(\"|\")` or what stands between its values"));
             return None;
@@ -307,11 +309,17 @@ impl Checker<'_> {
         let [x] = args.take(self, "last", ["x"]);
         args.done(self, "last");
         let Some((tensor, column)) = self.sequence("last", &x) else { return Value::Poison };
-        let ty = self.graph[tensor.node].ty.clone();
-        if ty.dtype != DType::F32 {
+        if self.graph[tensor.node].ty.dtype != DType::F32 {
             return self.no_number(&x);
         }
-        let dims = ty.dims.clone();
+        debug_assert_eq!(self.graph[tensor.node].ty.entries(), Some(column));
+        Value::Tensor(Tensor { node: self.last_step(tensor.node), axes: tensor.axes[1..].to_vec() })
+    }
+
+    /// The value of the last step of each sequence; zero of an empty one.
+    pub(super) fn last_step(&mut self, node: NodeId) -> NodeId {
+        let ty = self.graph[node].ty.clone();
+        let (dims, column) = (ty.dims.clone(), ty.entries().unwrap_or_else(|| unreachable!("{ty} has no steps")));
         let position = self.graph.add(Op::Position(Position { column }), &[]);
         let length = self.graph.add(Op::Length(crate::ops::Length { column }), &[]);
         let one = self.graph.constant_like(length, 1.0);
@@ -320,10 +328,9 @@ impl Checker<'_> {
         let chosen = self.graph.map(ScalarOp::Eq, &[position, end]);
         let axes = vec![0];
         let chosen = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[chosen]);
-        let zero = self.graph.constant_like(tensor.node, 0.0);
-        let value = self.graph.map(ScalarOp::Select, &[chosen, tensor.node, zero]);
-        let node = self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: vec![0] }), &[value]);
-        Value::Tensor(Tensor { node, axes: tensor.axes[1..].to_vec() })
+        let zero = self.graph.constant_like(node, 0.0);
+        let value = self.graph.map(ScalarOp::Select, &[chosen, node, zero]);
+        self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: vec![0] }), &[value])
     }
 
     /// `longest(x)`: the most steps a sequence may have, a constant.

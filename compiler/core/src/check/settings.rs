@@ -6,7 +6,7 @@ use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Precision, STORAGES, Train};
 use crate::train::{OptimizerSpec, TableUpdate};
-use recc_abi::{Cohort, Element, Metric, MetricKind, Monitor, OptimizerKind};
+use recc_abi::{Cohort, Element, Link, Metric, MetricKind, Monitor, OptimizerKind};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 
 const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
@@ -17,14 +17,19 @@ const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
     ("adamw", OptimizerKind::Adamw),
 ];
 
-const METRICS: [(&str, MetricKind); 6] = [
+const METRICS: [(&str, MetricKind); 9] = [
     ("auc", MetricKind::Auc),
     ("gauc", MetricKind::Gauc { key: 0 }),
     ("logloss", MetricKind::Logloss),
     ("ne", MetricKind::Ne),
     ("calibration", MetricKind::Calibration),
     ("rmse", MetricKind::Rmse),
+    ("hr", MetricKind::Hr { k: 10 }),
+    ("ndcg", MetricKind::Ndcg { k: 10 }),
+    ("mrr", MetricKind::Mrr),
 ];
+/// Candidates that a metric of a ranking may look at.
+const MOST_RANKED: i64 = 1_000_000;
 
 /// A call `name(args)` or a bare name.
 pub(super) fn as_call(value: &Expr) -> Option<(&str, Span, &[Argument])> {
@@ -259,10 +264,15 @@ impl Checker<'_> {
     }
 
     pub(super) fn check_metrics(&mut self, settings: Option<&ast::Settings>) -> (Vec<Metric>, Vec<Cohort>) {
-        let logit = self.predictions.iter().any(|own| own.prediction.logit);
-        let default = if logit { ["auc", "logloss"].as_slice() } else { &["rmse"] };
+        let some = |link: fn(&Link) -> bool| self.predictions.iter().any(|own| link(&own.prediction.link));
+        let default = match () {
+            () if some(|link| *link == Link::Logit) => ["auc", "logloss"].as_slice(),
+            () if some(|link| *link == Link::Value) => &["rmse"],
+            () => &["ndcg(10)", "hr(10)", "mrr"],
+        };
         let plain = |name: &&str| {
-            METRICS.iter().find(|(known, _)| known == name).map(|(name, kind)| Metric { name: (*name).to_owned(), kind: *kind })
+            let found = METRICS.iter().find(|(known, _)| *known == name.trim_end_matches("(10)"));
+            found.map(|(_, kind)| Metric { name: (*name).to_owned(), kind: *kind })
         };
         let Some(settings) = settings else { return (default.iter().filter_map(plain).collect(), Vec::new()) };
         self.known_settings(settings, "metrics", &["report", "per"]);
@@ -331,7 +341,7 @@ impl Checker<'_> {
             self.report(Problem::error("E0603", value.span, "this is no metric").help("such as `auc` or `gauc(by: user)`"));
             return None;
         };
-        if matches!(name, "hr" | "ndcg" | "mrr" | "log_perplexity") {
+        if name == "log_perplexity" {
             self.not_yet(span, &format!("the metric `{name}`"));
             return None;
         }
@@ -340,13 +350,22 @@ impl Checker<'_> {
             self.report(Problem::error("E0603", span, format!("there is no metric `{name}`")).help(help));
             return None;
         };
-        let logit = self.predictions.iter().any(|own| own.prediction.logit);
-        if *kind != MetricKind::Rmse && !logit && !self.predictions.is_empty() {
-            self.report(
-                Problem::error("E0604", span, format!("`{name}` is of a probability, and nothing is predicted as one"))
-                    .help("report `rmse`"),
-            );
+        let fits = self.predictions.iter().any(|own| kind.fits(&own.prediction.link));
+        if !fits && !self.predictions.is_empty() && *kind != MetricKind::Rmse {
+            let (of, nothing) = match kind {
+                MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => ("a ranking", "nothing is predicted by a `softmax`"),
+                _ => ("a probability", "nothing is predicted as one"),
+            };
+            let own = match self.predictions[0].prediction.link {
+                Link::Logit => "report `auc` or `logloss`",
+                Link::Value => "report `rmse`",
+                Link::Softmax(_) => "report `ndcg(10)`, `hr(10)` or `mrr`",
+            };
+            self.report(Problem::error("E0604", span, format!("`{name}` is of {of}, and {nothing}")).help(own));
             return None;
+        }
+        if let MetricKind::Hr { .. } | MetricKind::Ndcg { .. } = kind {
+            return self.metric_of_first(name, *kind, span, args);
         }
         if let MetricKind::Gauc { .. } = kind {
             return self.gauc(value, span, args);
@@ -358,6 +377,18 @@ impl Checker<'_> {
             return None;
         }
         Some(Metric { name: name.to_owned(), kind: *kind })
+    }
+
+    /// `hr(10)`: of the first 10 candidates.
+    fn metric_of_first(&mut self, name: &str, kind: MetricKind, span: Span, args: &[Argument]) -> Option<Metric> {
+        let [Argument { name: None, value }] = args else {
+            let problem = Problem::error("E0604", span, format!("`{name}` looks at the first candidates, and how many is not said"));
+            self.report(problem.help(format!("such as `{name}(10)`")));
+            return None;
+        };
+        let k = self.whole(value, name, 1, MOST_RANKED)? as u32;
+        let kind = if let MetricKind::Hr { .. } = kind { MetricKind::Hr { k } } else { MetricKind::Ndcg { k } };
+        Some(Metric { name: format!("{name}({k})"), kind })
     }
 
     fn gauc(&mut self, value: &Expr, span: Span, args: &[Argument]) -> Option<Metric> {

@@ -9,7 +9,7 @@ use crate::graph::{Dim, Named, NodeId, Space};
 use crate::ops::{Op, Reshape, Variable as ReadVariable};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
-use recc_abi::{LossKind, Prediction, Role, Variable};
+use recc_abi::{Link, LossKind, Prediction, Role, Variable};
 use recc_syntax::ast::{self, Body, Expr, ExprKind, Name, Span, Statement, StatementKind};
 use std::rc::Rc;
 
@@ -377,7 +377,10 @@ impl Checker<'_> {
         }
         let ExprKind::Call { callee, args } = &value.kind else { return self.no_link(value.span, "") };
         let ExprKind::Name(link) = &callee.kind else { return self.no_link(callee.span, "") };
-        if matches!(link.as_str(), "softmax" | "ordinal") {
+        if link == "softmax" {
+            return self.predict_softmax(name, args, callee.span);
+        }
+        if link == "ordinal" {
             return self.not_yet(callee.span, &format!("predictions by `{link}`"));
         }
         if !matches!(link.as_str(), "logit" | "value") {
@@ -449,7 +452,8 @@ impl Checker<'_> {
         // Until the objective says otherwise.
         let loss = if logit { LossKind::Bce } else { LossKind::Mse };
         let model = self.in_ensemble.then(|| self.model_name.clone());
-        let prediction = Prediction { name: name.text.clone(), label, logit, loss, rows: None, model, weights: None };
+        let link = if logit { Link::Logit } else { Link::Value };
+        let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model, weights: None };
         self.predictions.push(Predicted { prediction, span: name.span, head });
     }
 

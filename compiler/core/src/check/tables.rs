@@ -21,10 +21,10 @@ pub(super) struct Declared {
     /// The model it belongs to; none if all share it.
     pub(super) model: Option<usize>,
     /// Columns that may index it.
-    columns: Vec<u32>,
+    pub(super) columns: Vec<u32>,
     /// Whether each column has rows of its own.
-    split: bool,
-    dim: u64,
+    pub(super) split: bool,
+    pub(super) dim: u64,
     rows: Option<u64>,
     pub(super) variable: VariableId,
     update: TableUpdate,

@@ -5,7 +5,7 @@ use crate::graph::reference::{ReferenceCx, Tensor};
 use crate::graph::{DType, Dim, NodeId, Space, TensorType};
 use crate::loops::Reg;
 use crate::plan::emit::{At, Emitter};
-use recc_abi::{Element, InputSource};
+use recc_abi::InputSource;
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,18 @@ pub enum InputKind {
     },
     /// The times of a sequence, in seconds: `i32[~of]`.
     EntryTimes {
+        /// The column whose entries they belong to.
+        of: u32,
+    },
+    /// Rows drawn for each step of a sequence: `i32[~of, count]`.
+    Drawn {
+        /// The column whose entries they belong to.
+        of: u32,
+        /// How many for each.
+        count: u64,
+    },
+    /// 1 for each step of a sequence whose next one is a known value, else 0: `f32[~of]`.
+    HasNext {
         /// The column whose entries they belong to.
         of: u32,
     },
@@ -63,6 +75,8 @@ impl OpDef for Input {
             InputKind::Entries { .. } => " entries",
             InputKind::EntryNumbers { .. } => " numbers",
             InputKind::EntryTimes { .. } => " times",
+            InputKind::Drawn { .. } => " drawn",
+            InputKind::HasNext { .. } => " has a next",
             InputKind::Moment(0) => " mean",
             InputKind::Moment(_) => " deviation",
         };
@@ -79,7 +93,10 @@ impl OpDef for Input {
             InputKind::Entries { of } | InputKind::EntryTimes { of } => {
                 TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Entries(of)] }
             }
-            InputKind::EntryNumbers { of } => TensorType::f32(Space::Example, &[Dim::Entries(of)]),
+            InputKind::EntryNumbers { of } | InputKind::HasNext { of } => TensorType::f32(Space::Example, &[Dim::Entries(of)]),
+            InputKind::Drawn { of, count } => {
+                TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Entries(of), Dim::Fixed(count)] }
+            }
         })
     }
 
@@ -92,7 +109,11 @@ impl OpDef for Input {
         match self.kind {
             InputKind::Numbers => cx.each_item(|item, _| columns.iter().map(|column| cx.data.number(*column, item)).collect()),
             InputKind::Ids => cx.each_item(|item, _| columns.iter().map(|column| cx.data.id(*column, item)).collect()),
-            InputKind::Entries { .. } => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
+            InputKind::Entries { .. } | InputKind::Drawn { .. } => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
+            InputKind::HasNext { .. } => cx.each_item(|item, _| {
+                let ids = cx.data.bag(columns[0], item);
+                (0..ids.len()).map(|at| f64::from(ids.get(at + 1).is_some_and(|next| *next > 0.0))).collect()
+            }),
             InputKind::EntryNumbers { .. } | InputKind::EntryTimes { .. } => {
                 cx.each_item(|item, _| cx.data.entry_numbers[&columns[0]][item].clone())
             }
@@ -105,9 +126,11 @@ impl OpDef for Input {
         match self.kind {
             InputKind::Numbers => cx.load_input(InputSource::Numbers { columns }, node, at),
             InputKind::Ids => cx.load_input(InputSource::Ids { columns }, node, at),
-            InputKind::Entries { of } => cx.load_entries(InputSource::Entries { column: columns[0] }, of, Element::I32, at),
-            InputKind::EntryNumbers { of } => cx.load_entries(InputSource::EntryNumbers { column: columns[0] }, of, Element::F32, at),
-            InputKind::EntryTimes { of } => cx.load_entries(InputSource::EntryTimes { column: columns[0] }, of, Element::I32, at),
+            InputKind::Entries { of } => cx.load_entries(InputSource::Entries { column: columns[0] }, of, node, at),
+            InputKind::Drawn { of, .. } => cx.load_entries(InputSource::Drawn { column: columns[0] }, of, node, at),
+            InputKind::HasNext { of } => cx.load_entries(InputSource::HasNext { column: columns[0] }, of, node, at),
+            InputKind::EntryNumbers { of } => cx.load_entries(InputSource::EntryNumbers { column: columns[0] }, of, node, at),
+            InputKind::EntryTimes { of } => cx.load_entries(InputSource::EntryTimes { column: columns[0] }, of, node, at),
             InputKind::Moment(which) => {
                 let shift = i64::from(which) * self.columns.len() as i64;
                 cx.load_global(InputSource::Moments { columns }, 2 * self.columns.len() as u64, node, at, shift)

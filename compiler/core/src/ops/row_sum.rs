@@ -28,7 +28,7 @@ impl OpDef for RowSum {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let gradient = one(Self::NAME, inputs)?;
         match (gradient.space, gradient.dims.as_slice()) {
-            (Space::Example, [Dim::Fixed(width)] | [_, Dim::Fixed(width)]) => {
+            (Space::Example, [Dim::Fixed(width)] | [_, Dim::Fixed(width)] | [Dim::Entries(_), Dim::Fixed(_), Dim::Fixed(width)]) => {
                 Ok(TensorType::f32(Space::Row(self.table), &[Dim::Fixed(*width)]))
             }
             _ => Err(format!("row gradients of {gradient}")),
@@ -55,17 +55,22 @@ impl OpDef for RowSum {
 
     fn element(&self, cx: &mut Emitter<'_>, node: NodeId, at: &At) -> Reg {
         let gradient = cx.operand(node, 0);
-        let has_slots = cx.ty(gradient).dims.len() == 2;
+        let axes = cx.ty(gradient).dims.len();
         let part = |source| InputSource::Rows { table: self.table.0, source };
         let lookup = self.lookup;
         let begin = cx.load_row_part(part(RowSource::Begin { lookup }), at.item.clone());
         let end = cx.load_row_part(part(RowSource::Begin { lookup }), at.item.plus(&Affine::constant(1)));
         let examples = part(RowSource::Example { lookup });
         let slots = part(RowSource::Slot { lookup });
+        let within = part(RowSource::Within { lookup });
         cx.reduce_over(Combine::Add, Type::F32, &[Extent::Between(begin, end)], at, move |cx, occurrence| {
             let example = cx.load_row_part(examples, occurrence[0].clone());
             let mut index = at.index.clone();
-            if has_slots {
+            if axes == 3 {
+                let within = cx.load_row_part(within, occurrence[0].clone());
+                index.insert(0, Affine::reg(within));
+            }
+            if axes > 1 {
                 let slot = cx.load_row_part(slots, occurrence[0].clone());
                 index.insert(0, Affine::reg(slot));
             }

@@ -100,6 +100,8 @@ fn input_name(source: &InputSource) -> String {
         InputSource::Entries { column } | InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => {
             format!("entries {column}")
         }
+        InputSource::Drawn { column } => format!("drawn {column}"),
+        InputSource::HasNext { column } => format!("next of entries {column}"),
         InputSource::RowBase { table, columns } => format!("bases of table {table} for {columns:?}"),
         InputSource::Moments { columns } => format!("moments {columns:?}"),
         InputSource::RowNumber => "row numbers".to_owned(),

@@ -274,12 +274,14 @@ impl<'p> Emitter<'p> {
         self.load(buffer, at.item.times(len as i64).plus(&place))
     }
 
-    /// An entry of an input with a value for each.
-    pub(crate) fn load_entries(&mut self, source: InputSource, of: u32, element: Element, at: &At) -> Reg {
-        let buffer = self.buffers.input(source, Place::Entries(of), element, 1);
+    /// An entry of an input with values for each.
+    pub(crate) fn load_entries(&mut self, source: InputSource, of: u32, node: NodeId, at: &At) -> Reg {
+        let ty = self.graph[node].ty.clone();
+        let element = if ty.dtype == DType::I32 { Element::I32 } else { Element::F32 };
+        let buffer = self.buffers.input(source, Place::Entries(of), element, ty.fixed_len());
         // Where entries begin is an input of every plan that reads them: the runtime counts them by it.
         self.begins(of);
-        self.load(buffer, at.index[0].clone())
+        self.load(buffer, linear(&ty.dims, &at.index))
     }
 
     /// An element of an input that exists once.

@@ -19,13 +19,26 @@ pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -
             graph.map(ScalarOp::Abs, &[error])
         }
         LossKind::Huber { delta } => huber(graph, link, label, delta),
+        // Made with its prediction.
+        LossKind::CrossEntropy => link,
     }
 }
 
 /// Adds a loss, weighted. Gives the mean over the batch, and the seed of the backward pass: the loss of each example and its share of the
-/// mean. With `row_weight` the mean is over that weight; of a batch whose weights are all 0 it is 0.
-pub fn add_loss(graph: &mut Graph, each: NodeId, weight: f64, row_weight: Option<NodeId>) -> (NodeId, (NodeId, NodeId)) {
-    let total = match row_weight {
+/// mean. With `row_weight` the mean is over that weight, and where an example's loss is a sum over `count` parts, over those; where all
+/// are 0 it is 0.
+pub fn add_loss(
+    graph: &mut Graph,
+    each: NodeId,
+    weight: f64,
+    row_weight: Option<NodeId>,
+    count: Option<NodeId>,
+) -> (NodeId, (NodeId, NodeId)) {
+    let counted = match (row_weight, count) {
+        (Some(weight), Some(count)) => Some(graph.map(ScalarOp::Mul, &[weight, count])),
+        (weight, count) => weight.or(count),
+    };
+    let total = match counted {
         None => graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]),
         Some(each) => {
             let sum = graph.add(Op::BatchSum(BatchSum), &[each]);

@@ -1,6 +1,7 @@
 //! Rows of text from files: csv, tsv, libsvm and parquet, plain or compressed, one after another, streamed.
 
 mod delimited;
+mod grouped;
 mod libsvm;
 mod parquet;
 pub(crate) mod planted;
@@ -18,6 +19,17 @@ use std::sync::mpsc::sync_channel;
 const CHUNK: usize = 256;
 /// Chunks in flight.
 const CHUNKS: usize = 4;
+
+/// Which part of the data: a draw has rows of its own for each, and rows that are left out one by one differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What is learned from; of a draw all its rows.
+    Train,
+    /// What training watches; of a draw a tenth as many.
+    Valid,
+    /// What is measured at the end, and all data of `eval`; of a draw another tenth.
+    Test,
+}
 
 /// Where a row stands: shown as the file, and the row once one was read.
 #[derive(Clone, Debug)]
@@ -108,6 +120,18 @@ impl Rows {
         Ok(Rows { files, spec: spec.clone(), current: Some(current), columns, read: 0, limit })
     }
 
+    /// Opens files whose rows the spec may group.
+    pub(crate) fn open_part(paths: &[String], spec: &DataSpec, part: Part, limit: Option<u64>) -> Result<Rows, Failure> {
+        match &spec.group {
+            None => Rows::open(paths, spec, limit),
+            Some(group) => {
+                let mut rows = Rows::open(paths, spec, None)?;
+                let grouped = grouped::GroupedRows::new(&mut rows, spec, group, part)?;
+                Ok(Rows::drawn(Box::new(grouped), limit))
+            }
+        }
+    }
+
     /// Rows drawn by the program itself.
     pub(crate) fn drawn(reader: Box<dyn RowReader>, limit: Option<u64>) -> Rows {
         let columns = reader.columns().to_vec();
@@ -195,6 +219,11 @@ impl Rows {
         Ok(())
     }
 
+    /// The file that is read.
+    fn source(&self) -> String {
+        self.current.as_ref().map(|current| current.place().source.to_string()).unwrap_or_default()
+    }
+
     /// Where the last row read stands.
     pub(crate) fn place(&self) -> String {
         self.current.as_ref().map(|current| current.place().to_string()).unwrap_or_default()
@@ -221,8 +250,11 @@ fn open_file(path: &Path, spec: &DataSpec) -> Result<Box<dyn RowReader>, Failure
     }
     match format {
         DataFormat::Libsvm => Ok(Box::new(libsvm::LibsvmRows::new(path, reader, spec)?)),
-        DataFormat::Tsv => Ok(Box::new(delimited::DelimitedRows::new(path, reader, b'\t', spec)?)),
-        DataFormat::Csv | DataFormat::Parquet => Ok(Box::new(delimited::DelimitedRows::new(path, reader, b',', spec)?)),
+        DataFormat::Tsv | DataFormat::Csv | DataFormat::Parquet => {
+            let usual = if format == DataFormat::Tsv { b'\t' } else { b',' };
+            let delimiter = spec.separator.map_or(usual, |sign| sign as u8);
+            Ok(Box::new(delimited::DelimitedRows::new(path, reader, delimiter, spec)?))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! to a spread of about 2. Ids follow a Zipf law with exponent 1.05; numbers are exponential. A label is drawn with the probability
 //! the logit gives, or is the logit with noise of deviation 0.5.
 
-use super::{Place, RowReader};
+use super::{Part, Place, RowReader};
 use crate::failure::Failure;
 use crate::random::{key, mix64, normal, uniform};
 use csv::ByteRecord;
@@ -15,17 +15,6 @@ use std::io::Write as _;
 const WIDTH: usize = 4;
 /// Entries of a sequence are fewer than this.
 const LONGEST: u64 = 16;
-
-/// Which part of the draw: each has rows of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// `rows` rows.
-    Train,
-    /// A tenth of them.
-    Valid,
-    /// Another tenth.
-    Test,
-}
 
 /// Draws rows.
 pub(crate) struct PlantedRows {
@@ -130,7 +119,7 @@ impl PlantedRows {
                 }
                 format!("v{id}")
             }
-            ColumnKind::Label { .. } | ColumnKind::Flag { .. } => String::new(),
+            ColumnKind::Label { .. } | ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => String::new(),
         }
     }
 }

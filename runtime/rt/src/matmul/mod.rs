@@ -12,6 +12,28 @@ use reduced::{Form, Weights};
 /// What compiled kernels may call.
 pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul };
 
+/// Products of each query with each row: `[m, width]` by `[n, width]` to `[m, n]`.
+pub(crate) fn products_of_rows(queries: &[f32], rows: &[f32], width: usize, out: &mut [f32]) {
+    let (m, n) = (queries.len() / width.max(1), rows.len() / width.max(1));
+    assert!(queries.len() == m * width && rows.len() == n * width && out.len() == m * n, "matrices of other sizes");
+    let product = Product {
+        m,
+        n,
+        k: width,
+        dst: out.as_mut_ptr(),
+        dst_row: n,
+        a: View { start: queries.as_ptr(), row: width as isize, column: 1 },
+        b: View { start: rows.as_ptr(), row: 1, column: width as isize },
+        accumulate: false,
+        count: 1,
+        dst_item: 0,
+        a_item: 0,
+        b_item: 0,
+    };
+    // SAFETY: the matrices have the sizes that are asserted.
+    unsafe { single::matmul(&product) };
+}
+
 /// See [`recc_abi::MatMulFn`].
 unsafe extern "C" fn matmul(
     m: i64,

@@ -1,0 +1,112 @@
+//! Rows of one group as one row: each column's cells in order, one behind another.
+//!
+//! All rows are read before the first group is given out: the rows of a group may lie anywhere.
+
+
+use super::{Part, Place, RowReader, Rows};
+use crate::failure::Failure;
+use csv::ByteRecord;
+use indexmap::IndexMap;
+use recc_abi::{DataSpec, GROUPED};
+
+/// The cells of a group, row by row.
+#[derive(Default)]
+struct Group {
+    rows: Vec<(f64, ByteRecord)>,
+}
+
+pub(super) struct GroupedRows {
+    columns: Vec<String>,
+    place: Place,
+    groups: std::vec::IntoIter<Group>,
+    /// Rows that each group leaves out at its end.
+    left_out: usize,
+    group: usize,
+}
+
+impl GroupedRows {
+    /// Reads all rows of files. With leave-one-out training sees all but the last two rows of a group, and validation all but the last.
+    pub(super) fn new(rows: &mut Rows, spec: &DataSpec, group: &str, part: Part) -> Result<Self, Failure> {
+        let columns = rows.columns().to_vec();
+        let find = |name: &str| {
+            columns.iter().position(|column| column == name).ok_or_else(|| {
+                let known = columns.join(", ");
+                Failure::input(format!("{}: there is no column {name:?} to group or order rows by\nhelp: the columns are {known}", rows.place()))
+            })
+        };
+        let (group, order) = (find(group)?, spec.order.as_deref().map(find).transpose()?);
+        let mut groups: IndexMap<Vec<u8>, Group, foldhash::fast::RandomState> = IndexMap::default();
+        rows.for_each_chunk(|rows, first| {
+            for (at, row) in rows.iter().enumerate() {
+                let place = match order {
+                    None => 0.0,
+                    Some(order) => number(row.get(order).unwrap_or_default()).map_err(|text| {
+                        let shown = String::from_utf8_lossy(row.get(order).unwrap_or_default()).into_owned();
+                        Failure::input(format!("{}, column {:?}: {shown:?} {text}", first.after(at), columns[order]))
+                    })?,
+                };
+                let key = row.get(group).unwrap_or_default();
+                let own = match groups.get_mut(key) {
+                    Some(own) => own,
+                    None => groups.entry(key.to_vec()).or_default(),
+                };
+                own.rows.push((place, row.clone()));
+            }
+            Ok(())
+        })?;
+        // Stable: rows of one place stay in the order of the files.
+        groups.values_mut().for_each(|own| own.rows.sort_by(|a, b| a.0.total_cmp(&b.0)));
+        let left_out = match part {
+            _ if !spec.leave_one_out => 0,
+            Part::Train => 2,
+            Part::Valid => 1,
+            Part::Test => 0,
+        };
+        let place = Place::new(format!("{}, groups by {:?}", rows.source(), columns[group]));
+        let groups: Vec<Group> = groups.into_values().collect();
+        Ok(GroupedRows { columns, place, groups: groups.into_iter(), left_out, group })
+    }
+}
+
+/// What rows are ordered by: a number.
+fn number(text: &[u8]) -> Result<f64, String> {
+    let found = std::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse::<f64>().ok());
+    found.filter(|number| number.is_finite()).ok_or_else(|| "is no number, and rows are ordered by it\nhelp: order by a number, such as a time in seconds".to_owned())
+}
+
+impl RowReader for GroupedRows {
+    fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+        for group in self.groups.by_ref() {
+            self.place.row += 1;
+            let kept = group.rows.len().saturating_sub(self.left_out);
+            if kept == 0 {
+                continue;
+            }
+            row.clear();
+            let mut cell = Vec::new();
+            for column in 0..self.columns.len() {
+                cell.clear();
+                for (at, (_, own)) in group.rows[..kept].iter().enumerate() {
+                    if at > 0 {
+                        if column == self.group {
+                            break;
+                        }
+                        cell.extend_from_slice(GROUPED.as_bytes());
+                    }
+                    cell.extend_from_slice(own.get(column).unwrap_or_default());
+                }
+                row.push_field(&cell);
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
+}
