@@ -389,6 +389,26 @@ fn losses() -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// Specs that rank, plainly, by angles, and beside another loss of some rows.
+fn rankings() -> impl Iterator<Item = (String, String)> {
+    let features = FEATURES.replace("vocab_of(u)", "vocab");
+    let spec = move |name: &str, softmax: &str, objective: &str| {
+        let model = format!(
+            "model m {{\n table e {{ keys: h, dim: 4 }}\n let s = e[h]\n let q = tanh(linear(s, 4)) + s\n predict y = logit(sum(mean(q, axis: h)))\n predict next = softmax(q, over: e, target: shift(h){softmax})\n}}"
+        );
+        let text = format!(
+            "{features}\n{model}\nobjective {{ y: bce, next: cross_entropy{objective} }}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1), tables: sgd(lr: 1) }}\n"
+        );
+        (format!("ranking {name}"), text)
+    };
+    [
+        spec("by products", ", negatives: 3", ""),
+        spec("by angles", ", negatives: 5, temperature: 0.3, normalize: true", "(weight: 0.5)"),
+        spec("of some rows", ", negatives: 1", "(where: y)"),
+    ]
+    .into_iter()
+}
+
 /// A spec whose losses are of some rows and weigh them.
 fn losses_of_some_rows() -> (String, String) {
     let model = "model m {\n predict y = logit(mlp(X, [4], activation: tanh) |> linear(1))\n predict t = value(linear(X, 1))\n}";
@@ -400,8 +420,8 @@ fn losses_of_some_rows() -> (String, String) {
 
 #[test]
 fn losses_agree_with_the_reference() {
-    for (name, spec) in losses().chain([losses_of_some_rows()]) {
-        for rows in [1, 13] {
+    for (name, spec) in losses().chain([losses_of_some_rows()]).chain(rankings()) {
+        for rows in [1, 13, 130] {
             check_spec(&name, &spec, rows, Level::native());
         }
     }
@@ -434,7 +454,7 @@ fn gradients_agree_with_central_differences() {
     let trained = |spec: &str| format!("{}\ntrain {{ {rate} }}\n", spec.split_once("\ntrain").map_or(spec, |(before, _)| before));
     let smooth = library().into_iter().filter(|(_, spec)| !spec.starts_with("// Holds values constant"));
     let blocks = smooth.map(|(name, spec)| (name, trained(&spec)));
-    for (name, spec) in models.chain(blocks).chain(losses()).chain([losses_of_some_rows()]) {
+    for (name, spec) in models.chain(blocks).chain(losses()).chain([losses_of_some_rows()]).chain(rankings()) {
         let (spec, built) = recc_tests::build(&spec);
         let data = draw(&spec, &built, 6, 5);
         let after = updated(&built.step, &data);

@@ -85,12 +85,13 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         InputSource::RateScale => vec![uniform(data, &UniformKind::RateScale)],
         InputSource::BiasCorrection { beta } => vec![uniform(data, &UniformKind::BiasCorrection(beta.to_bits()))],
         InputSource::BatchRows => vec![float(data.rows as f64)],
+        InputSource::NextCount { column } => vec![uniform(data, &UniformKind::NextCount(*column))],
         InputSource::Rows { table, source } => rows_part(data, TableId(*table), source),
     }
 }
 
 fn uniform(data: &Data, kind: &UniformKind) -> u32 {
-    let known = data.uniforms.iter().find(|(own, _)| own == kind).map_or(1.0, |(_, value)| *value);
+    let known = data.uniform(kind);
     (known as f32).to_bits()
 }
 

@@ -206,7 +206,8 @@ fn clif(ty: Type, lanes: bool) -> ClifType {
         (Type::F32 | Type::F16 | Type::I8, false) => types::F32,
         (Type::F32 | Type::F16 | Type::I8, true) => types::F32X4,
         (Type::F64, _) => types::F64,
-        (Type::I32, _) => types::I32,
+        (Type::I32, false) => types::I32,
+        (Type::I32, true) => types::I32X4,
         (Type::Bool, false) => types::I8,
         (Type::Bool, true) => types::I32X4,
     }
@@ -376,6 +377,7 @@ impl<'f> Translator<'f> {
                 };
                 Held::number(value, ty)
             }
+            Instr::Load { buffer, index } if self.differs_by_lane(index) => self.gather(*buffer, index, ty),
             Instr::Load { buffer, index } => {
                 let (address, offset, lanes) = self.address(*buffer, index);
                 let element = self.elements[*buffer];
@@ -402,30 +404,103 @@ impl<'f> Translator<'f> {
                 let (a, b) = (self.held(*a).one(), self.held(*b).one());
                 Held::number(self.builder.ins().iadd(a, b), ty)
             }
-            Instr::CountBetween(a, b) => {
-                let (a, b) = (self.held(*a).one(), self.held(*b).one());
-                let count = self.builder.ins().isub(a, b);
-                Held::number(self.builder.ins().fcvt_from_sint(types::F32, count), ty)
-            }
-            Instr::Place(place) => {
-                let place = self.place(place);
-                Held::number(self.builder.ins().ireduce(types::I32, place), ty)
-            }
-            Instr::Clamp { number, begin, end } => {
-                let [number, begin, end] = [number, begin, end].map(|reg| self.held(*reg).one());
-                let last = self.builder.ins().iadd_imm_s(end, -1);
-                let number = self.builder.ins().smin(number, last);
-                Held::number(self.builder.ins().smax(number, begin), ty)
-            }
+            Instr::CountBetween(a, b) => self.by_lane(&[*a, *b], ty, |own, x, lanes| {
+                let count = own.builder.ins().isub(x[0], x[1]);
+                own.builder.ins().fcvt_from_sint(clif(Type::F32, lanes), count)
+            }),
+            Instr::Place(place) => self.place_number(place, ty),
+            Instr::Clamp { number, begin, end } => self.by_lane(&[*number, *begin, *end], ty, |own, x, lanes| {
+                let one = own.whole(1, lanes);
+                let last = own.builder.ins().isub(x[2], one);
+                let number = own.builder.ins().smin(x[0], last);
+                own.builder.ins().smax(number, x[1])
+            }),
             Instr::Choice(number, count) => {
-                let number = self.held(*number).one();
-                let number = self.builder.ins().fcvt_to_sint_sat(types::I32, number);
-                let (first, last) =
-                    (self.builder.ins().iconst(types::I32, 0), self.builder.ins().iconst(types::I32, i64::from(*count) - 1));
-                let number = self.builder.ins().smax(number, first);
-                Held::number(self.builder.ins().smin(number, last), ty)
+                let last = i64::from(*count) - 1;
+                self.by_lane(&[*number], ty, |own, x, lanes| {
+                    let number = own.builder.ins().fcvt_to_sint_sat(clif(Type::I32, lanes), x[0]);
+                    let (first, last) = (own.whole(0, lanes), own.whole(last, lanes));
+                    let number = own.builder.ins().smax(number, first);
+                    own.builder.ins().smin(number, last)
+                })
             }
         }
+    }
+
+    /// An instruction on whole numbers, of all lanes where one of its operands has several.
+    fn by_lane(&mut self, operands: &[Reg], ty: Type, value: impl Fn(&mut Self, &[Value], bool) -> Value) -> Held {
+        let lanes = operands.iter().any(|&reg| self.held(reg).lanes);
+        let x: Vec<[Value; MOST]> = operands.iter().map(|&reg| self.widened(reg, lanes)).collect();
+        let values = self.each(lanes, |own, at| {
+            let x: Vec<Value> = x.iter().map(|values| values[at]).collect();
+            value(own, &x, lanes)
+        });
+        Held { values, ty, lanes }
+    }
+
+    /// A whole number in each lane.
+    fn whole(&mut self, number: i64, lanes: bool) -> Value {
+        let one = self.builder.ins().iconst(types::I32, number);
+        if lanes { self.builder.ins().splat(types::I32X4, one) } else { one }
+    }
+
+    /// A place as a number, which steps with the vector loop.
+    fn place_number(&mut self, place: &Affine, ty: Type) -> Held {
+        let first = self.place(place);
+        let first = self.builder.ins().ireduce(types::I32, first);
+        let stride = self.vector.map_or(0, |vector| place.stride(vector.var));
+        if stride == 0 {
+            return Held::number(first, ty);
+        }
+        let first = self.builder.ins().splat(types::I32X4, first);
+        let values = self.each(true, |own, at| {
+            let at = at as i64 * LANES;
+            let steps: Vec<u8> = (at..at + LANES).flat_map(|step| ((step * stride) as i32).to_le_bytes()).collect();
+            let steps = own.builder.func.dfg.constants.insert(steps.into());
+            let steps = own.builder.ins().vconst(types::I32X4, steps);
+            own.builder.ins().iadd(first, steps)
+        });
+        Held { values, ty, lanes: true }
+    }
+
+    /// Whether an index holds a number that differs from lane to lane.
+    fn differs_by_lane(&self, index: &Affine) -> bool {
+        let lanes = |reg: &Reg| self.regs.get(reg).is_some_and(|held| held.lanes);
+        index.terms.iter().any(|(term, _)| matches!(term, Term::Reg(reg) if lanes(reg)))
+    }
+
+    /// Elements at places of their own, one for each lane.
+    fn gather(&mut self, buffer: usize, index: &Affine, ty: Type) -> Held {
+        let (mut still, mut moving) = (Affine::constant(index.offset), None);
+        for &(term, stride) in &index.terms {
+            match term {
+                Term::Reg(reg) if self.held(reg).lanes => moving = Some((reg, stride)),
+                term => still.terms.push((term, stride)),
+            }
+        }
+        let (address, offset, _) = self.address(buffer, &still);
+        let element = self.elements[buffer];
+        let Some((reg, stride)) = moving else { unreachable!("a gather by numbers that are the same in each lane") };
+        let numbers = self.held(reg).values;
+        let values = self.each(true, |own, at| {
+            let zero = own.lanes(false).constant(0.0);
+            let mut all = own.builder.ins().splat(types::F32X4, zero);
+            for lane in 0..LANES as u8 {
+                let number = own.builder.ins().extractlane(numbers[at], lane);
+                let number = own.builder.ins().sextend(types::I64, number);
+                let factor = own.builder.ins().iconst(types::I64, stride * element.bytes());
+                let moved = own.builder.ins().imul(number, factor);
+                let place = own.builder.ins().iadd(address, moved);
+                let value = match element {
+                    Type::F16 => own.lanes(false).load_half(place, offset),
+                    Type::I8 => own.lanes(false).load_byte(place, offset),
+                    _ => own.builder.ins().load(types::F32, access(), place, offset),
+                };
+                all = own.builder.ins().insertlane(all, value, lane);
+            }
+            all
+        });
+        Held { values, ty, lanes: true }
     }
 
     fn random(&mut self, row_key: Reg, element: &Affine) -> Held {
@@ -758,7 +833,7 @@ fn widths(body: &[Stmt], extent: &Extent, elements: &[Type]) -> Vec<usize> {
 fn instructions(body: &[Stmt], elements: &[Type]) -> u32 {
     let cost = |stmt: &Stmt| match stmt {
         Stmt::Let { instr: Instr::Scalar(op, _), .. } => op.cost(),
-        Stmt::Let { instr: Instr::Random { .. }, .. } => 16,
+        Stmt::Let { instr: Instr::Random { .. } | Instr::Choice(..) | Instr::Clamp { .. }, .. } => 16,
         // Widening takes a few.
         Stmt::Let { instr: Instr::Load { buffer, .. }, .. } if elements[*buffer].loaded() != elements[*buffer] => 12,
         Stmt::Let { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } => 1,

@@ -2,12 +2,12 @@
 
 use crate::graph::{Graph, Named, NodeId, Program, TableId, Violation};
 use crate::loops::Kernel;
-use crate::ops::{Input, Op};
+use crate::ops::{Input, Op, Uniform, UniformKind};
 use crate::passes::run_passes;
 use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
 use crate::spec::{LossOf, Precision, Spec};
-use crate::train::{Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of};
+use crate::train::{Parts, Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of};
 use recc_abi::{Element, LossKind, Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
@@ -140,13 +140,18 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
         let column = |graph: &mut Graph, column: u32| graph.add(Op::Input(Input::number(&spec.columns[column as usize].name, column)), &[]);
         let parts: Vec<NodeId> = [loss.rows, loss.row_weight].into_iter().flatten().map(|own| column(graph, own)).collect();
         let row_weight = parts.into_iter().reduce(|a, b| graph.map(ScalarOp::Mul, &[a, b]));
-        let (each, count) = match loss.of {
+        let (each, parts) = match loss.of {
             // The loss of an example is a sum over its steps; the other value says how many.
-            LossOf::Head { kind: LossKind::CrossEntropy, link, label } => (link, Some(label)),
+            LossOf::Head { kind: LossKind::CrossEntropy, link, label } => {
+                let own = spec.predictions.iter().find(|own| own.result() == loss.name);
+                let kind = UniformKind::NextCount(own.map_or(0, |own| own.label));
+                let all = graph.add(Op::Uniform(Uniform { kind }), &[]);
+                (link, Some(Parts { each: label, all }))
+            }
             LossOf::Head { kind, link, label } => (loss_of(graph, kind, link, label), None),
             LossOf::Each(node) => (node, None),
         };
-        let (mean, seed) = add_loss(graph, each, loss.weight, row_weight, count);
+        let (mean, seed) = add_loss(graph, each, loss.weight, row_weight, parts);
         seeded.push(Seeded { mean, seed });
         total = Some(match total {
             Some(known) => graph.sum(known, mean),

@@ -15,10 +15,10 @@ pub use plan::{
     VariableId,
 };
 pub use predicate::{Bound, Comparison, Predicate};
-pub use program::{GROUPED, Link, Ranking, 
-    BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, Init, LossKind, Metric, MetricKind, Monitor,
-    OptimizerKind, Planted, Plateau, Prediction, Program, Role, Schedule, Split, Stopping, Table, TableMember, Take, Token, TrainSpec,
-    Variable,
+pub use program::{
+    BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, GROUPED, Init, Link, LossKind, Metric,
+    MetricKind, Monitor, OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Role, Schedule, Split, Stopping, Table,
+    TableMember, Take, Token, TrainSpec, Variable,
 };
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -179,6 +179,11 @@ pub enum InputSource {
     },
     /// The number of examples in this batch.
     BatchRows,
+    /// The number of steps of a sequence in this batch whose next one is a known value, 1 at least.
+    NextCount {
+        /// Position of the sequence in `Program::columns`.
+        column: u32,
+    },
     /// The grouping of a table's rows.
     Rows {
         /// Position in `Program::tables`.

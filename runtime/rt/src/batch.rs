@@ -159,6 +159,10 @@ impl<'p> Assembler<'p> {
                 InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => {
                     Vec::new()
                 }
+                InputSource::NextCount { column } => {
+                    let count = self.next(window, rows, *column).filter(|next| *next > 0).count();
+                    vec![(count.max(1) as f32).to_bits()]
+                }
                 InputSource::BiasCorrection { .. } | InputSource::BatchRows | InputSource::Rows { .. } => Vec::new(),
             };
             batch.inputs.push(values);

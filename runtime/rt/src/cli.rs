@@ -4,6 +4,7 @@ use crate::bench::{self, BenchOptions};
 use crate::checkpoint::{Generation, Which, open};
 use crate::engine::Code;
 use crate::failure::Failure;
+use crate::recommend::{is_closed, recommend};
 use crate::train::{self, Loaded, TrainOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recc_abi::{ColumnKind, Encoder, Program, Role, Split, Take, Token};
@@ -38,6 +39,9 @@ enum Command {
     Eval(EvalArgs),
     /// Score rows: one row out per row in, in order
     Predict(PredictArgs),
+    /// The first values that a softmax ranks, for each row: what comes next
+    #[command(after_help = "Example:\n  model recommend --weights ck --data events.csv.gz --top 20 --output first.csv")]
+    Recommend(RecommendArgs),
     /// Measure speed on drawn input
     Bench(BenchArgs),
 }
@@ -114,6 +118,28 @@ struct PredictArgs {
     limit: Option<u64>,
 }
 
+#[derive(Args)]
+struct RecommendArgs {
+    /// Folder of checkpoints (the best state is taken); not needed where weights are built in
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Data files; labels are not needed
+    #[arg(long, num_args = 1.., required = true)]
+    data: Vec<String>,
+    /// How many for each row
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    top: u32,
+    /// Where to write: .csv [default: csv on standard output]
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Threads [default: all processors]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Read at most this many rows
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Phase {
     Train,
@@ -178,6 +204,7 @@ pub fn run(program: &Program, code: Code, weights: Option<&[u8]>, args: Vec<std:
         Command::Train(args) => train_command(loaded, args),
         Command::Eval(args) => eval_command(loaded, weights, args),
         Command::Predict(args) => predict_command(loaded, weights, &args),
+        Command::Recommend(args) => recommend_command(loaded, weights, &args),
         Command::Bench(args) => bench_command(loaded, &args),
     });
     finish(result)
@@ -274,7 +301,8 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
         report.add_to(loaded.program, &mut result);
         return print(&format!("{result}\n"));
     }
-    let mut text = format!("{} rows, loss {:.5}\n", report.rows, report.loss);
+    let loss = if report.loss.is_nan() { String::new() } else { format!(", loss {:.5}", report.loss) };
+    let mut text = format!("{} rows{loss}\n", report.rows);
     train::print_report(loaded.program, &report, &mut |line| text.push_str(&format!("{line}\n")));
     print(&text)
 }
@@ -301,15 +329,41 @@ fn output_format(output: Option<&Path>) -> Result<Option<(&Path, OutputFormat)>,
     }
 }
 
+/// What is written goes over no data that is read.
+fn check_output(output: Option<&Path>, data: &[String]) -> Result<(), Failure> {
+    let Some(out) = output else { return Ok(()) };
+    let real = std::fs::canonicalize(out).ok();
+    match data.iter().find(|data| real.is_some() && std::fs::canonicalize(data).ok() == real) {
+        Some(data) => Err(Failure::usage(format!("--output {data}: this is the data itself\nhelp: write the scores to another file"))),
+        None => Ok(()),
+    }
+}
+
+fn recommend_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &RecommendArgs) -> Result<(), Failure> {
+    read_stdin_once(&args.data)?;
+    if let Some((path, OutputFormat::Parquet)) = output_format(args.output.as_deref())? {
+        return Err(Failure::usage(format!("--output {}: recommendations are written as csv\nhelp: name it .csv", path.display())));
+    }
+    check_output(args.output.as_deref(), &args.data)?;
+    let pool = train::pool(threads(args.threads))?;
+    let generation = generation(weights, args.weights.as_deref())?;
+    let found = recommend(loaded, &generation, &args.data, (args.top as usize, args.limit), &pool)?;
+    match args.output.as_deref() {
+        Some(path) => {
+            let file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;
+            found.write(file).map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))
+        }
+        None => match found.write(std::io::stdout().lock()) {
+            Err(error) if !is_closed(&error) => Err(Failure::input(format!("cannot write the result: {error}"))),
+            _ => Ok(()),
+        },
+    }
+}
+
 fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArgs) -> Result<(), Failure> {
     read_stdin_once(&args.data)?;
     let format = output_format(args.output.as_deref())?;
-    if let Some(out) = &args.output {
-        let real = std::fs::canonicalize(out).ok();
-        if let Some(data) = args.data.iter().find(|data| real.is_some() && std::fs::canonicalize(data).ok() == real) {
-            return Err(Failure::usage(format!("--output {data}: this is the data itself\nhelp: write the scores to another file")));
-        }
-    }
+    check_output(args.output.as_deref(), &args.data)?;
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
     let predictions = train::predict(loaded, &generation, &args.data, args.limit, &pool)?;
@@ -417,7 +471,9 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                 }
                 ColumnKind::Key => "key".to_owned(),
                 ColumnKind::Flag { .. } => "condition".to_owned(),
-                ColumnKind::Drawn { of, count, .. } => format!("{count} rows drawn for each step of {}", program.columns[*of as usize].name),
+                ColumnKind::Drawn { of, count, .. } => {
+                    format!("{count} rows drawn for each step of {}", program.columns[*of as usize].name)
+                }
             };
             (column.name.clone(), kind)
         })

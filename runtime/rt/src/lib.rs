@@ -20,6 +20,7 @@ mod profile;
 mod progress;
 pub mod random;
 mod ranking;
+mod recommend;
 mod spool;
 mod stored;
 mod train;

@@ -6,9 +6,9 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::memory::Memory;
 use crate::random;
+use crate::ranking::Candidates;
 use crate::transform::{Fitted, record_layout};
 use rayon::prelude::*;
-use crate::ranking::Candidates;
 use recc_abi::{Init, InputSource, MetricKind, Prediction, Program, Role, Table, Variable};
 
 /// State of a model.

@@ -2,8 +2,8 @@
 
 use crate::batch::Assembler;
 use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
-use crate::data::{Part, Rows};
 use crate::data::planted::PlantedRows;
+use crate::data::{Part, Rows};
 use crate::engine::{Code, Engine, StepNumbers};
 use crate::failure::Failure;
 use crate::metrics::{Figures, Scores, measure};
@@ -324,7 +324,9 @@ pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failu
     // A loss of no row adds nothing, as in training.
     let own =
         program.predictions.iter().zip(&report.whole.losses).filter(|(prediction, loss)| prediction.model.is_none() && !loss.is_nan());
-    report.loss = own.map(|(_, loss)| loss).sum();
+    // Of rankings alone there is none: their loss is over drawn rows.
+    let measured = program.predictions.iter().any(|prediction| prediction.ranking().is_none());
+    report.loss = if measured { own.map(|(_, loss)| loss).sum() } else { f64::NAN };
     for cohort in &program.cohorts {
         let rows = scored.rows(&[Some(cohort.column)]).map_or(0, |rows| rows.len());
         report.cohorts.push((cohort.name.clone(), rows, scored.measure(program, Some(cohort.column))?));
@@ -764,7 +766,8 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
     let mut rows = Rows::drawn(Box::new(reader), options.limit);
     rows.for_each_chunk(|_, _| Ok(()))?;
     let logits: Vec<f32> = truth.lock().map(|truth| truth.iter().map(|&logit| logit as f32).collect()).unwrap_or_default();
-    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(own, _)| own.is_logit() && own.rows.is_none()) else {
+    let Some((prediction, scores)) = program.predictions.iter().zip(&scored.scores).find(|(own, _)| own.is_logit() && own.rows.is_none())
+    else {
         return Ok(None);
     };
     let ideal = Scores { links: logits, labels: scores.labels.clone() };
@@ -772,15 +775,24 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
     Ok(Some(figures.into_iter().filter(|(name, _)| name == "auc" || name == "logloss").collect()))
 }
 
-/// A state and rows for it to score: those of files, transformed by what it learned.
-fn to_score<'p>(
+/// A state, and rows for it to score.
+pub(crate) struct Scoring<'p> {
+    pub(crate) model: Model<'p>,
+    pub(crate) stored: Stored,
+    pub(crate) spool: Spool,
+    /// What was kept of the rows as the data write them.
+    pub(crate) kept: Vec<Vec<String>>,
+}
+
+/// A state and the rows of files, transformed by what it learned; with their labels, and keeping some columns as they are written.
+pub(crate) fn to_score<'p>(
     program: &'p Program,
     generation: &Generation,
     data: &[String],
     limit: Option<u64>,
-    labels: bool,
+    (labels, keep): (bool, &mut Vec<String>),
     pool: &rayon::ThreadPool,
-) -> Result<(Model<'p>, Stored, Spool), Failure> {
+) -> Result<Scoring<'p>, Failure> {
     generation.verify(program, Purpose::Score)?;
     let mut model = Model::new(program, generation.fitted(program)?, false)?;
     if labels {
@@ -789,8 +801,9 @@ fn to_score<'p>(
     let mut stored = Stored::default();
     generation.load_values(&mut model, &mut |model, at| stored.take(&program.score, at, &mut model.values[at], pool))?;
     let mut rows = Rows::open_part(data, &program.data, Part::Test, limit)?;
+    rows.keep(keep);
     let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
-    Ok((model, stored, spool))
+    Ok(Scoring { model, stored, spool, kept: rows.take_kept() })
 }
 
 /// Evaluates a state on files.
@@ -801,7 +814,7 @@ pub(crate) fn evaluate(
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
 ) -> Result<Report, Failure> {
-    let (model, stored, spool) = to_score(loaded.program, generation, data, limit, true, pool)?;
+    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
     report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
 }
 
@@ -813,7 +826,10 @@ pub(crate) fn predict(
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
 ) -> Result<Vec<Vec<f32>>, Failure> {
-    let (model, stored, spool) = to_score(loaded.program, generation, data, limit, false, pool)?;
+    if let Some(ranking) = loaded.program.predictions.iter().find(|own| own.ranking().is_some()) {
+        return Err(Failure::usage(format!("`{}` ranks values, and has no score for a row\nhelp: use `recommend`", ranking.name)));
+    }
+    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (false, &mut Vec::new()), pool)?;
     let scored = score(loaded, &model, stored, &spool, pool)?;
     let own = loaded.program.predictions.iter().zip(scored.predictions);
     Ok(own.filter(|(prediction, _)| prediction.model.is_none()).map(|(_, values)| values).collect())

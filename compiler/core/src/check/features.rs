@@ -693,7 +693,10 @@ impl Checker<'_> {
                     ExprKind::Name(name) if name == "leave_one_out" => data.leave_one_out = true,
                     _ => {
                         let problem = Problem::error("E0702", value.span, "this is no way to split groups of rows");
-                        self.report(problem.help("write `leave_one_out`: the last row of each group is for the test, the one before for validation"));
+                        self.report(
+                            problem
+                                .help("write `leave_one_out`: the last row of each group is for the test, the one before for validation"),
+                        );
                     }
                 },
                 _ => {}
@@ -715,7 +718,8 @@ impl Checker<'_> {
             self.report(problem.help("leave `group` out, or read files"));
         }
         if let (true, Some(other)) = (data.leave_one_out, find("valid").or(find("test"))) {
-            let problem = Problem::error("E0704", other.key.span, "`leave_one_out` takes the rows for validation and test from those of `train`");
+            let problem =
+                Problem::error("E0704", other.key.span, "`leave_one_out` takes the rows for validation and test from those of `train`");
             self.report(problem.help("keep one of them"));
         }
     }

@@ -162,7 +162,9 @@ impl Checker<'_> {
         if !declared.columns.contains(&column) {
             let name = self.columns[column as usize].name.clone();
             let problem = Problem::error("E0228", target, format!("`{name}` is no key of the table `{}`", declared.name));
-            self.report(problem.and(over, "the table").help("the next step is one of the rows that are ranked: add the sequence to `keys`"));
+            self.report(
+                problem.and(over, "the table").help("the next step is one of the rows that are ranked: add the sequence to `keys`"),
+            );
             return false;
         }
         let wanted = [Dim::Entries(self.entries_of(column)), Dim::Fixed(declared.dim)];
@@ -207,12 +209,11 @@ impl Checker<'_> {
             let ids = self.entries(drawn, InputKind::Drawn { of, count });
             (query, target, self.rows(table, drawn, ids))
         };
-        let side = |own: &mut Self, node: NodeId| if ranking.normalize { own.unit_length(node) } else { node };
-        let (query, target, others) = (side(self, query), side(self, target), side(self, others));
+        let query = if ranking.normalize { self.unit_length(query) } else { query };
         let dims = self.graph[others].ty.dims.clone();
         let wide = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims: dims.clone(), axes: vec![0, 2] }), &[query]);
-        let hit = self.scaled_dot(query, target, ranking.temperature);
-        let missed = self.scaled_dot(wide, others, ranking.temperature);
+        let hit = self.scaled_dot(query, target, ranking);
+        let missed = self.scaled_dot(wide, others, ranking);
         // The largest is taken off before, so that nothing overflows; no gradient goes through it.
         let largest = self.graph.add(Op::Reduce(Reduce { combine: Combine::Max, axes: vec![1] }), &[missed]);
         let largest = self.graph.map(ScalarOp::Max, &[largest, hit]);
@@ -245,28 +246,35 @@ impl Checker<'_> {
         self.graph.add(Op::Gather(gather), &[ids])
     }
 
-    /// Products of last axes, over the temperature.
-    fn scaled_dot(&mut self, a: NodeId, b: NodeId, temperature: f64) -> NodeId {
-        let product = self.graph.map(ScalarOp::Mul, &[a, b]);
+    /// Products of a query's and a row's last axis, over the temperature, and over the row's length where the ranking says so.
+    fn scaled_dot(&mut self, query: NodeId, row: NodeId, ranking: &Ranking) -> NodeId {
+        let product = self.graph.map(ScalarOp::Mul, &[query, row]);
         let axis = self.graph[product].ty.dims.len() - 1;
         let dot = self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: vec![axis] }), &[product]);
-        if temperature == 1.0 {
-            return dot;
+        let factor = self.graph.constant_like(dot, 1.0 / ranking.temperature);
+        let scaled = self.graph.map(ScalarOp::Mul, &[dot, factor]);
+        if !ranking.normalize {
+            return scaled;
         }
-        let factor = self.graph.constant_like(dot, 1.0 / temperature);
-        self.graph.map(ScalarOp::Mul, &[dot, factor])
+        let length = self.length(row);
+        self.graph.map(ScalarOp::Div, &[scaled, length])
     }
 
-    /// Last axes brought to length 1.
-    fn unit_length(&mut self, node: NodeId) -> NodeId {
-        let ty = self.graph[node].ty.clone();
-        let axis = ty.dims.len() - 1;
+    /// Lengths of last axes.
+    fn length(&mut self, node: NodeId) -> NodeId {
+        let axis = self.graph[node].ty.dims.len() - 1;
         let square = self.graph.map(ScalarOp::Mul, &[node, node]);
         let sum = self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: vec![axis] }), &[square]);
         let least = self.graph.constant_like(sum, LEAST_LENGTH);
         let sum = self.graph.sum(sum, least);
-        let length = self.graph.map(ScalarOp::Sqrt, &[sum]);
-        let axes = (0..axis).collect();
+        self.graph.map(ScalarOp::Sqrt, &[sum])
+    }
+
+    /// Last axes brought to length 1.
+    fn unit_length(&mut self, node: NodeId) -> NodeId {
+        let length = self.length(node);
+        let ty = self.graph[node].ty.clone();
+        let axes = (0..ty.dims.len() - 1).collect();
         let length = self.graph.add(Op::Broadcast(Broadcast { space: ty.space, dims: ty.dims, axes }), &[length]);
         self.graph.map(ScalarOp::Div, &[node, length])
     }

@@ -119,10 +119,15 @@ impl Data {
     pub(crate) fn random_key(&self, site: &str) -> u32 {
         self.keys.get(site).copied().unwrap_or(0)
     }
-    pub(crate) fn uniform(&self, kind: &UniformKind) -> f64 {
+    /// A number of the step.
+    pub fn uniform(&self, kind: &UniformKind) -> f64 {
         match (kind, self.uniforms.iter().find(|(own, _)| own == kind)) {
             (_, Some((_, value))) => *value,
             (UniformKind::BatchRows, None) => self.rows as f64,
+            (UniformKind::NextCount(column), None) => {
+                let known = |ids: &Vec<usize>| ids.iter().skip(1).filter(|id| **id > 0).count();
+                self.bags[column].iter().map(known).sum::<usize>().max(1) as f64
+            }
             (UniformKind::RateScale | UniformKind::BiasCorrection(_), None) => 1.0,
         }
     }

@@ -8,28 +8,36 @@ const SHORTEST: u64 = 4;
 
 /// Marks loops throughout a kernel.
 pub fn vectorise(kernel: &mut Kernel) {
-    for stmt in &mut kernel.body {
-        mark(stmt);
+    // Elements that lie apart are dear to bring together: only where no loop around or inside runs over neighbours.
+    for gathers in [false, true] {
+        for stmt in &mut kernel.body {
+            mark(stmt, gathers);
+        }
     }
 }
 
 /// Marks loops inside a statement; tells whether any is marked.
-fn mark(stmt: &mut Stmt) -> bool {
+fn mark(stmt: &mut Stmt, gathers: bool) -> bool {
     let Stmt::For { var, extent, vector, body } = stmt else { return false };
+    if *vector {
+        return true;
+    }
     let mut inside = false;
     for stmt in body.iter_mut() {
-        inside |= mark(stmt);
+        inside |= mark(stmt, gathers);
     }
     let long = match extent {
         Extent::Fixed(n) => *n >= SHORTEST,
         Extent::Items | Extent::Between(..) => true,
     };
-    *vector = !inside && long && Check { var: *var, varying: BTreeSet::new(), stored: BTreeSet::new() }.body(body);
+    *vector = !inside && long && Check { var: *var, gathers, varying: BTreeSet::new(), stored: BTreeSet::new() }.body(body);
     inside || *vector
 }
 
 struct Check {
     var: LoopVar,
+    /// Whether elements may lie apart.
+    gathers: bool,
     /// Registers that differ from iteration to iteration.
     varying: BTreeSet<Reg>,
     stored: BTreeSet<usize>,
@@ -50,7 +58,7 @@ impl Check {
             Stmt::Let { reg, ty, instr } => {
                 if self.varies(instr) {
                     self.varying.insert(*reg);
-                    return *ty != Type::F64 && self.instr(instr);
+                    return *ty != Type::F64 && self.instr(instr, *ty);
                 }
                 true
             }
@@ -73,19 +81,30 @@ impl Check {
         }
     }
 
-    fn instr(&self, instr: &Instr) -> bool {
+    fn instr(&self, instr: &Instr, ty: Type) -> bool {
         match instr {
             Instr::Const(_) | Instr::Scalar(..) => true,
-            Instr::Load { buffer, index } => self.steps(index, false) && !self.stored.contains(buffer),
+            Instr::Load { buffer, index } => (self.steps(index, false) || ty == Type::F32 && self.gathers(index)) && !self.stored.contains(buffer),
+            // Whole numbers side by side: sums, clamps, and places that step by any stride.
+            Instr::Place(place) => !self.varies_by_reg(place),
             Instr::Random { row_key, element } => !self.varying.contains(row_key) && self.steps(element, false),
-            Instr::RowKey { .. } | Instr::AddInt(..) | Instr::CountBetween(..) | Instr::Place(_) => false,
-            Instr::Choice(..) | Instr::Clamp { .. } => false,
+            Instr::CountBetween(..) | Instr::Choice(..) | Instr::Clamp { .. } => true,
+            Instr::RowKey { .. } | Instr::AddInt(..) => false,
         }
+    }
+
+    fn varies_by_reg(&self, index: &Affine) -> bool {
+        index.terms.iter().any(|(term, _)| matches!(term, Term::Reg(reg) if self.varying.contains(reg)))
+    }
+
+    /// Elements by a number that differs from iteration to iteration, and by nothing else that does.
+    fn gathers(&self, index: &Affine) -> bool {
+        let varying = index.terms.iter().filter(|(term, _)| matches!(term, Term::Reg(reg) if self.varying.contains(reg)));
+        self.gathers && varying.count() == 1 && index.stride(self.var) == 0
     }
 
     fn steps(&self, index: &Affine, store: bool) -> bool {
         let stride = index.stride(self.var);
-        let still = index.terms.iter().all(|(term, _)| !matches!(term, Term::Reg(reg) if self.varying.contains(reg)));
-        still && (stride == 1 || stride == 0 && !store)
+        !self.varies_by_reg(index) && (stride == 1 || stride == 0 && !store)
     }
 }

@@ -14,6 +14,8 @@ const RULES: &[Rule] = &[
     plus_zero,
     divide_by_constant,
     divide_by_global,
+    through_broadcast,
+    divide_by_repeated,
     join_globals,
     double_negation,
     plus_negative,
@@ -79,6 +81,48 @@ fn divide_by_global(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> 
     }
     let (broadcast, source) = global_part(graph, x[1])?;
     if constant_value(graph, source).is_some() {
+        return None;
+    }
+    let one = graph.constant_like(source, 1.0);
+    let reciprocal = graph.map(ScalarOp::Div, &[one, source]);
+    let reciprocal = graph.add(Op::Broadcast(broadcast), &[reciprocal]);
+    Some(graph.map(ScalarOp::Mul, &[x[0], reciprocal]))
+}
+
+/// What is made of repeated values is made before they are repeated: once for all their places.
+fn through_broadcast(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
+    let Op::Map(map) = op else { return None };
+    let repeated = x.iter().find_map(|&operand| match &graph[operand].op {
+        Op::Broadcast(broadcast) if constant_value(graph, operand).is_none() => Some((broadcast.clone(), graph.operands(operand)[0])),
+        _ => None,
+    });
+    let (broadcast, first) = repeated?;
+    if graph[first].ty.space != broadcast.space || graph[first].ty.dims.len() == broadcast.dims.len() {
+        return None;
+    }
+    let mut sources = Vec::new();
+    for &operand in x {
+        sources.push(match (constant_value(graph, operand), &graph[operand].op) {
+            (Some(value), _) => Err(value),
+            (None, Op::Broadcast(other)) if *other == broadcast && graph[graph.operands(operand)[0]].ty.space == broadcast.space => {
+                Ok(graph.operands(operand)[0])
+            }
+            _ => return None,
+        });
+    }
+    let sources: Vec<NodeId> = sources.into_iter().map(|source| source.unwrap_or_else(|value| graph.constant_like(first, value))).collect();
+    let value = graph.map(map.op, &sources);
+    Some(graph.add(Op::Broadcast(broadcast), &[value]))
+}
+
+/// x / y with y repeated is x times 1 / y repeated: one division for all its places.
+fn divide_by_repeated(graph: &mut Graph, op: &Op, x: &[NodeId]) -> Option<NodeId> {
+    let Op::Broadcast(broadcast) = &graph[*x.get(1)?].op else { return None };
+    let broadcast = broadcast.clone();
+    let source = graph.operands(x[1])[0];
+    let ty = graph[source].ty.clone();
+    let repeated = ty.space == broadcast.space && ty.space != Space::Global && ty.dims.len() < broadcast.dims.len();
+    if !is(op, ScalarOp::Div) || !repeated || constant_value(graph, source).is_some() {
         return None;
     }
     let one = graph.constant_like(source, 1.0);

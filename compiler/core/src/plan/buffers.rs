@@ -109,6 +109,7 @@ fn input_name(source: &InputSource) -> String {
         InputSource::RateScale => "rate scale".to_owned(),
         InputSource::BiasCorrection { beta } => format!("bias correction {beta}"),
         InputSource::BatchRows => "batch rows".to_owned(),
+        InputSource::NextCount { column } => format!("steps of {column} with a next"),
         InputSource::Rows { table, source } => format!("table {table} {source:?}"),
     }
 }

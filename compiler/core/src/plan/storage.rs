@@ -77,7 +77,7 @@ pub(super) fn is_pooled_number(graph: &Graph, node: NodeId) -> bool {
     matches!(graph[node].op, Op::Reduce(_)) && graph[node].ty.len() == Some(1) && graph.operands(node).into_iter().any(looked_up)
 }
 
-/// Whether a value of entries costs little to compute again from what is not of entries.
+/// Whether a value of entries costs little to compute from what is kept: less than to write and to read it. A row's sum reads each once.
 fn cheap(graph: &Graph, node: NodeId) -> bool {
     fn cost(graph: &Graph, node: NodeId) -> u32 {
         if !graph[node].ty.is_ragged() {
@@ -86,11 +86,14 @@ fn cheap(graph: &Graph, node: NodeId) -> bool {
         let own = match &graph[node].op {
             Op::Map(map) => map.op.cost(),
             Op::Broadcast(_) | Op::Gather(_) | Op::Input(_) => 1,
-            _ => RECOMPUTE,
+            _ => 2 * RECOMPUTE,
         };
-        graph.operands(node).into_iter().fold(own, |sum, operand| if sum < RECOMPUTE { sum + cost(graph, operand) } else { sum })
+        // What has fewer elements is kept itself, if it is dear.
+        let size = graph[node].ty.fixed_len();
+        let same = graph.operands(node).into_iter().filter(|operand| graph[*operand].ty.fixed_len() >= size);
+        same.fold(own, |sum, operand| if sum < 2 * RECOMPUTE { sum + cost(graph, operand) } else { sum })
     }
-    cost(graph, node) < RECOMPUTE
+    cost(graph, node) < 2 * RECOMPUTE
 }
 
 struct Finder<'p> {

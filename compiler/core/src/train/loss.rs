@@ -24,21 +24,31 @@ pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -
     }
 }
 
+/// Where an example's loss is a sum over parts: how many it has, and all of the batch.
+pub struct Parts {
+    /// For each example.
+    pub each: NodeId,
+    /// Of the batch, 1 at least.
+    pub all: NodeId,
+}
+
 /// Adds a loss, weighted. Gives the mean over the batch, and the seed of the backward pass: the loss of each example and its share of the
-/// mean. With `row_weight` the mean is over that weight, and where an example's loss is a sum over `count` parts, over those; where all
+/// mean. With `row_weight` the mean is over that weight, and where an example's loss is a sum over parts, over those; where all
 /// are 0 it is 0.
 pub fn add_loss(
     graph: &mut Graph,
     each: NodeId,
     weight: f64,
     row_weight: Option<NodeId>,
-    count: Option<NodeId>,
+    parts: Option<Parts>,
 ) -> (NodeId, (NodeId, NodeId)) {
-    let counted = match (row_weight, count) {
-        (Some(weight), Some(count)) => Some(graph.map(ScalarOp::Mul, &[weight, count])),
-        (weight, count) => weight.or(count),
+    let counted = match (row_weight, &parts) {
+        (Some(weight), Some(parts)) => Some(graph.map(ScalarOp::Mul, &[weight, parts.each])),
+        (weight, _) => weight,
     };
     let total = match counted {
+        // Known before the step, so that one walk over the examples is enough.
+        None if parts.is_some() => parts.map_or(each, |parts| parts.all),
         None => graph.add(Op::Uniform(Uniform { kind: UniformKind::BatchRows }), &[]),
         Some(each) => {
             let sum = graph.add(Op::BatchSum(BatchSum), &[each]);

@@ -2,7 +2,6 @@
 //!
 //! All rows are read before the first group is given out: the rows of a group may lie anywhere.
 
-
 use super::{Part, Place, RowReader, Rows};
 use crate::failure::Failure;
 use csv::ByteRecord;
@@ -31,7 +30,10 @@ impl GroupedRows {
         let find = |name: &str| {
             columns.iter().position(|column| column == name).ok_or_else(|| {
                 let known = columns.join(", ");
-                Failure::input(format!("{}: there is no column {name:?} to group or order rows by\nhelp: the columns are {known}", rows.place()))
+                Failure::input(format!(
+                    "{}: there is no column {name:?} to group or order rows by\nhelp: the columns are {known}",
+                    rows.place()
+                ))
             })
         };
         let (group, order) = (find(group)?, spec.order.as_deref().map(find).transpose()?);
@@ -71,7 +73,9 @@ impl GroupedRows {
 /// What rows are ordered by: a number.
 fn number(text: &[u8]) -> Result<f64, String> {
     let found = std::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse::<f64>().ok());
-    found.filter(|number| number.is_finite()).ok_or_else(|| "is no number, and rows are ordered by it\nhelp: order by a number, such as a time in seconds".to_owned())
+    found
+        .filter(|number| number.is_finite())
+        .ok_or_else(|| "is no number, and rows are ordered by it\nhelp: order by a number, such as a time in seconds".to_owned())
 }
 
 impl RowReader for GroupedRows {

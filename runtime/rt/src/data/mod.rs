@@ -87,6 +87,10 @@ pub(crate) struct Rows {
     columns: Vec<String>,
     read: u64,
     limit: Option<u64>,
+    /// Columns whose cells are kept.
+    watched: Vec<usize>,
+    /// Their cells, row by row.
+    kept: Vec<Vec<String>>,
 }
 
 /// The first rows of a file as text.
@@ -117,7 +121,7 @@ impl Rows {
         let Some(first) = files.next() else { return Err(Failure::usage("no data file is named")) };
         let current = open_file(&first, spec)?;
         let columns = current.columns().to_vec();
-        Ok(Rows { files, spec: spec.clone(), current: Some(current), columns, read: 0, limit })
+        Ok(Rows { files, spec: spec.clone(), current: Some(current), columns, read: 0, limit, watched: Vec::new(), kept: Vec::new() })
     }
 
     /// Opens files whose rows the spec may group.
@@ -135,23 +139,37 @@ impl Rows {
     /// Rows drawn by the program itself.
     pub(crate) fn drawn(reader: Box<dyn RowReader>, limit: Option<u64>) -> Rows {
         let columns = reader.columns().to_vec();
-        Rows { files: Vec::new().into_iter(), spec: DataSpec::default(), current: Some(reader), columns, read: 0, limit }
+        let files = Vec::new().into_iter();
+        Rows { files, spec: DataSpec::default(), current: Some(reader), columns, read: 0, limit, watched: Vec::new(), kept: Vec::new() }
     }
 
     pub(crate) fn columns(&self) -> &[String] {
         &self.columns
     }
 
+    /// Keeps the cells of some columns as they are read; those that the data lack are left out.
+    pub(crate) fn keep(&mut self, names: &mut Vec<String>) {
+        names.retain(|name| self.columns.contains(name));
+        self.watched = names.iter().filter_map(|name| self.columns.iter().position(|column| column == name)).collect();
+    }
+
+    /// What was kept, row by row.
+    pub(crate) fn take_kept(&mut self) -> Vec<Vec<String>> {
+        std::mem::take(&mut self.kept)
+    }
+
     /// Reads all rows on a thread of its own, while `work` gets those read before, in order: neighbours of one file, and where the
     /// first of them stands.
     pub(crate) fn for_each_chunk(&mut self, mut work: impl FnMut(&[ByteRecord], &Place) -> Result<(), Failure>) -> Result<(), Failure> {
-        std::thread::scope(|scope| {
+        let (watched, mut kept) = (self.watched.clone(), Vec::new());
+        let result = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Result<Chunk, Failure>>(CHUNKS);
             let (give_back, spent) = sync_channel::<Chunk>(CHUNKS);
+            let own = &mut *self;
             scope.spawn(move || {
                 loop {
                     let mut chunk = spent.try_recv().unwrap_or_default();
-                    let more = self.fill(&mut chunk);
+                    let more = own.fill(&mut chunk);
                     // Rows before one that cannot be read come first. A worker that stopped hears no more.
                     if chunk.len > 0 && send.send(Ok(chunk)).is_err() {
                         return;
@@ -165,6 +183,10 @@ impl Rows {
             });
             while let Ok(chunk) = receive.recv() {
                 let chunk = chunk?;
+                if !watched.is_empty() {
+                    let text = |row: &ByteRecord, at: usize| String::from_utf8_lossy(row.get(at).unwrap_or_default()).into_owned();
+                    kept.extend(chunk.rows[..chunk.len].iter().map(|row| watched.iter().map(|&at| text(row, at)).collect::<Vec<_>>()));
+                }
                 if let Some(first) = &chunk.first {
                     work(&chunk.rows[..chunk.len], first)?;
                 }
@@ -172,7 +194,9 @@ impl Rows {
                 drop(give_back.try_send(chunk));
             }
             Ok(())
-        })
+        });
+        self.kept.append(&mut kept);
+        result
     }
 
     /// Fills a chunk with rows of one file; false at the end of all.

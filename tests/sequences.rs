@@ -1,0 +1,176 @@
+//! Sequences: event rows grouped, what comes next trained, measured and recommended; aligned columns; the same bits for any number of threads.
+
+mod common;
+
+use common::{Folder, contains, fails, json, ok};
+use std::path::Path;
+use std::process::Command;
+
+/// Items go round in a circle, so that each is followed by one other.
+const CIRCLE: usize = 12;
+
+const NEXT: &str = "use std.sequence.{hstu, positions}
+data { format: csv, group: user, order: time, split: leave_one_out }
+features {
+    key user
+    seq history     = column(\"item\") |> vocab |> take_last(10)
+    seq times: time = column(\"time\") |> aligned(history)
+}
+model next_item {
+    table items { keys: history, dim: 8, init: normal(0.1) }
+    let e = items[history]
+    let h = hstu(e + positions(e, max: 10), layers: 1, heads: 2, times: times, dropout: 0.1)
+    predict next = softmax(h, over: items, target: shift(history), negatives: 6, temperature: 0.1, normalize: true)
+}
+objective { next: cross_entropy }
+metrics   { report: [hr(1), hr(3), ndcg(3), mrr] }
+train     { batch: 32, epochs: 12, dense: adam(lr: 1e-2), tables: adam(lr: 1e-2), stop: patience(9, on: ndcg(3)), seed: 3 }
+";
+
+/// Event rows of some users, those of all users in turn, and the items of each user.
+fn events(users: usize) -> (String, Vec<Vec<usize>>) {
+    // The first two have too few events to learn from.
+    let count = |user: usize| if user < 2 { 1 + user } else { 4 + user * 7 % 9 };
+    let items: Vec<Vec<usize>> = (0..users).map(|user| (0..count(user)).map(|at| (user * 5 + at) % CIRCLE).collect()).collect();
+    let mut text = "user,item,time\n".to_owned();
+    // The newest come first in the file.
+    for at in (0..16).rev() {
+        for (user, own) in items.iter().enumerate() {
+            if let Some(item) = own.get(at) {
+                text.push_str(&format!("u{user},i{item},{}\n", 1_000_000 + 60 * at));
+            }
+        }
+    }
+    (text, items)
+}
+
+fn train(model: &Path, data: &Path, out: &Path, threads: &str) -> serde_json::Value {
+    json(&ok(Command::new(model).args(["train", "--json", "--threads", threads, "--train"]).arg(data).arg("--out").arg(out)))
+}
+
+#[test]
+fn what_comes_next_is_learned_measured_and_recommended() {
+    let folder = Folder::new();
+    let model = folder.build("next", NEXT);
+    let (text, items) = events(200);
+    let data = folder.write("events.csv", text);
+    let checkpoint = folder.path("ck");
+    let result = train(&model, &data, &checkpoint, "2");
+    // Two of 200 have too few events to train on, and one has nothing that comes next.
+    assert_eq!(result["rows"], 200, "{result}");
+    let hit = |result: &serde_json::Value| result["metrics"]["next"]["hr(1)"].as_f64().unwrap_or(0.0);
+    assert!(hit(&result) > 0.9, "{result}");
+    let measured = json(&ok(Command::new(&model).args(["eval", "--json", "--weights"]).arg(&checkpoint).arg("--data").arg(&data)));
+    assert_eq!(measured["metrics"], result["metrics"]);
+    let said = ok(Command::new(&model).args(["recommend", "--top", "2", "--weights"]).arg(&checkpoint).arg("--data").arg(&data));
+    let said = String::from_utf8(said.stdout).expect("text");
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines[0], ["row", "user", "rank", "next", "logit"]);
+    let mut right = 0;
+    for (user, own) in items.iter().enumerate().skip(2) {
+        let mine: Vec<&Vec<&str>> = lines.iter().filter(|line| line[1] == format!("u{user}")).collect();
+        let seen: Vec<String> = own.iter().rev().take(10).map(|item| format!("i{item}")).collect();
+        assert_eq!((mine.len(), mine[0][2]), (2, "1"), "{said}");
+        assert!(mine.iter().all(|line| !seen.contains(&line[3].to_owned())), "{mine:?} {seen:?}");
+        let next = format!("i{}", (own[own.len() - 1] + 1) % CIRCLE);
+        right += usize::from(mine[0][3] == next || seen.contains(&next));
+    }
+    assert!(right > 180, "{right} of 198");
+    let refused = fails(2, Command::new(&model).args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(&data));
+    contains(&refused, &["`next` ranks", "recommend"]);
+}
+
+#[test]
+fn training_is_the_same_for_any_number_of_threads_and_when_resumed() {
+    let folder = Folder::new();
+    let model = folder.build("next", NEXT);
+    let data = folder.write("events.csv", events(150).0);
+    let weights =
+        |checkpoint: &Path| ok(Command::new(&model).args(["recommend", "--weights"]).arg(checkpoint).arg("--data").arg(&data)).stdout;
+    let (one, four, parts) = (folder.path("one"), folder.path("four"), folder.path("parts"));
+    let first = train(&model, &data, &one, "1");
+    assert_eq!(first["metrics"], train(&model, &data, &four, "4")["metrics"]);
+    assert_eq!(weights(&one), weights(&four));
+    let run = |args: &[&str]| {
+        ok(Command::new(&model).args(["train", "--threads", "3", "--train"]).arg(&data).args(args).arg("--out").arg(&parts))
+    };
+    run(&["--epochs", "5"]);
+    let again = Command::new(&model).args(["train", "--json", "--train"]).arg(&data).arg("--resume").arg(&parts).output().expect("a run");
+    assert!(again.status.success());
+    assert_eq!(weights(&one), weights(&parts));
+}
+
+#[test]
+fn rows_that_cannot_be_grouped_or_ordered_are_refused() {
+    let folder = Folder::new();
+    let model = folder.build("next", NEXT);
+    let refused = |name: &str, text: &str, marks: &[&str]| {
+        let data = folder.write(name, text);
+        let said = fails(1, Command::new(&model).args(["train", "--train"]).arg(&data).arg("--out").arg(folder.path("ck")));
+        contains(&said, marks);
+    };
+    refused("order.csv", "user,item,time\na,1,5\na,2,late\n", &["row 2", "\"time\"", "\"late\"", "ordered"]);
+    refused("column.csv", "person,item,time\na,1,5\n", &["\"user\"", "person, item, time"]);
+    refused("one.csv", "user,item,time\na,1,1\na,1,2\na,1,3\na,1,4\n", &["`next_item.items`", "1 known"]);
+    refused("none.csv", "user,item,time\na,1,1\nb,1,2\n", &["no rows"]);
+    refused("times.csv", "user,item,time\na,1,0.5\na,2,1\na,3,2\na,4,3\n", &["\"time\"", "\"0.5\"", "whole number"]);
+    let data = folder.write("ok.csv", events(20).0);
+    let said =
+        fails(2, Command::new(&model).args(["train", "--train"]).arg(&data).arg("--valid").arg(&data).arg("--out").arg(folder.path("ck")));
+    contains(&said, &["leave_one_out", "--valid"]);
+}
+
+const CLICKS: &str = "use std.dense.linear
+use std.sequence.target_attention
+features {
+    label click: binary
+    id    item    = item |> vocab
+    seq   history = history |> split(\" \") |> vocab_of(item) |> take_last(3)
+    seq   times: time   = times |> split(\" \") |> aligned(history)
+    seq   dwell: number = dwell |> split(\" \") |> aligned(history) |> log1p
+}
+model din {
+    table items { keys: [item, history], dim: 8 }
+    let seconds = differences(times, times)
+    let u = target_attention(items[item], concat(items[history], dwell), units: [8], activation: tanh, normalize: true)
+    predict click = logit(linear(concat(items[item], u), 1) + 1e-9 * sum(seconds))
+}
+objective { click: bce }
+train     { batch: 32, epochs: 3, dense: adam(lr: 1e-2), tables: adam(lr: 1e-2), seed: 3 }
+";
+
+#[test]
+fn columns_of_a_sequence_have_a_value_for_each_step() {
+    let folder = Folder::new();
+    let spec = CLICKS
+        .replace("target_attention(items[item], concat(items[history], dwell)", "target_attention(items[item], items[history] * 1")
+        .replace("1e-9 * sum(seconds)", "1e-9 * sum(seconds) + sum(dwell)");
+    let model = folder.build("din", &spec);
+    let row = |at: usize| {
+        let steps: Vec<usize> = (0..at % 6).collect();
+        let join = |of: &dyn Fn(&usize) -> String| steps.iter().map(of).collect::<Vec<_>>().join(" ");
+        let (ids, times, dwell) =
+            (join(&|step| format!("i{}", (at + step) % 9)), join(&|step| (1000 + step).to_string()), join(&|step| format!("{step}.5")));
+        format!("{},i{},{ids},{times},{dwell}\n", usize::from(at % 3 == 0), at % 9)
+    };
+    let head = "click,item,history,times,dwell\n";
+    let text = |rows: &[String]| head.to_owned() + &rows.concat();
+    let mut rows: Vec<String> = (0..200).map(row).collect();
+    let data = folder.write("data.csv", text(&rows));
+    let checkpoint = folder.path("ck");
+    ok(Command::new(&model).args(["train", "--train"]).arg(&data).arg("--out").arg(&checkpoint));
+    // Labels are not needed to score, and all else is.
+    let bare = folder.write("bare.csv", text(&rows).replace("click,", "clack,"));
+    let scores = |data: &Path| ok(Command::new(&model).args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(data)).stdout;
+    assert_eq!(scores(&data), scores(&bare));
+    rows[4] = rows[4].replace(" 1003", "");
+    let wrong = folder.write("wrong.csv", text(&rows));
+    for command in ["eval", "predict"] {
+        let said = fails(1, Command::new(&model).args([command, "--weights"]).arg(&checkpoint).arg("--data").arg(&wrong));
+        contains(&said, &["row 5", "\"times\"", "3 values", "`history`", "has 4"]);
+    }
+    rows[4] = row(4).replace(" 2.5", " x");
+    let wrong = folder.write("wrong.csv", text(&rows));
+    let said = fails(1, Command::new(&model).args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(&wrong));
+    contains(&said, &["row 5", "\"dwell\"", "\"x\""]);
+}
