@@ -151,7 +151,7 @@ fn columns_of_a_sequence_have_a_value_for_each_step() {
         let join = |of: &dyn Fn(&usize) -> String| steps.iter().map(of).collect::<Vec<_>>().join(" ");
         let (ids, times, dwell) =
             (join(&|step| format!("i{}", (at + step) % 9)), join(&|step| (1000 + step).to_string()), join(&|step| format!("{step}.5")));
-        format!("{},i{},{ids},{times},{dwell}\n", usize::from(at % 3 == 0), at % 9)
+        format!("{},i{},{ids},{times},{dwell}\n", usize::from(at.is_multiple_of(3)), at % 9)
     };
     let head = "click,item,history,times,dwell\n";
     let text = |rows: &[String]| head.to_owned() + &rows.concat();

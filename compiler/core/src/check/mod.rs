@@ -343,7 +343,7 @@ impl<'s> Checker<'s> {
         let mut data = DataSpec::default();
         for settings in self.only(file, "data", |kind| if let ItemKind::Data(settings) = kind { Some(settings) } else { None }) {
             data = self.check_data(settings);
-            self.grouped = data.group.is_some();
+            self.grouped = settings.entries.iter().any(|setting| setting.key.text == "group");
         }
         for item in &file.items {
             if let ItemKind::Features(features) = &item.kind {

@@ -9,7 +9,7 @@ use crate::loops::Combine;
 use crate::ops::{Broadcast, Gather, Hold, Input, InputKind, Op, Reduce, Shift};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
-use recc_abi::{Column, ColumnKind, Link, LossKind, Prediction, Ranking, Token};
+use recc_abi::{Column, ColumnKind, Element, Link, LossKind, Prediction, Ranking, Token};
 use recc_syntax::ast::{Argument, Expr, ExprKind, Name, Span};
 
 /// Most rows drawn for each step.
@@ -165,6 +165,10 @@ impl Checker<'_> {
             self.report(
                 problem.and(over, "the table").help("the next step is one of the rows that are ranked: add the sequence to `keys`"),
             );
+            return false;
+        }
+        if declared.storage != Element::F32 {
+            self.not_yet(over, "ranking the rows of a table that is stored in few bytes");
             return false;
         }
         let wanted = [Dim::Entries(self.entries_of(column)), Dim::Fixed(declared.dim)];

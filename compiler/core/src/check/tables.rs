@@ -28,7 +28,7 @@ pub(super) struct Declared {
     rows: Option<u64>,
     pub(super) variable: VariableId,
     update: TableUpdate,
-    storage: Element,
+    pub(super) storage: Element,
     pub(super) used: bool,
 }
 

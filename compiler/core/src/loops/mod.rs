@@ -276,7 +276,7 @@ pub enum Stmt {
         body: Vec<Stmt>,
     },
     /// A matrix product over all items of the call, or one for each.
-    MatMul(MatMul),
+    MatMul(Box<MatMul>),
 }
 
 /// One operand of a matrix product.

@@ -112,7 +112,8 @@ fn print_body(out: &mut String, body: &[Stmt], depth: usize) {
                 print_body(out, body, depth + 1);
                 let _ = writeln!(out, "{:width$}}}", "", width = depth * 2);
             }
-            Stmt::MatMul(MatMul { m, n, k, dst, a, b, scales, accumulate, each, bf16, entries, heads }) => {
+            Stmt::MatMul(product) => {
+                let MatMul { m, n, k, dst, a, b, scales, accumulate, each, bf16, entries, heads } = &**product;
                 let sign = if *accumulate { "+=" } else { "=" };
                 let apart = |each: &super::ItemStrides| format!("{}, {} and {} apart", each.dst, each.a, each.b);
                 let mut each = each.map_or(String::new(), |each| format!(", for each item, {}", apart(&each)));

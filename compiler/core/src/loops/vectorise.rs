@@ -84,7 +84,9 @@ impl Check {
     fn instr(&self, instr: &Instr, ty: Type) -> bool {
         match instr {
             Instr::Const(_) | Instr::Scalar(..) => true,
-            Instr::Load { buffer, index } => (self.steps(index, false) || ty == Type::F32 && self.gathers(index)) && !self.stored.contains(buffer),
+            Instr::Load { buffer, index } => {
+                (self.steps(index, false) || ty == Type::F32 && self.gathers(index)) && !self.stored.contains(buffer)
+            }
             // Whole numbers side by side: sums, clamps, and places that step by any stride.
             Instr::Place(place) => !self.varies_by_reg(place),
             Instr::Random { row_key, element } => !self.varying.contains(row_key) && self.steps(element, false),

@@ -618,7 +618,7 @@ fn product(
             bf16: bf16 && k.min(n) >= LEAST_ROUNDED,
         }
     };
-    Stmt::MatMul(MatMul { entries: entries.map(|column| cx.begins_arg(column)), ..product })
+    Stmt::MatMul(Box::new(MatMul { entries: entries.map(|column| cx.begins_arg(column)), ..product }))
 }
 
 /// A product of two matrices of each item, or of several side by side: the axis in the middle counts them.
@@ -659,7 +659,7 @@ fn item_product(
     let inner = if op.left_transposed { 0 } else { columns(operands[0]) };
     let column = [node, operands[0], operands[1]].into_iter().find_map(|node| graph[node].ty.entries());
     let heads = graph[node].ty.dims[1].fixed().filter(|_| rank == 3);
-    Stmt::MatMul(MatMul {
+    Stmt::MatMul(Box::new(MatMul {
         m: size(node, 0),
         n: size(node, columns(node)),
         k: size(operands[0], inner),
@@ -672,5 +672,5 @@ fn item_product(
         entries: column.map(|column| cx.begins_arg(column)),
         heads: heads.map(|heads| (heads as i64, ItemStrides { dst: dst_head, a: a_head, b: b_head })),
         bf16: false,
-    })
+    }))
 }
