@@ -655,3 +655,70 @@ fn a_profile_accounts_for_every_kernel() {
     contains(&String::from_utf8_lossy(&text), &["recc_step_", "of peak", "GB/s", "others"]);
     contains(&fails(2, bench(&["--vocab", "1,2,3,4,5"]).arg("--json")), &["--vocab gives 7 sizes, and the model has 2"]);
 }
+
+/// A state for other data and another spec: rows of values that both know stay, and all that has the same path and shape.
+#[test]
+fn a_warm_start_keeps_what_diff_says() {
+    let folder = Folder::new();
+    let (first, second) = (rows(400, 1), rows(600, 9));
+    let old = folder.write("old.csv", text(&first, ","));
+    // Other users come, in another order, and some are gone.
+    let grown: Vec<[String; 5]> = second
+        .into_iter()
+        .map(|mut row| {
+            if row[2].ends_with('1') {
+                row[2] = format!("new{}", row[2]);
+            }
+            row
+        })
+        .rev()
+        .collect();
+    let new = folder.write("new.csv", text(&grown, ","));
+    let model = folder.build("model", SPEC);
+    let still = SPEC.replace("adam(lr: 1e-2)", "sgd(lr: 1e-12)").replace("mlp(x, [16], dropout: 0.1)", "mlp(x, [16], dropout: 0)");
+    let same = folder.build("same", &still);
+    let checkpoint = folder.path("ck");
+    ok(Command::new(&model).args(["train", "--train"]).arg(&old).arg("--out").arg(&checkpoint));
+    let warm = folder.path("warm");
+    let out = ok(Command::new(&same)
+        .args(["train", "--epochs", "1", "--train"])
+        .arg(&new)
+        .arg("--warm-start")
+        .arg(&checkpoint)
+        .arg("--out")
+        .arg(&warm));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    contains(&said, &["7 of 7 parameters kept", "small.users: ", "small.words: "]);
+    // Rows of which every value was known score as before, though all values are numbered in another way.
+    let known = folder.write("known.csv", text(&first.iter().filter(|row| !row[2].ends_with('1')).cloned().collect::<Vec<_>>(), ","));
+    let scores = |model: &Path, weights: &Path| {
+        let out = ok(Command::new(model).args(["predict", "--weights"]).arg(weights).arg("--data").arg(&known)).stdout;
+        String::from_utf8_lossy(&out).lines().skip(1).map(|line| line.parse::<f64>().expect("a score")).collect::<Vec<_>>()
+    };
+    let (before, after) = (scores(&model, &checkpoint), scores(&same, &warm));
+    assert!(before.len() > 100 && before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-6), "{before:?} {after:?}");
+    let wider = folder.write("wider.rec", SPEC.replace("mlp(x, [16]", "mlp(x, [24]").replace("hash(50)", "hash(60)"));
+    let said = ok(Command::new(RECC).arg("diff").arg(&checkpoint).arg(&wider)).stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    contains(
+        &said,
+        &[
+            "small.users",
+            "vocabulary of user",
+            "Hash { buckets: 50 } became Hash { buckets: 60 }",
+            "[13, 16] became [13, 24]",
+            "keeps 3 of 7",
+        ],
+    );
+    let out = fails(
+        1,
+        Command::new(&same)
+            .args(["train", "--train"])
+            .arg(&new)
+            .arg("--warm-start")
+            .arg(folder.path("none"))
+            .arg("--out")
+            .arg(folder.path("x")),
+    );
+    contains(&out, &["none", "no checkpoint"]);
+}

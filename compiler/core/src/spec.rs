@@ -175,7 +175,8 @@ impl Spec {
     pub fn resolved(&self) -> String {
         let mut out = format!("spec {}\n", self.name);
         let scored = |column: &&Column| {
-            !matches!(column.kind, recc_abi::ColumnKind::Label { .. } | recc_abi::ColumnKind::Key | recc_abi::ColumnKind::Flag { .. })
+            use recc_abi::ColumnKind::{Drawn, Flag, Key, Label};
+            !matches!(column.kind, Label { .. } | Key | Flag { .. } | Drawn { .. })
         };
         let (inputs, others): (Vec<&Column>, Vec<&Column>) = self.columns.iter().partition(scored);
         push_sorted(&mut out, "features", inputs.into_iter().map(|column| self.resolved_column(column)).collect());
@@ -189,6 +190,8 @@ impl Spec {
                         .columns
                         .iter()
                         .filter_map(|column| self.columns.get(*column as usize))
+                        // What is drawn is for training alone.
+                        .filter(|column| !matches!(column.kind, recc_abi::ColumnKind::Drawn { .. }))
                         .map(|column| column.name.as_str())
                         .collect();
                     format!(

@@ -1,5 +1,6 @@
 //! `recc`: the compiler's command line, and the launcher of every compiled model.
 
+mod diff;
 mod driver;
 mod elf;
 mod explain;
@@ -18,7 +19,7 @@ use recc_core::{Override, Sources};
 use recc_rt::{Failure, Which, finish};
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Compiles a `.rec` spec of a recommendation model to one executable that trains, evaluates and scores it.
@@ -56,6 +57,17 @@ enum Command {
     /// Rewrite specs in the one style
     #[command(after_help = "Examples:\n  recc fmt model.rec\n  recc fmt --check examples/*.rec\n  recc fmt --diff model.rec")]
     Fmt(FmtArgs),
+    /// Say which parameters of one spec or state another has: what a warm start keeps
+    #[command(after_help = "Examples:\n  recc diff old.rec new.rec\n  recc diff ck new.rec")]
+    Diff {
+        /// The spec, or the folder of checkpoints, to start from
+        old: PathBuf,
+        /// The spec, or the folder, that is to be started
+        new: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the page of an error
     Explain {
         /// Such as E0203
@@ -233,6 +245,7 @@ fn main() -> ExitCode {
         Command::Emit(args) => emit(&args),
         Command::New(args) => new_spec(&args),
         Command::Fmt(args) => fmt(&args),
+        Command::Diff { old, new, json } => diff_command(&old, &new, json),
         Command::Explain { code } => explain_command(&code),
     });
     ExitCode::from(match result {
@@ -271,6 +284,16 @@ fn checked(common: &Common) -> Result<Option<(Sources, Spec)>, Failure> {
     let checked = driver::check(&sources, &common.define);
     say(&report::text(&sources, &checked.problems));
     Ok(checked.spec.map(|spec| (sources, spec)))
+}
+
+fn diff_command(old: &Path, new: &Path, json: bool) -> Result<u8, Failure> {
+    match diff::diff(old, new, json, &|text| say(text))? {
+        Some(text) => {
+            print(&text)?;
+            Ok(0)
+        }
+        None => Ok(1),
+    }
 }
 
 fn run(args: &RunArgs) -> Result<u8, Failure> {

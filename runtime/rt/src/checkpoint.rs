@@ -522,12 +522,35 @@ impl Generation {
     }
 
     /// Where training stood.
+    /// The resolved spec it was trained with; whether the state is whole is looked at as well.
+    pub fn resolved(&self) -> Result<String, Failure> {
+        let model: ModelFile = serde_json::from_slice(self.file(MODEL)?).map_err(|error| self.damaged(MODEL, &error))?;
+        check_format(&format!("{}/{MODEL}", self.place), model.format)?;
+        for name in [WEIGHTS, VOCAB] {
+            if model.files.get(name).is_some_and(|sum| self.files.get(name).is_none_or(|file| hex(file.bytes()) != *sum)) {
+                return Err(self.damaged(name, &"it is not what was written"));
+            }
+        }
+        Ok(model.resolved)
+    }
+
+    /// The numbers of a parameter, or of a member of a table.
+    pub(crate) fn tensor(&self, path: &str) -> Result<Vec<f32>, Failure> {
+        let tensors = SafeTensors::deserialize(self.file(WEIGHTS)?).map_err(|error| self.damaged(WEIGHTS, &error))?;
+        let tensor = tensors.tensor(path).map_err(|error| self.damaged(WEIGHTS, &format!("{path}: {error}")))?;
+        if tensor.dtype() != Dtype::F32 {
+            return Err(self.damaged(WEIGHTS, &format!("{path} holds no 32-bit floats")));
+        }
+        Ok(tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect())
+    }
+
     pub(crate) fn progress(&self) -> Result<Progress, Failure> {
         serde_json::from_slice(self.file(PROGRESS)?).map_err(|error| self.damaged(PROGRESS, &error))
     }
 
     /// What was learned from data.
-    pub(crate) fn fitted(&self, program: &Program) -> Result<Fitted, Failure> {
+    /// The vocabularies by feature.
+    pub(crate) fn vocabularies(&self) -> Result<BTreeMap<String, Vocab>, Failure> {
         let bytes = bytes::Bytes::copy_from_slice(self.file(VOCAB)?);
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .and_then(|builder| builder.build())
@@ -541,6 +564,11 @@ impl Generation {
                 parts.entry(features.value(at).to_owned()).or_default().learn(tokens.value(at), counts.value(at));
             }
         }
+        Ok(parts)
+    }
+
+    pub(crate) fn fitted(&self, program: &Program) -> Result<Fitted, Failure> {
+        let mut parts = self.vocabularies()?;
         let transforms: BTreeMap<String, Transform> =
             serde_json::from_slice(self.file(TRANSFORMS)?).map_err(|error| self.damaged(TRANSFORMS, &error))?;
         let vocabs = program.columns.iter().map(|column| match column.kind.encoder() {

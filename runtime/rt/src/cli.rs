@@ -72,6 +72,9 @@ pub(crate) struct TrainArgs {
     /// Go on from the last state of a folder
     #[arg(long)]
     resume: Option<PathBuf>,
+    /// Begin with the parameters of another state that have the same paths and shapes, and the rows of values it knows: see `recc diff`
+    #[arg(long, conflicts_with = "resume")]
+    warm_start: Option<PathBuf>,
     /// Read at most this many rows of each part
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -269,6 +272,7 @@ fn train_command(loaded: Loaded<'_>, args: TrainArgs) -> Result<(), Failure> {
         threads: threads(args.threads),
         seed: args.seed,
         resume: args.resume,
+        warm_start: args.warm_start,
         limit: args.limit,
         quiet: args.json,
     };

@@ -25,6 +25,7 @@ mod spool;
 mod stored;
 mod train;
 mod transform;
+mod warm;
 
 pub use checkpoint::{Generation, Purpose, Which, open as open_checkpoint};
 pub use cli::{finish, run, run_training};
@@ -33,3 +34,4 @@ pub use engine::Code;
 pub use failure::Failure;
 pub use matmul::FUNCTIONS;
 pub use stored::as_stored;
+pub use warm::{Fate, compare, renamed};

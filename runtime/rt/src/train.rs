@@ -32,6 +32,8 @@ pub(crate) struct TrainOptions {
     pub(crate) threads: usize,
     pub(crate) seed: Option<u64>,
     pub(crate) resume: Option<PathBuf>,
+    /// A state whose parameters are taken over where they fit.
+    pub(crate) warm_start: Option<PathBuf>,
     pub(crate) limit: Option<u64>,
     pub(crate) quiet: bool,
 }
@@ -443,6 +445,8 @@ impl<'r, 'p> Run<'r, 'p> {
                 "the spec takes the rows for validation and test from those of --train (`split: leave_one_out`)\nhelp: leave --valid and --test out",
             ));
         }
+        let warm =
+            options.warm_start.as_deref().map(|path| crate::checkpoint::open(path, Which::Best).map(|from| (path, from))).transpose()?;
         let folder = Folder::create(&options.out)?;
         if options.resume.is_none() && folder.holds_state() {
             let message = format!("{}: holds a checkpoint already", options.out.display());
@@ -487,6 +491,10 @@ impl<'r, 'p> Run<'r, 'p> {
                 progress = resume(generation, &mut model, options, &spool)?;
             }
             None => model.initialise(seed, pool),
+        }
+        if let Some((path, from)) = &warm {
+            let kept = crate::warm::start(&mut model, from)?;
+            say(&kept_text(path, &kept));
         }
         let valid = match open_rows(program, options.paths(program, Part::Valid), Part::Valid, options.limit)? {
             Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), true)?),
@@ -682,6 +690,14 @@ impl<'r, 'p> Run<'r, 'p> {
         result["seed"] = json!(self.progress.seed);
         Ok(result)
     }
+}
+
+/// What a warm start kept, for people.
+fn kept_text(path: &Path, kept: &crate::warm::Kept) -> String {
+    let mut text = format!("warm start from {}: {} of {} parameters kept", path.display(), kept.parameters, kept.all);
+    let rows = kept.rows.iter().map(|(path, rows, all)| format!("\n  {path}: {rows} of {all} rows"));
+    text.extend(rows);
+    text
 }
 
 fn not_finite(model: &Model<'_>, epoch: u32, batch: usize) -> Failure {
