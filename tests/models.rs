@@ -23,6 +23,8 @@ features {
     seq h = h |> split(\" \") |> vocab_of(u) |> take_last(4)
     seq dwell: number = dwell |> split(\" \") |> aligned(h) |> tanh
     seq times: time = times |> split(\" \") |> aligned(h)
+    ids heavy = heavy |> split(\"|\") |> weighted(\":\") |> vocab
+    time now
     seq other = other |> split(\" \") |> vocab |> take(3)
 }
 ";
@@ -123,6 +125,22 @@ const MODELS: &[(&str, &str)] = &[
     (
         "two sequences and a bag",
         "table e { keys: h, dim: 4 }\n table f { keys: other, dim: 4 }\n table g { keys: tags, dim: 4 }\n layer tower = linear(_, 4)\n predict y = logit(sum(tanh(tower(e[h]))) + sum(sum(tower(f[other]), axis: other) * sum(tanh(tower(g[tags])), axis: tags)))",
+    ),
+    (
+        "a weighted bag",
+        "table e { keys: heavy, dim: 4 }\n predict y = logit(sum(tanh(sum(e[heavy], axis: heavy))) + sum(square(e[heavy])))",
+    ),
+    (
+        "times of steps",
+        "table e { keys: h, dim: 4 }\n param b: f32[9] = xavier\n let age = log(max(abs(now - times), 1)) / 2\n predict y = logit(sum(pick(b, age) * e[h][0]) + log(1 + abs(now - now)))",
+    ),
+    (
+        "entries behind other axes",
+        "table e { keys: h, dim: 8 }\n let q = reshape(linear(e[h], 8), [2, 4])\n let w = softmax(einsum(\"i h d, j h d -> i h j\", q, q), axis: 0)\n let n = batch_norm(flatten(einsum(\"i h j, j h d -> i h d\", w, q)), epsilon: 0.5)\n predict y = logit(sum(tanh(n)) + sum(square(einsum(\"i d, j d -> d\", e[h], tanh(e[h])))))",
+    ),
+    (
+        "means of pairs",
+        "table e { keys: h, dim: 4 }\n let s = einsum(\"i d, j d -> i j\", e[h], tanh(e[h]))\n predict y = logit(mean(tanh(s)) + sum(mean(s, axis: 1)) + mean(sum(s, axis: 0)))",
     ),
     (
         "pairs of steps",
@@ -365,7 +383,7 @@ fn products_in_bf16_are_near_the_reference() {
     let (spec, exact) = recc_tests::build(&text(body, rate));
     let (_, rounded) = recc_tests::build(&text(body, &format!("{rate}, precision: bf16")));
     for rows in [1, 131, 700] {
-        let data = draw(&spec, &exact, rows, 7);
+        let data = draw(&spec, &exact, rows, 8);
         let [exact, rounded] = [&exact, &rounded]
             .map(|built| run(&built.step_plan.plan, &load(&built.step_plan.kernels, Level::native()), &data, &BTreeMap::new()));
         let mut differing = 0;

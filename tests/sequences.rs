@@ -174,3 +174,92 @@ fn columns_of_a_sequence_have_a_value_for_each_step() {
     let said = fails(1, Command::new(&model).args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(&wrong));
     contains(&said, &["row 5", "\"dwell\"", "\"x\""]);
 }
+
+const GROUPS: &str = "data { group: user, order: time }
+features {
+    label good: binary
+    key   who  = column(\"user\")
+    id    item = item |> vocab
+    id    kind = kind |> vocab
+    id    both = cross(item, kind) |> hash(1000)
+    ids   tags = tags |> split(\"|\") |> weighted(\":\") |> vocab
+    time  now  = column(\"time\")
+    seq   items       = column(\"item\") |> vocab_of(item) |> take_last(4)
+    seq   kinds       = column(\"kind\") |> vocab_of(kind) |> aligned(items)
+    seq   times: time = column(\"time\") |> aligned(items)
+}
+model m {
+    table t { keys: [item, items], dim: 4 }
+    table k { keys: [kind, kinds], dim: 4 }
+    table b { keys: both, dim: 1 }
+    table w { keys: tags, dim: 2 }
+    let age = sum((now - times) / 1000)
+    predict good = logit(dot(t[item], mean(t[items], axis: items)) + sum(k[kind] * mean(k[kinds], axis: items)) + b[both] + sum(w[tags]) + age)
+}
+objective { good: bce }
+train     { batch: 16, epochs: 2, dense: adam(lr: 1e-2), tables: adam(lr: 1e-2), seed: 3 }
+";
+
+/// Rows grouped to one give what the same row gives alone, where it stands last.
+#[test]
+fn features_of_one_value_are_those_of_a_groups_last_row() {
+    let folder = Folder::new();
+    let model = folder.build("groups", GROUPS);
+    let head = "user,item,kind,tags,time,good\n";
+    let row = |user: usize, at: usize| {
+        let (item, kind) = ((user + at) % 7, if at == 0 { String::new() } else { format!("k{}", user % 3) });
+        format!("u{user},i{item},{kind},t{}:0.5|t{}:2,{},{}\n", at % 3, user % 4, 1000 + 10 * at, (user + at) % 2)
+    };
+    let text: String = (0..60).flat_map(|user| (0..1 + user % 4).map(move |at| row(user, at))).collect();
+    let data = folder.write("events.csv", head.to_owned() + &text);
+    let checkpoint = folder.path("ck");
+    ok(Command::new(&model).args(["train", "--train"]).arg(&data).arg("--out").arg(&checkpoint));
+    let scores = |name: &str, text: String| {
+        let data = folder.write(name, text);
+        let out = ok(Command::new(&model).args(["predict", "--weights"]).arg(&checkpoint).arg("--data").arg(data)).stdout;
+        String::from_utf8(out).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The same events in another order of the file, and of other users beside them.
+    let one = scores("one.csv", head.to_owned() + &row(3, 0) + &row(3, 1) + &row(3, 2));
+    let turned = scores("turned.csv", head.to_owned() + &row(3, 2) + &row(9, 0) + &row(3, 0) + &row(3, 1));
+    assert_eq!((one[0].as_str(), one.len(), turned.len()), ("user,good", 2, 3));
+    assert_eq!(one[1], turned[1]);
+    assert!(turned[2].starts_with("u9,"), "{turned:?}");
+    // What is crossed, and the weights, are of the last row alone.
+    let other = scores("other.csv", head.to_owned() + &row(3, 0) + &row(3, 1) + &row(3, 2).replace(":2,", ":3,"));
+    assert_ne!(one[1], other[1]);
+    let refused = |text: String, marks: &[&str]| {
+        let data = folder.write("wrong.csv", text);
+        contains(&fails(1, Command::new(&model).args(["eval", "--weights"]).arg(&checkpoint).arg("--data").arg(data)), marks);
+    };
+    refused(head.to_owned() + &row(3, 0).replace(":2,", ","), &["rows of user \"u3\"", "\"tags\"", "has no weight"]);
+    refused(head.to_owned() + &row(3, 0).replace("i3", "i\u{1f}3"), &["row 1", "\"item\"", "0x1f"]);
+    refused(head.to_owned() + &row(3, 0).replace(",1000,", ",-5,"), &["rows of user \"u3\"", "\"-5\"", "no time"]);
+}
+
+#[test]
+fn rankings_are_measured_by_cohort_and_of_some_rows() {
+    let folder = Folder::new();
+    let spec = NEXT
+        .replace("    key user\n", "    key user\n    label late: binary\n")
+        .replace("objective { next: cross_entropy }", "cohort odd = late == 1\nobjective { next: cross_entropy(where: late) }")
+        .replace("mrr] }", "mrr], per: [odd] }")
+        .replace("stop: patience(9, on: ndcg(3)), ", "");
+    let model = folder.build("next", &spec);
+    let (text, _) = events(80);
+    let mut lines =
+        text.lines().enumerate().map(|(at, line)| if at == 0 { format!("{line},late\n") } else { format!("{line},{}\n", at % 2) });
+    let data = folder.write("events.csv", lines.by_ref().collect::<String>());
+    let result = train(&model, &data, &folder.path("ck"), "2");
+    assert!(result["cohorts"]["odd"]["next"]["mrr"].as_f64().is_some(), "{result}");
+}
+
+#[test]
+fn sequences_that_are_too_short_to_learn_from_are_refused() {
+    let folder = Folder::new();
+    let model = folder.build("next", NEXT);
+    let text: String = (0..20).flat_map(|user| (0..3).map(move |at| format!("u{user},i{},{at}\n", (user + at) % 9))).collect();
+    let data = folder.write("short.csv", format!("user,item,time\n{text}"));
+    let said = fails(1, Command::new(&model).args(["train", "--train"]).arg(&data).arg("--out").arg(folder.path("ck")));
+    contains(&said, &["`history`", "two steps", "leave_one_out"]);
+}

@@ -126,7 +126,8 @@ impl Dump {
                     let bag = |row: &[f64]| row[ones..].iter().map(|&id| id as usize).collect();
                     data.bags.insert(place, ids.chunks_exact(ones + many).map(bag).collect());
                 }
-                recc_abi::ColumnKind::Key
+                recc_abi::ColumnKind::Time
+                | recc_abi::ColumnKind::Key
                 | recc_abi::ColumnKind::Flag { .. }
                 | recc_abi::ColumnKind::Numbers { .. }
                 | recc_abi::ColumnKind::Drawn { .. } => {}

@@ -50,6 +50,9 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
                 let label = |draw: &mut Draw| if *binary { draw.below(2) as f64 } else { number(draw) };
                 data.numbers.insert(at, (0..rows).map(|_| label(&mut draw)).collect());
             }
+            ColumnKind::Time => {
+                data.numbers.insert(at, (0..rows).map(|_| 1_600_000_000.0 + draw.below(1_000_000) as f64).collect());
+            }
             ColumnKind::Number { .. } => {
                 data.numbers.insert(at, (0..rows).map(|_| draw.number()).collect());
                 data.moments.insert(at, [0.25, 1.5]);

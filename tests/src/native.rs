@@ -51,6 +51,7 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         InputSource::Numbers { columns } => {
             rows.flat_map(|row| columns.iter().map(move |column| float(data.numbers[column][row]))).collect()
         }
+        InputSource::Time { column } => rows.map(|row| data.numbers[column][row] as i32 as u32).collect(),
         InputSource::Ids { columns } => rows.flat_map(|row| columns.iter().map(move |column| data.ids[column][row] as u32)).collect(),
         InputSource::EntryBegin { column } => {
             let mut total = 0;

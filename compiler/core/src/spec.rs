@@ -298,7 +298,8 @@ impl Spec {
 
     fn split(&self, split: &recc_abi::Split) -> String {
         let aligned = split.aligned.map_or(String::new(), |other| format!(", aligned with {}", self.columns[other as usize].name));
-        format!("separator {:?}, take {:?}{aligned}", split.separator, split.take)
+        let weighted = split.weighted.as_ref().map_or(String::new(), |sign| format!(", weights behind {sign:?}"));
+        format!("separator {:?}, take {:?}{aligned}{weighted}", split.separator, split.take)
     }
 
     fn monitor(&self, monitor: &Monitor) -> String {

@@ -116,6 +116,11 @@ pub enum InputSource {
         /// Positions in `Program::columns`.
         columns: Vec<u32>,
     },
+    /// A time in seconds: `i32`, batch.
+    Time {
+        /// Position in `Program::columns`.
+        column: u32,
+    },
     /// Ids, one per column: `i32`, batch.
     Ids {
         /// Positions in `Program::columns`.

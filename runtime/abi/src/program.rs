@@ -209,6 +209,8 @@ pub enum FeatureKind {
     Ids,
     /// A sequence of ids, numbers or times.
     Seq,
+    /// A time.
+    Time,
     /// A grouping key.
     Key,
     /// A condition: a cohort, or the rows of a loss.
@@ -232,6 +234,8 @@ pub enum ColumnKind {
         /// Whether its mean and deviation are learned.
         moments: bool,
     },
+    /// A time: whole seconds, kept as an integer.
+    Time,
     /// One id.
     Id {
         /// How text becomes a row.
@@ -280,6 +284,8 @@ pub struct Split {
     pub take: Option<Take>,
     /// The column whose entries these belong to, one for each; the same ones are taken.
     pub aligned: Option<u32>,
+    /// What stands between a value and its weight, in each entry.
+    pub weighted: Option<String>,
 }
 
 /// Which entries are taken.
@@ -289,6 +295,11 @@ pub enum Take {
     First(u32),
     /// At most this many, the last ones.
     Last(u32),
+}
+
+/// The column whose entries a column's belong to: the one it is aligned with, or itself.
+pub fn entries_of(columns: &[Column], column: u32) -> u32 {
+    columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column)
 }
 
 impl Split {
@@ -307,7 +318,7 @@ impl ColumnKind {
     pub fn split(&self) -> Option<&Split> {
         match self {
             ColumnKind::Ids { split, .. } | ColumnKind::Numbers { split, .. } => Some(split),
-            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } | ColumnKind::Key => None,
+            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Time | ColumnKind::Id { .. } | ColumnKind::Key => None,
             ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => None,
         }
     }
@@ -324,6 +335,7 @@ impl ColumnKind {
         match self {
             ColumnKind::Label { .. } => FeatureKind::Label,
             ColumnKind::Number { .. } => FeatureKind::Number,
+            ColumnKind::Time => FeatureKind::Time,
             ColumnKind::Id { .. } => FeatureKind::Id,
             ColumnKind::Ids { ordered: false, .. } => FeatureKind::Ids,
             ColumnKind::Ids { ordered: true, .. } | ColumnKind::Numbers { .. } => FeatureKind::Seq,
@@ -338,7 +350,7 @@ impl ColumnKind {
         match self {
             ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } => Some(encoder),
             ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Key | ColumnKind::Flag { .. } => None,
-            ColumnKind::Numbers { .. } | ColumnKind::Drawn { .. } => None,
+            ColumnKind::Numbers { .. } | ColumnKind::Time | ColumnKind::Drawn { .. } => None,
         }
     }
 }

@@ -88,7 +88,7 @@ pub(crate) struct Layout<'p> {
 impl Layout<'_> {
     /// The column that says where a column's entries begin.
     fn entries_of(&self, column: u32) -> u32 {
-        self.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column)
+        recc_abi::entries_of(self.columns, column)
     }
 
     /// Whether the last entry of a column is not shown.
@@ -143,6 +143,7 @@ impl<'p> Assembler<'p> {
                     }
                     columns => rows.iter().flat_map(|&row| columns.iter().map(move |&column| record(row)[word(column)])).collect(),
                 },
+                InputSource::Time { column } => rows.iter().map(|&row| record(row)[word(*column)]).collect(),
                 InputSource::Ids { columns } => self.ids(window, rows, columns),
                 InputSource::EntryBegin { column } => {
                     let begins = self.begins(window, rows, *column);

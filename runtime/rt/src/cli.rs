@@ -427,7 +427,8 @@ fn split_text(program: &Program, split: &Split) -> String {
         Some(Take::Last(most)) => format!(", the last {most}"),
     };
     let aligned = split.aligned.map_or(String::new(), |other| format!(", aligned with {}", program.columns[other as usize].name));
-    format!("between {:?}{most}{aligned}", split.separator)
+    let weighted = split.weighted.as_ref().map_or(String::new(), |sign| format!(", weights behind {sign:?}"));
+    format!("between {:?}{most}{aligned}{weighted}", split.separator)
 }
 
 fn encoder_text(program: &Program, encoder: &Encoder) -> String {
@@ -465,6 +466,7 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                 ColumnKind::Label { binary: true } => "label, binary".to_owned(),
                 ColumnKind::Label { binary: false } => "label, number".to_owned(),
                 ColumnKind::Number { .. } => "number".to_owned(),
+                ColumnKind::Time => "time".to_owned(),
                 ColumnKind::Id { encoder } => format!("id, {}", encoder_text(program, encoder)),
                 ColumnKind::Ids { encoder, split, ordered } => {
                     let kind = if *ordered { "sequence of ids" } else { "ids" };

@@ -303,10 +303,12 @@ impl<'p> Engine<'p> {
     /// bases move back by those before the tile.
     fn tile_of_entries(&self, start: usize, most: usize, batch: &Batch, pointers: &mut [*mut u8], thread: usize) -> usize {
         let Some(scratch) = self.entry_scratch.get(thread) else { return most };
+        // By this batch alone, not by the room that longer ones before it made: where sums end must not depend on what ran before.
+        let room = batch.entries.iter().map(|entries| entries.longest).max().unwrap_or(0).max(TILE_ENTRIES);
         let mut rows = most;
         for entries in &batch.entries {
             let begins = &batch.inputs[entries.input];
-            let fits = |rows: &usize| (begins[start + rows] - begins[start]) as usize <= self.tile_entries;
+            let fits = |rows: &usize| (begins[start + rows] - begins[start]) as usize <= room;
             rows = (1..=rows).rev().find(fits).unwrap_or(1);
         }
         for (at, buffer) in self.plan.buffers.iter().enumerate() {

@@ -128,8 +128,8 @@ pub(crate) fn auc(pairs: &mut [(f32, f32)]) -> Option<f64> {
 /// Figures of one prediction, by metric name, in the spec's order.
 pub(crate) type Figures = Vec<(String, f64)>;
 
-/// All metrics of a prediction; those of probabilities are left out for values.
-pub(crate) fn measure(scores: &Scores, prediction: &Prediction, metrics: &[Metric], keys: &[(u32, Vec<u64>)]) -> Result<Figures, Failure> {
+/// A prediction that is no finite number is an error of its row.
+pub(crate) fn check_finite(scores: &Scores, prediction: &Prediction) -> Result<(), Failure> {
     if let Some(at) = scores.links.iter().position(|z| !z.is_finite()) {
         return Err(Failure::input(format!(
             "row {}: the prediction `{}` is {}\nhelp: a number of that row is far outside the range of the training data",
@@ -138,6 +138,12 @@ pub(crate) fn measure(scores: &Scores, prediction: &Prediction, metrics: &[Metri
             scores.links[at]
         )));
     }
+    Ok(())
+}
+
+/// All metrics of a prediction; those of probabilities are left out for values.
+pub(crate) fn measure(scores: &Scores, prediction: &Prediction, metrics: &[Metric], keys: &[(u32, Vec<u64>)]) -> Result<Figures, Failure> {
+    check_finite(scores, prediction)?;
     let mut figures = Vec::new();
     for metric in metrics {
         if metric.kind.fits(&prediction.link) {

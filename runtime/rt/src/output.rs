@@ -1,31 +1,30 @@
 //! Predictions as files.
 
 use crate::failure::Failure;
-use arrow_array::{ArrayRef, Float32Array, RecordBatch};
+use crate::train::Predicted;
+use arrow_array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// One column per prediction, with a header.
-pub(crate) fn write_csv(out: impl Write, names: &[&str], predictions: &[Vec<f32>]) -> io::Result<()> {
-    let mut out = io::BufWriter::new(out);
-    writeln!(out, "{}", names.join(","))?;
-    for row in 0..predictions.first().map_or(0, Vec::len) {
-        for (at, values) in predictions.iter().enumerate() {
-            if at > 0 {
-                out.write_all(b",")?;
-            }
-            write!(out, "{}", values[row])?;
-        }
-        out.write_all(b"\n")?;
+/// A column per prediction, with a header; behind that of the group, where rows are groups.
+pub(crate) fn write_csv(out: impl Write, names: &[&str], predicted: &Predicted) -> io::Result<()> {
+    let mut out = csv::Writer::from_writer(out);
+    let group = predicted.groups.iter().map(|(name, _)| name.as_str());
+    out.write_record(group.chain(names.iter().copied()))?;
+    for row in 0..predicted.values.first().map_or(0, Vec::len) {
+        let group = predicted.groups.iter().map(|(_, values)| values[row].clone());
+        out.write_record(group.chain(predicted.values.iter().map(|values| values[row].to_string())))?;
     }
     out.flush()
 }
 
 /// The same as parquet.
-pub(crate) fn write_parquet(path: &Path, names: &[&str], predictions: &[Vec<f32>]) -> Result<(), Failure> {
-    let columns = names.iter().zip(predictions).map(|(name, values)| (*name, Arc::new(Float32Array::from(values.clone())) as ArrayRef));
+pub(crate) fn write_parquet(path: &Path, names: &[&str], predicted: &Predicted) -> Result<(), Failure> {
+    let group = predicted.groups.iter().map(|(name, values)| (name.as_str(), Arc::new(StringArray::from(values.clone())) as ArrayRef));
+    let scores = names.iter().zip(&predicted.values);
+    let columns = group.chain(scores.map(|(name, values)| (*name, Arc::new(Float32Array::from(values.clone())) as ArrayRef)));
     let failed = |error: &dyn std::fmt::Display| Failure::input(format!("cannot write {}: {error}", path.display()));
     let batch = RecordBatch::try_from_iter(columns).map_err(|error| failed(&error))?;
     let file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;

@@ -51,7 +51,7 @@ impl Prefetch {
         for (number, table) in (0u32..).zip(&program.tables) {
             for columns in &table.lookups {
                 let bag = columns.first().and_then(|&column| input(&InputSource::Entries { column }));
-                let of = |&column: &u32| program.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column);
+                let of = |&column: &u32| recc_abi::entries_of(&program.columns, column);
                 let begins = columns.first().and_then(|column| input(&InputSource::EntryBegin { column: of(column) }));
                 let ids = input(&InputSource::Ids { columns: columns.clone() }).or(bag);
                 let bases = input(&InputSource::RowBase { table: number, columns: columns.clone() });

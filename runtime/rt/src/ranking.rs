@@ -102,7 +102,9 @@ impl<'r> Candidates<'r> {
     pub(crate) fn ranks(&self, queries: &[f32], targets: &[Target]) -> Vec<f32> {
         self.each(queries, targets, |query, products| match &targets[query] {
             Target { exists: false, .. } => 0.0,
-            Target { row: 0, .. } => self.count() as f32,
+            Target { row: 0, .. } => f32::MAX,
+            // Not a number: it is for the metrics to report.
+            Target { row, .. } if products[*row as usize].is_nan() => f32::NAN,
             Target { row, .. } => {
                 let own = products[*row as usize];
                 let before = |(at, product): (usize, &f32)| *product > own || *product == own && at < *row as usize;
@@ -148,7 +150,7 @@ mod tests {
         let targets =
             [target(1, &[]), target(1, &[2]), target(4, &[]), target(3, &[1, 2, 3, 4]), Target { row: 0, exists: false, seen: vec![] }];
         assert_eq!(candidates.ranks(&queries, &targets), [3.0, 2.0, 2.0, 1.0, 0.0]);
-        assert_eq!(candidates.ranks(&queries[..2], &[Target { row: 0, exists: true, seen: vec![] }]), [5.0]);
+        assert_eq!(candidates.ranks(&queries[..2], &[Target { row: 0, exists: true, seen: vec![] }]), [f32::MAX]);
         let first = candidates.first(&queries[..4], &targets[..2], 2);
         let rows = |of: &[Candidate]| of.iter().map(|own| own.row).collect::<Vec<_>>();
         assert_eq!((rows(&first[0]), rows(&first[1])), (vec![2, 4], vec![4, 1]));

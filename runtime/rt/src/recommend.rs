@@ -77,6 +77,13 @@ pub(crate) fn recommend(
             let batch = assembler.assemble(window, rows);
             engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
             let queries = engine.output(&format!("{}.query", prediction.name), batch.rows * candidates.width());
+            if let Some(wrong) = queries.iter().position(|x| !x.is_finite()) {
+                let row = first.len() + wrong / candidates.width().max(1) + 1;
+                return Err(Failure::input(format!(
+                    "row {row}: the query of `{}` is no finite number\nhelp: a number of that row is far outside the range of the training data",
+                    prediction.name
+                )));
+            }
             let found = pool.install(|| candidates.first(queries, &batch.targets[at], top));
             first.extend(found.iter().map(|own| own.iter().map(named).collect::<Vec<_>>()));
         }

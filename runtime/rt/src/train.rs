@@ -6,7 +6,7 @@ use crate::data::planted::PlantedRows;
 use crate::data::{Part, Rows};
 use crate::engine::{Code, Engine, StepNumbers};
 use crate::failure::Failure;
-use crate::metrics::{Figures, Scores, measure};
+use crate::metrics::{Figures, Scores, check_finite, measure};
 use crate::model::Model;
 use crate::progress::Meter;
 use crate::ranking::Candidates;
@@ -92,7 +92,8 @@ fn scored_columns(program: &Program) -> BTreeSet<u32> {
     for input in &program.score.inputs {
         match &input.source {
             InputSource::Numbers { columns } | InputSource::Ids { columns } => read.extend(columns),
-            InputSource::EntryBegin { column }
+            InputSource::Time { column }
+            | InputSource::EntryBegin { column }
             | InputSource::Entries { column }
             | InputSource::EntryNumbers { column }
             | InputSource::EntryTimes { column } => {
@@ -288,7 +289,9 @@ impl Scored {
         let Some(rows) = rows else { return (Cow::Borrowed(scores), Cow::Borrowed(&self.keys)) };
         let pick = |values: &[f32]| rows.iter().map(|&at| values[at]).collect();
         let keys = self.keys.iter().map(|(column, keys)| (*column, rows.iter().map(|&at| keys[at]).collect()));
-        (Cow::Owned(Scores { links: pick(&scores.links), labels: pick(&scores.labels) }), Cow::Owned(keys.collect()))
+        // A ranking has no labels.
+        let labels = if scores.labels.is_empty() { Vec::new() } else { pick(&scores.labels) };
+        (Cow::Owned(Scores { links: pick(&scores.links), labels }), Cow::Owned(keys.collect()))
     }
 
     /// Figures of all rows, or of a cohort's.
@@ -472,9 +475,23 @@ impl<'r, 'p> Run<'r, 'p> {
         let spool = Spool::write(folder.path(), &mut rows, &mut transformer, bags, &mut |rows| meter.set(rows))?;
         meter.finish();
         if spool.rows == 0 {
-            return Err(Failure::input(format!("{}: there are no rows to train on\nhelp: give a file with rows", rows.place())));
+            let help = match program.data.leave_one_out {
+                true => "`leave_one_out` keeps two rows of each group back: give groups of four rows or more",
+                false => "give a file with rows",
+            };
+            return Err(Failure::input(format!("{}: there are no rows to train on\nhelp: {help}", rows.place())));
         }
         let layout = std::mem::take(&mut transformer.layout);
+        for prediction in program.predictions.iter().filter(|prediction| prediction.ranking().is_some()) {
+            // How many steps a row has is the third word of its part.
+            if !spool.words(layout[prediction.label as usize] + 2)?.iter().any(|steps| *steps > 1) {
+                let name = &program.columns[prediction.label as usize].name;
+                return Err(Failure::input(format!(
+                    "{}: no sequence of `{name}` has two steps, so that nothing comes next\nhelp: give longer ones; `leave_one_out` keeps two rows of each group back",
+                    rows.place()
+                )));
+            }
+        }
         let fitted = match resumed {
             Some(_) => std::mem::take(&mut transformer.fitted),
             None => {
@@ -834,19 +851,33 @@ pub(crate) fn evaluate(
     report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
 }
 
-/// Predictions of a state for files: one list per prediction.
+/// Predictions of a state for files.
+pub(crate) struct Predicted {
+    /// One list per prediction.
+    pub(crate) values: Vec<Vec<f32>>,
+    /// Where rows are groups: the column they are grouped by, and what each has in it.
+    pub(crate) groups: Option<(String, Vec<String>)>,
+}
+
+/// Predictions of a state for files.
 pub(crate) fn predict(
     loaded: Loaded<'_>,
     generation: &Generation,
     data: &[String],
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
-) -> Result<Vec<Vec<f32>>, Failure> {
+) -> Result<Predicted, Failure> {
     if let Some(ranking) = loaded.program.predictions.iter().find(|own| own.ranking().is_some()) {
         return Err(Failure::usage(format!("`{}` ranks values, and has no score for a row\nhelp: use `recommend`", ranking.name)));
     }
-    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (false, &mut Vec::new()), pool)?;
+    let mut group: Vec<String> = loaded.program.data.group.iter().cloned().collect();
+    let Scoring { model, stored, spool, kept } = to_score(loaded.program, generation, data, limit, (false, &mut group), pool)?;
     let scored = score(loaded, &model, stored, &spool, pool)?;
+    for (prediction, scores) in loaded.program.predictions.iter().zip(&scored.scores) {
+        check_finite(scores, prediction)?;
+    }
     let own = loaded.program.predictions.iter().zip(scored.predictions);
-    Ok(own.filter(|(prediction, _)| prediction.model.is_none()).map(|(_, values)| values).collect())
+    let values = own.filter(|(prediction, _)| prediction.model.is_none()).map(|(_, values)| values).collect();
+    let groups = group.pop().map(|name| (name, kept.into_iter().flatten().collect()));
+    Ok(Predicted { values, groups })
 }

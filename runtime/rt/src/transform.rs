@@ -4,7 +4,7 @@
 //! entries begin, in two words, and how many there are). While a dictionary is being learned ids are provisional, in order of first
 //! appearance; [`Fitted::row_of`] turns them into rows.
 
-use crate::data::{Place, Rows};
+use crate::data::{Place, Rows, last_of_group};
 use crate::failure::Failure;
 use csv::ByteRecord;
 use indexmap::IndexMap;
@@ -157,6 +157,8 @@ pub(crate) struct Records {
 /// Turns rows into records.
 pub(crate) struct Transformer<'p> {
     columns: &'p [Column],
+    /// Whether rows are groups of several.
+    grouped: bool,
     /// Cell of each column; none for a cross, or for a label that is not needed.
     cells: Vec<Option<usize>>,
     /// First word of each column's part of a record.
@@ -177,7 +179,7 @@ pub(crate) struct Transformer<'p> {
 /// Words of a column's part of a record.
 fn words_of(kind: &ColumnKind) -> usize {
     match kind {
-        ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Id { .. } => 1,
+        ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Time | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
         ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => 3,
         ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => 0,
@@ -248,6 +250,7 @@ impl<'p> Transformer<'p> {
         });
         Ok(Transformer {
             columns,
+            grouped: data.is_grouped(),
             cells,
             layout,
             width,
@@ -283,11 +286,8 @@ impl<'p> Transformer<'p> {
             None => b"",
         };
         let absent = self.cells[at].is_none() && column.token.column().is_some();
-        // Of the rows of a group one value is that of the last.
-        let cell = match column.kind.split() {
-            Some(split) if split.separator == GROUPED => cell,
-            _ => cell.rsplit(|byte| *byte == GROUPED.as_bytes()[0]).next().unwrap_or(cell),
-        };
+        let sequence = column.kind.split().is_some_and(|split| split.separator == GROUPED);
+        let cell = if self.grouped && !sequence { last_of_group(cell) } else { cell };
         let cell = match &column.token {
             Token::Part { separator, at, count, .. } if !absent => vector_part(&mut self.parts, cell, separator, *at, *count)?,
             _ => cell,
@@ -312,6 +312,7 @@ impl<'p> Transformer<'p> {
                 }
                 record[part] = value.to_bits();
             }
+            ColumnKind::Time => record[part] = time(cell).map_err(|text| wrong(cell, text))?,
             ColumnKind::Key => set_long(record, part, xxh3_64(cell)),
             ColumnKind::Id { encoder } => {
                 record[part] = match &column.token {
@@ -324,16 +325,17 @@ impl<'p> Transformer<'p> {
                 let taken = self.entries_of(at, split, cell)?;
                 let start = bags.len() as u64;
                 for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start) {
-                    bags.push(self.encode(at, encoder, token.trim_ascii())?);
+                    let (token, _) = weighted(split, token.trim_ascii())?;
+                    bags.push(self.encode(at, encoder, token)?);
                 }
                 set_entries(record, part, start, bags);
             }
             ColumnKind::Numbers { split, times } => {
                 let taken = self.entries_of(at, split, cell)?;
-                let read = if *times { time } else { step_number };
+                let read = |token| if *times { time(token) } else { step_number(column, token) };
                 let start = bags.len() as u64;
                 for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start) {
-                    let token = token.trim_ascii();
+                    let (_, token) = weighted(split, token.trim_ascii())?;
                     bags.push(read(token).map_err(|text| wrong(token, text))?);
                 }
                 set_entries(record, part, start, bags);
@@ -388,6 +390,7 @@ impl<'p> Transformer<'p> {
         for &part in parts {
             let column = &self.columns[part as usize];
             let cell = self.cells[part as usize].and_then(|cell| row.get(cell)).unwrap_or_default().trim_ascii();
+            let cell = if self.grouped { last_of_group(cell) } else { cell };
             if let (ColumnKind::Id { encoder: bucket @ Encoder::Bucket { .. } }, Token::Column(_)) = (&column.kind, &column.token) {
                 let id = self.encode(part as usize, &bucket.clone(), cell)?;
                 token.extend_from_slice(id.to_string().as_bytes());
@@ -433,8 +436,21 @@ impl<'p> Transformer<'p> {
 /// The values of a cell. Blanks between values may be several.
 fn tokens<'c>(cell: &'c [u8], separator: &'c str) -> impl Iterator<Item = &'c [u8]> {
     let blank = separator == " ";
-    let cell = if cell.is_empty() { None } else { Some(cell) };
+    // A group of one row may have an empty cell, which is one value.
+    let cell = if cell.is_empty() && separator != GROUPED { None } else { Some(cell) };
     cell.into_iter().flat_map(|cell| split(cell, separator.as_bytes())).filter(move |token| !(blank && token.is_empty()))
+}
+
+/// A value and its weight; both are the whole entry where it has none.
+fn weighted<'t>(split: &Split, entry: &'t [u8]) -> Result<(&'t [u8], &'t [u8]), Wrong> {
+    let Some(sign) = split.weighted.as_ref().map(String::as_bytes) else { return Ok((entry, entry)) };
+    match (0..(entry.len() + 1).saturating_sub(sign.len())).rev().find(|&at| entry[at..].starts_with(sign)) {
+        Some(at) => Ok((entry[..at].trim_ascii(), entry[at + sign.len()..].trim_ascii())),
+        None => {
+            let sign = String::from_utf8_lossy(sign);
+            Err(wrong(entry, format!("has no weight\nhelp: write it behind {sign:?}, or leave `weighted` out of the spec")))
+        }
+    }
 }
 
 /// Writes to a record where a column's entries are.
@@ -449,19 +465,19 @@ fn beginning(cell: &[u8]) -> Vec<u8> {
 }
 
 /// A number of a sequence, as the bits of an `f32`.
-fn step_number(token: &[u8]) -> Result<u32, String> {
+fn step_number(column: &Column, token: &[u8]) -> Result<u32, String> {
     if token.is_empty() {
         return Err("is empty\nhelp: a sequence of numbers has one for each step".to_owned());
     }
-    number(token).map(f32::to_bits)
+    number(token).and_then(|value| in_domain(column, value)).map(f32::to_bits)
 }
 
 /// A time: whole seconds, as the bits of an `i32`.
 fn time(token: &[u8]) -> Result<u32, String> {
     let seconds = std::str::from_utf8(token).ok().and_then(|text| text.parse::<i64>().ok());
     match seconds.map(i32::try_from) {
-        Some(Ok(seconds)) => Ok(seconds.cast_unsigned()),
-        Some(Err(_)) => {
+        Some(Ok(seconds)) if seconds >= 0 => Ok(seconds.cast_unsigned()),
+        Some(_) => {
             Err("is no time in seconds\nhelp: times are whole seconds since 1970 and end in 2038; divide milliseconds by 1000".to_owned())
         }
         None => Err("is no time\nhelp: a time is a whole number of seconds, such as 978300760".to_owned()),

@@ -313,13 +313,17 @@ impl Checker<'_> {
     /// The number of elements along axes; of an empty bag 1, so that its mean is 0.
     fn count_of(&mut self, dims: &[Dim]) -> Value {
         let fixed: u64 = dims.iter().filter_map(|dim| dim.fixed()).product();
-        let bag = dims.iter().find_map(|dim| if let Dim::Entries(column) = dim { Some(*column) } else { None });
-        let Some(column) = bag else { return Value::Float(fixed as f64) };
-        let entries = self.graph.add(Op::Length(Length { column }), &[]);
-        let one = self.graph.constant_like(entries, 1.0);
-        let mut count = self.graph.map(ScalarOp::Max, &[entries, one]);
+        let mut count = None;
+        for dim in dims {
+            let Dim::Entries(column) = dim else { continue };
+            let entries = self.graph.add(Op::Length(Length { column: *column }), &[]);
+            let one = self.graph.constant_like(entries, 1.0);
+            let own = self.graph.map(ScalarOp::Max, &[entries, one]);
+            count = Some(count.map_or(own, |count| self.graph.map(ScalarOp::Mul, &[count, own])));
+        }
+        let Some(mut count) = count else { return Value::Float(fixed as f64) };
         if fixed != 1 {
-            let factor = self.graph.constant_like(entries, fixed as f64);
+            let factor = self.graph.constant_like(count, fixed as f64);
             count = self.graph.map(ScalarOp::Mul, &[count, factor]);
         }
         Value::Tensor(Tensor { node: count, axes: Vec::new() })
@@ -401,6 +405,11 @@ impl Checker<'_> {
         let mut tensors = Vec::new();
         for part in &parts {
             match self.tensor(part) {
+                // Pairs of steps have no axis to join along.
+                Some(tensor) if self.graph[tensor.node].ty.is_pairs() || !self.graph[tensor.node].ty.is_storable() => {
+                    self.refuse_bag(&tensor, part.span);
+                    return Value::Poison;
+                }
                 Some(tensor) => {
                     let tensor = self.spread(tensor);
                     tensors.push((tensor, part.span));
@@ -610,7 +619,7 @@ impl Checker<'_> {
         let tensor = &self.spread(tensor.clone());
         let ty = self.graph[tensor.node].ty.clone();
         let axis = usize::from(ty.entries().is_some());
-        let Some(&Dim::Fixed(len)) = ty.dims.get(axis) else {
+        let Some(&Dim::Fixed(len)) = ty.dims.get(axis).filter(|_| ty.is_storable() && !ty.is_pairs()) else {
             let text = describe_type(&self.graph, tensor.node);
             self.report(
                 Problem::error("E0208", index.span, format!("{text} has no first axis to take a part of"))

@@ -282,8 +282,13 @@ impl Checker<'_> {
             };
             let value =
                 self.fit(&parameter.ty, located, &format!("`{}` of `{}`", parameter.name.text, block.name.text), parameter.name.span);
-            sound &= !matches!(value, Value::Poison);
+            let wrong = matches!(value, Value::Poison);
+            sound &= !wrong;
             self.bind(&parameter.name, value, false, false);
+            // The sizes that defaults of further parameters are made of are not known then.
+            if wrong && matches!(&parameter.ty.kind, ast::TypeKind::Named { dims, .. } if !dims.is_empty()) {
+                return false;
+            }
         }
         sound
     }

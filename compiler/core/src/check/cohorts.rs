@@ -201,6 +201,11 @@ impl Checker<'_> {
                 self.report(problem.help("a condition reads one value of a row, or asks what a bag or a sequence of ids holds"));
                 None
             }
+            ColumnKind::Time => {
+                let problem = Problem::error("E0802", span, format!("`{name}` is a time"));
+                self.report(problem.help("declare the column as `number` too to compare it"));
+                None
+            }
             ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => self.no_condition(left.span.to(right.span)),
         }
     }

@@ -228,6 +228,7 @@ impl Checker<'_> {
         }
         Some(match feature.kind {
             Kind::Number | Kind::Steps { .. } => self.number_feature(at),
+            Kind::Time => self.time_input(at),
             Kind::Id | Kind::Ids { .. } => Value::Feature(at),
             Kind::Label { .. } => {
                 let problem =
@@ -376,7 +377,7 @@ impl Checker<'_> {
         self.origin();
         match op {
             BinaryOp::Add => self.binary_op(ScalarOp::Add, &a, &b, span),
-            BinaryOp::Sub => self.binary_op(ScalarOp::Sub, &a, &b, span),
+            BinaryOp::Sub => self.elapsed(&a, &b, span).unwrap_or_else(|| self.binary_op(ScalarOp::Sub, &a, &b, span)),
             BinaryOp::Mul => self.binary_op(ScalarOp::Mul, &a, &b, span),
             BinaryOp::Div => self.binary_op(ScalarOp::Div, &a, &b, span),
             BinaryOp::MatMul => self.matmul(&a, &b, span),
@@ -588,7 +589,12 @@ impl Checker<'_> {
     fn no_axis(&mut self, tensor: &Tensor, axis: &Expr, name: &str) -> Option<usize> {
         let text = describe_type(&self.graph, tensor.node);
         let problem = Problem::error("E0205", axis.span, format!("{text} has no axis `{name}`"));
-        self.report(problem.help("axes are named by dimension variables and features, or counted from 0"));
+        let features = self.features.iter().map(|feature| feature.name.as_str());
+        let help = match crate::problem::nearest(name, features) {
+            Some(near) => format!("did you mean `{near}`? Axes are named by dimension variables and features, or counted from 0"),
+            None => "axes are named by dimension variables and features, or counted from 0".to_owned(),
+        };
+        self.report(problem.help(help));
         None
     }
 }

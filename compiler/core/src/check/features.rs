@@ -4,7 +4,7 @@ use super::Checker;
 use super::sequences::Splitting;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, Planted, Token};
+use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, Planted, Split, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// The kinds of features.
@@ -19,6 +19,7 @@ pub(super) enum Kind {
     Ids {
         ordered: bool,
     },
+    Time,
     /// A sequence of numbers or times.
     Steps {
         times: bool,
@@ -126,7 +127,7 @@ impl Checker<'_> {
             Some(group) => self.group_of(&feature.name, group),
             None => vec![feature.name.text.clone()],
         };
-        if feature.group.is_some() && matches!(kind, Kind::Label { .. } | Kind::Key | Kind::Ids { .. } | Kind::Steps { .. }) {
+        if feature.group.is_some() && matches!(kind, Kind::Label { .. } | Kind::Key | Kind::Time | Kind::Ids { .. } | Kind::Steps { .. }) {
             self.report(
                 Problem::error("E0306", feature.span, format!("a {} is no group", feature.kind.text))
                     .help("declare each on a line of its own"),
@@ -174,11 +175,18 @@ impl Checker<'_> {
                 continue;
             }
             columns.push(self.columns.len() as u32);
+            let weights =
+                column_kind.as_ref().and_then(weights_of).map(|split| Split { aligned: Some(self.columns.len() as u32), ..split });
             if let Kind::Ids { .. } | Kind::Steps { .. } = kind {
                 let sign = if kind == (Kind::Ids { ordered: false }) { '*' } else { '~' };
                 self.graph.name_entries(self.columns.len() as u32, format!("{sign}{member}"));
             }
+            let weighted = Column { name: format!("{member}.weights"), kind: ColumnKind::Key, token: token.clone(), domain: None };
             self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token, domain });
+            // The weights of a bag are a column of their own, of the same cells.
+            if let Some(split) = weights {
+                self.columns.push(Column { kind: ColumnKind::Numbers { split, times: false }, ..weighted });
+            }
         }
         self.features.push(Feature {
             name: feature.name.text.clone(),
@@ -272,10 +280,7 @@ impl Checker<'_> {
                     return None;
                 }
             },
-            "time" => {
-                self.not_yet(feature.kind.span, &format!("features of kind `{}`", feature.kind.text));
-                return None;
-            }
+            "time" => Kind::Time,
             other => {
                 let problem = Problem::error("E0301", feature.kind.span, format!("there is no kind of feature `{other}`"));
                 self.report(problem.help(suggest(other, KINDS)));
@@ -424,6 +429,7 @@ impl Checker<'_> {
             }
             Kind::Id | Kind::Ids { .. } => (self.id_kind(kind, feature, &steps), Vec::new()),
             Kind::Steps { times } => self.steps_kind(&feature.name, times, steps),
+            Kind::Time => (self.time_kind(&steps), Vec::new()),
         }
     }
 
@@ -501,13 +507,9 @@ impl Checker<'_> {
                     Some(found) => encoder = Some((found, step.span)),
                     None => sound = false,
                 },
-                "split" | "take" | "take_last" | "aligned" => {
+                "split" | "take" | "take_last" | "aligned" | "weighted" => {
                     let problem = Problem::error("E0303", step.span, format!("`{}` does not fit here", step.name.text));
                     self.report(problem.help("it belongs to features of several values: declare the feature as `ids` or `seq`"));
-                    sound = false;
-                }
-                "weighted" => {
-                    self.not_yet(step.span, "weighted bags");
                     sound = false;
                 }
                 other => {
@@ -843,6 +845,14 @@ impl Checker<'_> {
             }
         }
         Some(planted)
+    }
+}
+
+/// How the weights of a bag's or a sequence's entries are split off.
+fn weights_of(kind: &ColumnKind) -> Option<Split> {
+    match kind {
+        ColumnKind::Ids { split, .. } => split.weighted.is_some().then(|| split.clone()),
+        _ => None,
     }
 }
 

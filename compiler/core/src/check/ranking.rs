@@ -45,6 +45,9 @@ impl Checker<'_> {
             return self.poison_ranking(name);
         };
         let column = self.features[sequence].columns[0];
+        if self.grouped && self.reads_beside(column, span) {
+            return self.poison_ranking(name);
+        }
         if !self.ranks(&query, &query_tensor, (table, softmax.over.span), (column, softmax.target.span)) {
             return self.poison_ranking(name);
         }
@@ -156,6 +159,19 @@ impl Checker<'_> {
         }
     }
 
+    /// Whether the model reads more of a group than the steps of the sequence: what comes next would be among it.
+    fn reads_beside(&mut self, column: u32, span: Span) -> bool {
+        let of = self.entries_of(column);
+        let beside = |feature: &super::features::Feature| {
+            let input = !matches!(feature.kind, Kind::Label { .. } | Kind::Key);
+            input && feature.used && feature.columns.iter().any(|own| self.entries_of(*own) != of)
+        };
+        let Some(name) = self.features.iter().find(|feature| beside(feature)).map(|feature| feature.name.clone()) else { return false };
+        let what = format!("a softmax over the steps of grouped rows beside `{name}`, which is not aligned with them");
+        self.not_yet(span, &what);
+        true
+    }
+
     /// Whether a query asks for rows of the table that the sequence looks up, at each of its steps.
     fn ranks(&mut self, query: &Located, tensor: &Tensor, (table, over): (usize, Span), (column, target): (u32, Span)) -> bool {
         let declared = self.tables[table].clone();
@@ -177,7 +193,12 @@ impl Checker<'_> {
             let name = self.columns[self.entries_of(column) as usize].name.clone();
             let problem = Problem::error("E0203", query.span, "a softmax takes a query for each step, as wide as a row");
             let problem = problem.here(format!("takes f32[~{name}, {}], found {text}", declared.dim)).and(over, "the table");
-            self.report(problem.help(format!("project it first: `… |> linear({})`", declared.dim)));
+            let has_steps = self.graph[tensor.node].ty.dims.first() == wanted.first();
+            let help = match has_steps {
+                true => format!("project it first: `… |> linear({})`", declared.dim),
+                false => format!("give it before its steps are brought together: each step of `{name}` has a query"),
+            };
+            self.report(problem.help(help));
             return false;
         }
         true

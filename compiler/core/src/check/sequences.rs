@@ -19,6 +19,8 @@ pub(super) struct Splitting {
     take: Option<(Take, Span)>,
     /// The column whose entries these belong to.
     aligned: Option<(u32, Span)>,
+    /// What stands before an entry's weight.
+    weighted: Option<(String, Span)>,
 }
 
 /// Most entries that may be taken of one cell.
@@ -59,6 +61,23 @@ impl Checker<'_> {
                 into.take = Some((take, step.span));
                 Some(true)
             }
+            "weighted" if encoded => {
+                let problem = Problem::error("E0303", step.span, "`weighted` does not fit here");
+                self.report(problem.help("weights are split off before the values are numbered"));
+                Some(false)
+            }
+            "weighted" => match self.text_argument(step) {
+                Value::Text(text) if !text.is_empty() => {
+                    into.weighted = Some((text, step.span));
+                    Some(true)
+                }
+                Value::Poison => Some(false),
+                _ => {
+                    let problem = Problem::error("E0305", step.span, "`weighted` takes what stands before the weight, as text");
+                    self.report(problem.help("such as `weighted(\":\")` for entries `tag:0.5`"));
+                    Some(false)
+                }
+            },
             "aligned" => match self.aligned(step) {
                 Some(column) => {
                     into.aligned = Some((column, step.span));
@@ -83,7 +102,7 @@ impl Checker<'_> {
             Some(feature) if sequence(feature.kind) => {
                 let column = feature.columns[0];
                 // What is aligned with a sequence is aligned with that one's own.
-                Some(self.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column))
+                Some(self.entries_of(column))
             }
             Some(_) => {
                 let problem = Problem::error("E0305", *span, format!("`{name}` is no sequence"));
@@ -110,8 +129,13 @@ impl Checker<'_> {
             return None;
         };
         let Some((column, _)) = splitting.aligned else {
-            return Some(Split { separator, take: splitting.take.map(|(take, _)| take), aligned: None });
+            let (take, weighted) = (splitting.take.map(|(take, _)| take), splitting.weighted.map(|(sign, _)| sign));
+            return Some(Split { separator, take, aligned: None, weighted });
         };
+        if let Some((_, span)) = splitting.weighted {
+            self.not_yet(span, "weights of an aligned sequence");
+            return None;
+        }
         if let Some((_, span)) = splitting.take {
             let other = self.columns[column as usize].name.clone();
             let problem = Problem::error("E0303", span, format!("`{}` takes the entries that `{other}` takes", name.text));
@@ -119,7 +143,7 @@ impl Checker<'_> {
             return None;
         }
         let take = self.columns[column as usize].kind.split().and_then(|split| split.take);
-        Some(Split { separator, take, aligned: Some(column) })
+        Some(Split { separator, take, aligned: Some(column), weighted: None })
     }
 
     /// `seq times: time = times |> split(" ") |> aligned(history)`: the steps behind the splitting are transforms of numbers.
@@ -138,6 +162,11 @@ impl Checker<'_> {
                 None => transforms.push(step),
             }
         }
+        if let Some((_, span)) = &splitting.weighted {
+            let problem = Problem::error("E0303", *span, "numbers have no weights");
+            self.report(problem.help("weights belong to ids: declare the feature as `ids` or `seq` without a type"));
+            return (None, Vec::new());
+        }
         if let Some(step) = transforms.iter().find(|step| matches!(step.name.text.as_str(), "fill" | "standardize")) {
             self.not_yet(step.span, &format!("`{}` of a sequence", step.name.text));
             return (None, Vec::new());
@@ -145,6 +174,46 @@ impl Checker<'_> {
         self.check_number_steps(&transforms);
         let split = if sound { self.split_of(name, "sequence", splitting) } else { None };
         (split.map(|split| ColumnKind::Numbers { split, times }), transforms)
+    }
+
+    /// `time seen = column("ts")`: nothing is done to it.
+    pub(super) fn time_kind(&mut self, steps: &[Step]) -> Option<ColumnKind> {
+        let Some(step) = steps.first() else { return Some(ColumnKind::Time) };
+        let problem = Problem::error("E0303", step.span, "a time has no transforms");
+        self.report(problem.help("subtract two times in the model to have seconds: `now - times`"));
+        None
+    }
+
+    /// The tensor of a time.
+    pub(super) fn time_input(&mut self, at: usize) -> Value {
+        self.features[at].used = true;
+        let feature = self.features[at].clone();
+        let input = Input { name: feature.name, kind: InputKind::Time, columns: feature.columns, group: false };
+        Value::Tensor(Tensor { node: self.graph.add(Op::Input(input), &[]), axes: Vec::new() })
+    }
+
+    /// `a - b` of two times: seconds.
+    pub(super) fn elapsed(&mut self, a: &Located, b: &Located, span: Span) -> Option<Value> {
+        let times = |own: &Self, x: &Located| match &x.value {
+            Value::Tensor(tensor) if own.graph[tensor.node].ty.dtype == DType::I32 => Some(tensor.clone()),
+            _ => None,
+        };
+        let (x, y) = (times(self, a)?, times(self, b)?);
+        Some(match self.joined(&[x, y], span) {
+            Some((nodes, axes)) => Value::Tensor(Tensor { node: self.graph.add(Op::Elapsed(Elapsed), &nodes), axes }),
+            None => Value::Poison,
+        })
+    }
+
+    /// Rows of a weighted bag or sequence, each times its weight.
+    pub(super) fn weighed(&mut self, rows: NodeId, column: u32) -> NodeId {
+        let weights = column + 1;
+        let name = self.columns[weights as usize].name.clone();
+        let kind = InputKind::EntryNumbers { of: self.entries_of(column) };
+        let weight = self.graph.add(Op::Input(Input { name, kind, columns: vec![weights], group: false }), &[]);
+        let dims = self.graph[rows].ty.dims.clone();
+        let weight = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes: vec![0] }), &[weight]);
+        self.graph.map(ScalarOp::Mul, &[rows, weight])
     }
 
     /// The tensor of a sequence of numbers or times, before its transforms.
@@ -159,7 +228,7 @@ impl Checker<'_> {
 
     /// The column that the entries of a column belong to.
     pub(super) fn entries_of(&self, column: u32) -> u32 {
-        self.columns[column as usize].kind.split().and_then(|split| split.aligned).unwrap_or(column)
+        recc_abi::entries_of(&self.columns, column)
     }
 
     /// Whether the entries of a column have an order.
@@ -298,7 +367,18 @@ impl Checker<'_> {
             self.report(problem.help("such as `param p: f32[200, D] = normal(0.02)` and `pick(p, position(x))`"));
             return Value::Poison;
         }
+        if ty.dims.len() > 1 && self.graph[number.node].ty.is_pairs() {
+            let text = describe_type(&self.graph, table.node);
+            let problem =
+                Problem::error("E0202", rows.span, "for each pair of steps `pick` takes one number").here(format!("this is {text}"));
+            self.report(problem.help("pick from a parameter of one axis, once for each number you need"));
+            return Value::Poison;
+        }
         let dims = self.graph[number.node].ty.dims.clone();
+        if !self.graph[number.node].ty.is_storable() {
+            self.refuse_bag(&number, numbers.span);
+            return Value::Poison;
+        }
         let numbers = self.graph.broadcast(number.node, Space::Example, &dims);
         let node = self.graph.add(Op::Pick(Pick), &[table.node, numbers]);
         Value::Tensor(Tensor { node, axes: number.axes.into_iter().chain(table.axes.into_iter().skip(1)).collect() })

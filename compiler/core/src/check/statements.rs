@@ -419,7 +419,9 @@ impl Checker<'_> {
             let problem = Problem::error("E0203", callee.span, format!("a {link} takes one number per example"))
                 .here(format!("takes f32 or f32[1], found {text}"))
                 .and(argument.value.span, format!("this is {text}"));
-            let help = if dims.len() > 1 {
+            let help = if dims.iter().any(|dim| dim.fixed().is_none()) {
+                "bring its entries together first: `mean(x, axis: …)` with the feature's name as axis, or `last(x)` of a sequence"
+            } else if dims.len() > 1 {
                 "join its axes and project them: `flatten(…) |> linear(1)`, or reduce them with `sum`"
             } else {
                 "project it first: `… |> linear(1)`"

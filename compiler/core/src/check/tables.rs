@@ -269,6 +269,10 @@ impl Checker<'_> {
         let name = feature.map_or(String::new(), |at| self.features[at].name.clone());
         let bag = feature.is_some_and(|at| matches!(self.features[at].kind, Kind::Ids { .. }));
         let kind = if bag { InputKind::Entries { of: self.entries_of(columns[0]) } } else { InputKind::Ids };
+        let weighted = columns
+            .first()
+            .copied()
+            .filter(|column| self.columns[*column as usize].kind.split().is_some_and(|split| split.weighted.is_some()));
         let ids = self.graph.add(Op::Input(Input { name, kind, columns: columns.clone(), group }), &[]);
         let gather = Gather {
             table: TableId(table as u32),
@@ -277,7 +281,10 @@ impl Checker<'_> {
             width: declared.dim,
             columns,
         };
-        let node = self.graph.add(Op::Gather(gather), &[ids]);
+        let mut node = self.graph.add(Op::Gather(gather), &[ids]);
+        if let Some(column) = weighted {
+            node = self.weighed(node, column);
+        }
         let mut axes = Vec::new();
         if let (true, Some(at)) = (group || bag, feature) {
             axes.push(self.feature_axis(at));

@@ -117,6 +117,15 @@ impl TensorType {
     pub fn is_pairs(&self) -> bool {
         self.dims.len() > 1 && self.entries().is_some() && self.dims.last().is_some_and(|dim| dim.fixed().is_none())
     }
+    /// Whether it has a place in memory: without entries, with entries in front, or of pairs of one column's.
+    pub fn is_storable(&self) -> bool {
+        let middle = if self.is_pairs() { self.dims.len() - 1 } else { self.dims.len() };
+        let fixed = |dims: &[Dim]| dims.iter().all(|dim| dim.fixed().is_some());
+        match self.entries() {
+            None => fixed(&self.dims),
+            Some(_) => fixed(&self.dims[1..middle]) && (!self.is_pairs() || self.dims.first() == self.dims.last()),
+        }
+    }
     /// Elements along all axes but those of entries.
     pub fn fixed_len(&self) -> u64 {
         self.dims.iter().filter_map(|dim| dim.fixed()).product()

@@ -12,6 +12,8 @@ use recc_abi::InputSource;
 pub enum InputKind {
     /// Numbers or labels: `f32`, with an axis if it is a group.
     Numbers,
+    /// A time in seconds: `i32`.
+    Time,
     /// Ids: `i32`, with an axis if it is a group.
     Ids,
     /// The ids of a bag or a sequence: `i32[~of]`.
@@ -71,6 +73,7 @@ impl OpDef for Input {
     fn attributes(&self) -> String {
         let kind = match self.kind {
             InputKind::Numbers => "",
+            InputKind::Time => " time",
             InputKind::Ids => " ids",
             InputKind::Entries { .. } => " entries",
             InputKind::EntryNumbers { .. } => " numbers",
@@ -89,6 +92,7 @@ impl OpDef for Input {
         Ok(match self.kind {
             InputKind::Numbers => TensorType::f32(Space::Example, &axis),
             InputKind::Moment(_) => TensorType::f32(Space::Global, &axis),
+            InputKind::Time => TensorType { space: Space::Example, dtype: DType::I32, dims: vec![] },
             InputKind::Ids => TensorType { space: Space::Example, dtype: DType::I32, dims: axis },
             InputKind::Entries { of } | InputKind::EntryTimes { of } => {
                 TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Entries(of)] }
@@ -107,6 +111,7 @@ impl OpDef for Input {
     fn reference(&self, cx: &ReferenceCx<'_>, _: &[&Tensor]) -> Tensor {
         let columns = &self.columns;
         match self.kind {
+            InputKind::Time => cx.each_item(|item, _| vec![cx.data.number(columns[0], item)]),
             InputKind::Numbers => cx.each_item(|item, _| columns.iter().map(|column| cx.data.number(*column, item)).collect()),
             InputKind::Ids => cx.each_item(|item, _| columns.iter().map(|column| cx.data.id(*column, item)).collect()),
             InputKind::Entries { .. } | InputKind::Drawn { .. } => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
@@ -124,6 +129,7 @@ impl OpDef for Input {
     fn element(&self, cx: &mut Emitter<'_>, node: NodeId, at: &At) -> Reg {
         let columns = self.columns.clone();
         match self.kind {
+            InputKind::Time => cx.load_input(InputSource::Time { column: columns[0] }, node, at),
             InputKind::Numbers => cx.load_input(InputSource::Numbers { columns }, node, at),
             InputKind::Ids => cx.load_input(InputSource::Ids { columns }, node, at),
             InputKind::Entries { of } => cx.load_entries(InputSource::Entries { column: columns[0] }, of, node, at),

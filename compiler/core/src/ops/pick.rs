@@ -31,7 +31,11 @@ impl OpDef for Pick {
             return Err(format!("rows of {rows} by {numbers}"));
         }
         let dims: Vec<Dim> = numbers.dims.iter().chain(&rows.dims[1..]).copied().collect();
-        Ok(TensorType::f32(Space::Example, &dims))
+        let ty = TensorType::f32(Space::Example, &dims);
+        if !ty.is_storable() {
+            return Err(format!("rows of {rows} by {numbers}, as {ty}"));
+        }
+        Ok(ty)
     }
 
     fn gradient(&self, cx: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {

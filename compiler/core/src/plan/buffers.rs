@@ -100,6 +100,7 @@ fn input_name(source: &InputSource) -> String {
         InputSource::Entries { column } | InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => {
             format!("entries {column}")
         }
+        InputSource::Time { column } => format!("time {column}"),
         InputSource::Drawn { column } => format!("drawn {column}"),
         InputSource::HasNext { column } => format!("next of entries {column}"),
         InputSource::RowBase { table, columns } => format!("bases of table {table} for {columns:?}"),

@@ -122,6 +122,7 @@ impl<'p> Planner<'p> {
     /// Elements of an item, or of an entry.
     fn len(&self, node: NodeId) -> u64 {
         let ty = &self.program.graph[node].ty;
+        assert!(ty.is_storable(), "{node} `{}` has no place in memory: {ty}", self.program.graph[node].origin);
         let pairs = ty.entries().filter(|_| ty.is_pairs());
         ty.fixed_len() * pairs.map_or(1, |column| self.buffers.longest(column))
     }

@@ -148,7 +148,10 @@ impl Finder<'_> {
             return;
         }
         let ty = &graph[node].ty;
-        let in_place = ty.is_ragged() && cheap(graph, node) || ty.dtype != DType::F32 || matches!(graph[node].op, Op::Broadcast(_));
+        let in_place = !ty.is_storable()
+            || ty.is_ragged() && cheap(graph, node)
+            || ty.dtype != DType::F32
+            || matches!(graph[node].op, Op::Broadcast(_));
         if in_place {
             for operand in graph.operands(node) {
                 self.keep_for_rows(operand);
@@ -198,7 +201,9 @@ impl Finder<'_> {
                 if self.needs.kept.contains_key(&node) {
                     continue;
                 }
-                if matches!(op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::RowSum(_)) || matches!(op, Op::Reduce(_)) {
+                // What has no place in memory is computed again, from what has.
+                let dear = matches!(op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::RowSum(_) | Op::Reduce(_));
+                if dear && self.program.graph[node].ty.is_storable() {
                     self.keep(node);
                     continue;
                 }
@@ -225,7 +230,7 @@ impl Finder<'_> {
     fn wants_scratch(&self, node: NodeId, stage: usize, cone: &BTreeSet<NodeId>) -> bool {
         let graph = &self.program.graph;
         let ty = &graph[node].ty;
-        if ty.dtype != DType::F32 && ty.dtype != DType::F64 || ty.is_ragged() && ty.entries().is_none() {
+        if ty.dtype != DType::F32 && ty.dtype != DType::F64 || !ty.is_storable() {
             return false;
         }
         let here = |user: &NodeId| cone.contains(user) || is_barrier(&graph[*user].op) && self.stages.at(*user) == stage;

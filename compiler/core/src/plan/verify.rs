@@ -21,11 +21,20 @@ impl Planned {
     }
 
     fn overlaps(&self, job: &Job) -> Vec<Violation> {
-        let lives: Vec<(BufferId, Life)> = self.lives(job).into_iter().collect();
+        let plan = &self.plan;
+        [(false, plan.tile_bytes), (true, plan.entry_bytes)]
+            .into_iter()
+            .flat_map(|(entries, bytes)| self.overlaps_of(job, entries, bytes))
+            .collect()
+    }
+
+    /// Of the values of examples, or of those of entries, whose bytes are counted for each.
+    fn overlaps_of(&self, job: &Job, entries: bool, bytes: u64) -> Vec<Violation> {
+        let lives: Vec<(BufferId, Life)> = self.lives(job, entries).into_iter().collect();
         let mut found = Vec::new();
         let name = |id: &BufferId| &self.plan.buffers[id.0 as usize].name;
-        for (id, life) in lives.iter().filter(|(_, life)| life.end > self.plan.tile_bytes) {
-            found.push(Violation(format!("{} ends at byte {} of a scratch of {}", name(id), life.end, self.plan.tile_bytes)));
+        for (id, life) in lives.iter().filter(|(_, life)| life.end > bytes) {
+            found.push(Violation(format!("{} ends at byte {} of a scratch of {}", name(id), life.end, bytes)));
         }
         for (at, (one, first)) in lives.iter().enumerate() {
             for (other, second) in &lives[at + 1..] {
@@ -40,7 +49,7 @@ impl Planned {
     }
 
     /// A statement of a kernel's outermost level goes through all items before the next one begins.
-    fn lives(&self, job: &Job) -> BTreeMap<BufferId, Life> {
+    fn lives(&self, job: &Job, entries: bool) -> BTreeMap<BufferId, Life> {
         let mut lives: BTreeMap<BufferId, Life> = BTreeMap::new();
         let kernels = job.kernels.iter().map(|&kernel| &self.kernels[kernel as usize]);
         let statements = kernels.flat_map(|kernel| kernel.body.iter().map(move |stmt| (kernel, stmt)));
@@ -48,8 +57,14 @@ impl Planned {
             for argument in touched_buffers(std::slice::from_ref(stmt)) {
                 let id = kernel.buffers[argument].id;
                 let buffer = &self.plan.buffers[id.0 as usize];
-                if let Place::Tile { offset } = buffer.place {
-                    let end = offset + buffer.len * buffer.element.bytes() * self.plan.tile;
+                let size = buffer.len * buffer.element.bytes();
+                let place = match buffer.place {
+                    Place::Tile { offset } if !entries => Some((offset, size * self.plan.tile)),
+                    Place::TileEntries { offset, .. } if entries => Some((offset, size)),
+                    _ => None,
+                };
+                if let Some((offset, size)) = place {
+                    let end = offset + size;
                     lives.entry(id).or_insert(Life { begin: offset, end, born: at, dies: at }).dies = at;
                 }
             }

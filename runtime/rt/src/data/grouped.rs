@@ -47,6 +47,13 @@ impl GroupedRows {
                         Failure::input(format!("{}, column {:?}: {shown:?} {text}", first.after(at), columns[order]))
                     })?,
                 };
+                if let Some(column) = (0..columns.len()).find(|&at| row.get(at).is_some_and(|cell| cell.contains(&GROUPED.as_bytes()[0]))) {
+                    return Err(Failure::input(format!(
+                        "{}, column {:?}: the cell holds the sign 0x1f, which stands between the rows of a group\nhelp: remove it from the data",
+                        first.after(at),
+                        columns[column]
+                    )));
+                }
                 let key = row.get(group).unwrap_or_default();
                 let own = match groups.get_mut(key) {
                     Some(own) => own,
@@ -64,7 +71,10 @@ impl GroupedRows {
             Part::Valid => 1,
             Part::Test => 0,
         };
-        let place = Place::new(format!("{}, groups by {:?}", rows.source(), columns[group]));
+        groups.retain(|_, own| own.rows.len() > left_out);
+        let name = |key: &Vec<u8>| format!("{} {:?}", columns[group], String::from_utf8_lossy(key));
+        let names = groups.keys().map(name).collect();
+        let place = Place { names: Some(names), ..Place::new(rows.source()) };
         let groups: Vec<Group> = groups.into_values().collect();
         Ok(GroupedRows { columns, place, groups: groups.into_iter(), left_out, group })
     }
@@ -84,12 +94,9 @@ impl RowReader for GroupedRows {
     }
 
     fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
-        for group in self.groups.by_ref() {
+        if let Some(group) = self.groups.next() {
             self.place.row += 1;
-            let kept = group.rows.len().saturating_sub(self.left_out);
-            if kept == 0 {
-                continue;
-            }
+            let kept = group.rows.len() - self.left_out;
             row.clear();
             let mut cell = Vec::new();
             for column in 0..self.columns.len() {

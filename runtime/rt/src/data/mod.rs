@@ -8,7 +8,7 @@ pub(crate) mod planted;
 
 use crate::failure::Failure;
 use csv::ByteRecord;
-use recc_abi::{DataFormat, DataSpec};
+use recc_abi::{DataFormat, DataSpec, GROUPED};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -37,24 +37,28 @@ pub(crate) struct Place {
     source: Arc<str>,
     /// From 1.
     row: u64,
+    /// What each row is of, where it is made of several: `user "u1"`.
+    names: Option<Arc<[String]>>,
 }
 
 impl Place {
     fn new(source: impl std::fmt::Display) -> Self {
-        Place { source: source.to_string().into(), row: 0 }
+        Place { source: source.to_string().into(), row: 0, names: None }
     }
 
     /// The row that comes `rows` rows later.
     pub(crate) fn after(&self, rows: usize) -> Place {
-        Place { source: self.source.clone(), row: self.row + rows as u64 }
+        Place { row: self.row + rows as u64, ..self.clone() }
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.row {
-            0 => write!(f, "{}", self.source),
-            row => write!(f, "{}, row {row}", self.source),
+        let name = self.row.checked_sub(1).and_then(|row| self.names.as_ref()?.get(row as usize));
+        match (self.row, name) {
+            (0, _) => write!(f, "{}", self.source),
+            (_, Some(name)) => write!(f, "{}, rows of {name}", self.source),
+            (row, None) => write!(f, "{}, row {row}", self.source),
         }
     }
 }
@@ -87,6 +91,8 @@ pub(crate) struct Rows {
     columns: Vec<String>,
     read: u64,
     limit: Option<u64>,
+    /// Whether each row is a group of several.
+    grouped: bool,
     /// Columns whose cells are kept.
     watched: Vec<usize>,
     /// Their cells, row by row.
@@ -121,7 +127,17 @@ impl Rows {
         let Some(first) = files.next() else { return Err(Failure::usage("no data file is named")) };
         let current = open_file(&first, spec)?;
         let columns = current.columns().to_vec();
-        Ok(Rows { files, spec: spec.clone(), current: Some(current), columns, read: 0, limit, watched: Vec::new(), kept: Vec::new() })
+        Ok(Rows {
+            files,
+            spec: spec.clone(),
+            current: Some(current),
+            columns,
+            read: 0,
+            limit,
+            grouped: false,
+            watched: Vec::new(),
+            kept: Vec::new(),
+        })
     }
 
     /// Opens files whose rows the spec may group.
@@ -131,7 +147,7 @@ impl Rows {
             Some(group) => {
                 let mut rows = Rows::open(paths, spec, None)?;
                 let grouped = grouped::GroupedRows::new(&mut rows, spec, group, part)?;
-                Ok(Rows::drawn(Box::new(grouped), limit))
+                Ok(Rows { grouped: true, ..Rows::drawn(Box::new(grouped), limit) })
             }
         }
     }
@@ -140,7 +156,17 @@ impl Rows {
     pub(crate) fn drawn(reader: Box<dyn RowReader>, limit: Option<u64>) -> Rows {
         let columns = reader.columns().to_vec();
         let files = Vec::new().into_iter();
-        Rows { files, spec: DataSpec::default(), current: Some(reader), columns, read: 0, limit, watched: Vec::new(), kept: Vec::new() }
+        Rows {
+            files,
+            spec: DataSpec::default(),
+            current: Some(reader),
+            columns,
+            read: 0,
+            limit,
+            grouped: false,
+            watched: Vec::new(),
+            kept: Vec::new(),
+        }
     }
 
     pub(crate) fn columns(&self) -> &[String] {
@@ -153,6 +179,11 @@ impl Rows {
         self.watched = names.iter().filter_map(|name| self.columns.iter().position(|column| column == name)).collect();
     }
 
+    /// Whether each row is a group of several.
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.grouped
+    }
+
     /// What was kept, row by row.
     pub(crate) fn take_kept(&mut self) -> Vec<Vec<String>> {
         std::mem::take(&mut self.kept)
@@ -161,7 +192,7 @@ impl Rows {
     /// Reads all rows on a thread of its own, while `work` gets those read before, in order: neighbours of one file, and where the
     /// first of them stands.
     pub(crate) fn for_each_chunk(&mut self, mut work: impl FnMut(&[ByteRecord], &Place) -> Result<(), Failure>) -> Result<(), Failure> {
-        let (watched, mut kept) = (self.watched.clone(), Vec::new());
+        let (grouped, watched, mut kept) = (self.grouped, self.watched.clone(), Vec::new());
         let result = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Result<Chunk, Failure>>(CHUNKS);
             let (give_back, spent) = sync_channel::<Chunk>(CHUNKS);
@@ -184,7 +215,10 @@ impl Rows {
             while let Ok(chunk) = receive.recv() {
                 let chunk = chunk?;
                 if !watched.is_empty() {
-                    let text = |row: &ByteRecord, at: usize| String::from_utf8_lossy(row.get(at).unwrap_or_default()).into_owned();
+                    let text = |row: &ByteRecord, at: usize| {
+                        let cell = row.get(at).unwrap_or_default();
+                        String::from_utf8_lossy(if grouped { last_of_group(cell) } else { cell }).into_owned()
+                    };
                     kept.extend(chunk.rows[..chunk.len].iter().map(|row| watched.iter().map(|&at| text(row, at)).collect::<Vec<_>>()));
                 }
                 if let Some(first) = &chunk.first {
@@ -252,6 +286,11 @@ impl Rows {
     pub(crate) fn place(&self) -> String {
         self.current.as_ref().map(|current| current.place().to_string()).unwrap_or_default()
     }
+}
+
+/// Of the rows of a group one value is that of the last.
+pub(crate) fn last_of_group(cell: &[u8]) -> &[u8] {
+    cell.rsplit(|byte| GROUPED.as_bytes().contains(byte)).next().unwrap_or(cell)
 }
 
 fn open_file(path: &Path, spec: &DataSpec) -> Result<Box<dyn RowReader>, Failure> {

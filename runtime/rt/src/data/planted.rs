@@ -96,7 +96,8 @@ impl PlantedRows {
                 let mut parts = Vec::new();
                 for at in 0..count {
                     let id = self.zipf(uniform(own ^ 0x5bd1, place.wrapping_mul(LONGEST).wrapping_add(at)));
-                    parts.push(format!("v{id}"));
+                    let weight = split.weighted.as_ref().map_or(String::new(), |sign| format!("{sign}{}", 1 + at % 3));
+                    parts.push(format!("v{id}{weight}"));
                     score.add(own, id, 1.0 / count as f64);
                 }
                 parts.join(&split.separator)
@@ -112,6 +113,7 @@ impl PlantedRows {
                 }
                 parts.join(&split.separator)
             }
+            ColumnKind::Time => (1_600_000_000 + (uniform(own, place) * 1e7) as u64).to_string(),
             ColumnKind::Id { .. } | ColumnKind::Key => {
                 let id = self.zipf(uniform(own, place));
                 if matches!(kind, ColumnKind::Id { .. }) {
