@@ -6,6 +6,7 @@ use crate::engine::Code;
 use crate::failure::Failure;
 use crate::recommend::{is_closed, recommend};
 use crate::train::{self, Loaded, TrainOptions};
+use crate::{report, score};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recc_abi::{ColumnKind, Encoder, Program, Role, Split, Take, Token};
 use serde_json::json;
@@ -299,7 +300,7 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
     read_stdin_once(&args.data)?;
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
-    let report = train::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
+    let report = score::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
     if args.json {
         let mut result = json!({"spec": loaded.program.name});
         report.add_to(loaded.program, &mut result);
@@ -307,7 +308,7 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
     }
     let loss = if report.loss.is_nan() { String::new() } else { format!(", loss {:.5}", report.loss) };
     let mut text = format!("{} rows{loss}\n", report.rows);
-    train::print_report(loaded.program, &report, &mut |line| text.push_str(&format!("{line}\n")));
+    report::print_report(loaded.program, &report, &mut |line| text.push_str(&format!("{line}\n")));
     print(&text)
 }
 
@@ -370,7 +371,7 @@ fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArg
     check_output(args.output.as_deref(), &args.data)?;
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
-    let predictions = train::predict(loaded, &generation, &args.data, args.limit, &pool)?;
+    let predictions = score::predict(loaded, &generation, &args.data, args.limit, &pool)?;
     let names: Vec<&str> = {
         let own = loaded.program.predictions.iter().filter(|prediction| prediction.model.is_none());
         own.map(|prediction| prediction.name.as_str()).collect()

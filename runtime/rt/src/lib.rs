@@ -21,6 +21,8 @@ mod progress;
 pub mod random;
 mod ranking;
 mod recommend;
+mod report;
+mod score;
 mod spool;
 mod stored;
 mod train;

@@ -1,4 +1,4 @@
-//! Training and evaluation.
+//! Training.
 
 use crate::batch::Assembler;
 use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
@@ -6,17 +6,16 @@ use crate::data::planted::PlantedRows;
 use crate::data::{Part, Rows};
 use crate::engine::{Code, Engine, StepNumbers};
 use crate::failure::Failure;
-use crate::metrics::{Figures, Scores, check_finite, measure};
+use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
 use crate::progress::Meter;
-use crate::ranking::Candidates;
+use crate::report::{ROWS, Report, figures_json, number, print_report, report};
+use crate::score::{Scored, score, settled_spool};
 use crate::spool::{Spool, Window};
 use crate::stored::Stored;
 use crate::transform::Transformer;
-use recc_abi::{InputSource, Monitor, Program, Token};
-use serde_json::{Map, Value, json};
-use std::borrow::Cow;
-use std::collections::BTreeSet;
+use recc_abi::Program;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -86,52 +85,6 @@ pub(crate) fn open_rows(program: &Program, named: &[String], part: Part, limit: 
     Ok(spec.synthetic.as_ref().map(|planted| Rows::drawn(Box::new(PlantedRows::new(&program.columns, planted, part)), limit)))
 }
 
-/// The columns that scoring reads: not labels, keys, weights of rows, or what only cohorts ask for.
-fn scored_columns(program: &Program) -> BTreeSet<u32> {
-    let mut read: BTreeSet<u32> = BTreeSet::new();
-    for input in &program.score.inputs {
-        match &input.source {
-            InputSource::Numbers { columns } | InputSource::Ids { columns } => read.extend(columns),
-            InputSource::Time { column }
-            | InputSource::EntryBegin { column }
-            | InputSource::Entries { column }
-            | InputSource::EntryNumbers { column }
-            | InputSource::EntryTimes { column } => {
-                read.insert(*column);
-            }
-            _ => {}
-        }
-    }
-    let parts = read.iter().filter_map(|at| match &program.columns[*at as usize].token {
-        Token::Cross(parts) => Some(parts.clone()),
-        Token::Column(_) | Token::Part { .. } | Token::Condition => None,
-    });
-    let parts: Vec<u32> = parts.flatten().collect();
-    read.extend(parts);
-    read
-}
-
-/// A spool of rows transformed by what was learned.
-fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, labels: bool) -> Result<Spool, Failure> {
-    let (columns, fitted) = (&model.program.columns, model.fitted.settled());
-    let mut transformer = match labels {
-        true => Transformer::fitted(columns, rows, fitted)?,
-        false => {
-            let read = scored_columns(model.program);
-            Transformer::scoring(columns, rows, fitted, &|column| read.contains(&column))?
-        }
-    };
-    let bags = Model::bag_words(model.program, &transformer.layout);
-    let spool = Spool::write(folder, rows, &mut transformer, bags, &mut |_| {})?;
-    if labels && spool.rows == 0 {
-        return Err(Failure::input(format!(
-            "{}: there are no rows to measure\nhelp: give a file with rows, or leave it out",
-            rows.place()
-        )));
-    }
-    Ok(spool)
-}
-
 /// The quantiles that conditions compare with: column, share of the rows, and the least value that this share does not exceed.
 fn learn_quantiles(columns: &[recc_abi::Column], spool: &Spool, layout: &[usize]) -> Result<Vec<(u32, f64, f32)>, Failure> {
     let mut wanted: Vec<(u32, f64)> = columns
@@ -151,241 +104,6 @@ fn learn_quantiles(columns: &[recc_abi::Column], spool: &Spool, layout: &[usize]
         }
     }
     Ok(found)
-}
-
-/// Scores and keys of a spool's rows, in order.
-pub(crate) struct Scored {
-    pub(crate) scores: Vec<Scores>,
-    pub(crate) keys: Vec<(u32, Vec<u64>)>,
-    /// Conditions that metrics need, by column.
-    flags: Vec<(u32, Vec<bool>)>,
-    /// Predictions as they are meant: probabilities, or values.
-    pub(crate) predictions: Vec<Vec<f32>>,
-    /// Weights of the members that a prediction is fused from, row by row.
-    weights: Vec<Vec<f32>>,
-}
-
-/// Scores all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
-pub(crate) fn score(
-    loaded: Loaded<'_>,
-    model: &Model<'_>,
-    stored: Stored,
-    spool: &Spool,
-    pool: &rayon::ThreadPool,
-) -> Result<Scored, Failure> {
-    let program = loaded.program;
-    let fitted = model.fitted.settled();
-    let mut engine = Engine::new(program, &program.score, stored, loaded.code, pool)?;
-    model.fill_constants(&mut engine);
-    let mut layout = model.layout(&fitted);
-    layout.holds_back = true;
-    let mut assembler = Assembler::new(layout, &program.score);
-    let candidates: Vec<Option<Candidates<'_>>> = program.predictions.iter().map(|own| model.candidates(own)).collect();
-    let count = program.predictions.len();
-    let mut scored = Scored {
-        scores: vec![Scores::default(); count],
-        keys: model.keys.iter().map(|&key| (key, Vec::new())).collect(),
-        flags: model.flags.iter().map(|&column| (column, Vec::new())).collect(),
-        predictions: vec![Vec::new(); count],
-        weights: vec![Vec::new(); count],
-    };
-    let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
-    spool.epoch(0, 0, false, 4096, &mut |window, order| {
-        for rows in order.chunks(4096) {
-            let batch = assembler.assemble(window, rows);
-            engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
-            for (at, prediction) in program.predictions.iter().enumerate() {
-                if let Some(candidates) = &candidates[at] {
-                    let queries = engine.output(&format!("{}.query", prediction.name), batch.rows * candidates.width());
-                    let ranks = pool.install(|| candidates.ranks(queries, &batch.targets[at]));
-                    scored.scores[at].links.extend(ranks);
-                    continue;
-                }
-                let result = prediction.result();
-                scored.scores[at].links.extend_from_slice(engine.output(&format!("{result}.link"), batch.rows));
-                scored.scores[at].labels.extend_from_slice(&batch.labels[at]);
-                scored.predictions[at].extend_from_slice(engine.output(&result, batch.rows));
-                if let Some(members) = prediction.weights {
-                    let count = batch.rows * members as usize;
-                    scored.weights[at].extend_from_slice(engine.output(&format!("{result}.weights"), count));
-                }
-            }
-            for ((_, keys), own) in scored.keys.iter_mut().zip(&batch.keys) {
-                keys.extend_from_slice(own);
-            }
-            for ((_, flags), own) in scored.flags.iter_mut().zip(&batch.flags) {
-                flags.extend_from_slice(own);
-            }
-        }
-        Ok(())
-    })?;
-    Ok(scored)
-}
-
-/// Figures of a data set: per prediction.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) rows: usize,
-    pub(crate) loss: f64,
-    /// Figures of all rows.
-    whole: Measured,
-    /// Figures of each cohort's rows: name and count.
-    cohorts: Vec<(String, usize, Measured)>,
-}
-
-/// Stands among a prediction's figures if its loss is of a part of the rows: how many they are.
-const ROWS: &str = "rows";
-
-/// Figures of some rows, by prediction, those of an ensemble's members among them.
-#[derive(Clone, Debug, Default)]
-struct Measured {
-    figures: Vec<Figures>,
-    /// The loss each is trained with, unweighted.
-    losses: Vec<f64>,
-    /// Mean weight of each member that a prediction is fused from.
-    weights: Vec<Vec<f64>>,
-}
-
-impl Measured {
-    /// Figures by prediction of what the program predicts, or of a member.
-    fn of<'m>(&'m self, program: &'m Program, model: Option<&'m str>) -> impl Iterator<Item = (&'m str, &'m Figures)> {
-        let pairs = program.predictions.iter().zip(&self.figures);
-        pairs.filter(move |(own, _)| own.model.as_deref() == model).map(|(own, figures)| (own.name.as_str(), figures))
-    }
-
-    /// Mean weights by prediction and member.
-    fn fused<'m>(&'m self, program: &'m Program) -> impl Iterator<Item = (&'m str, Vec<(&'m str, f64)>)> {
-        let fused = program.predictions.iter().zip(&self.weights).filter(|(_, weights)| !weights.is_empty());
-        fused.map(|(own, weights)| (own.name.as_str(), members(program).into_iter().zip(weights.iter().copied()).collect()))
-    }
-}
-
-/// The members of the program's ensemble, in order.
-fn members(program: &Program) -> Vec<&str> {
-    let mut found: Vec<&str> = Vec::new();
-    for model in program.predictions.iter().filter_map(|own| own.model.as_deref()) {
-        if !found.contains(&model) {
-            found.push(model);
-        }
-    }
-    found
-}
-
-impl Scored {
-    fn flag(&self, column: u32) -> Option<&[bool]> {
-        self.flags.iter().find(|(own, _)| *own == column).map(|(_, flags)| flags.as_slice())
-    }
-
-    /// The rows for which all of some conditions hold; `None` is all rows.
-    fn rows(&self, conditions: &[Option<u32>]) -> Option<Vec<usize>> {
-        let flags: Vec<&[bool]> = conditions.iter().filter_map(|column| self.flag((*column)?)).collect();
-        let first = flags.first()?;
-        Some((0..first.len()).filter(|&at| flags.iter().all(|flags| flags[at])).collect())
-    }
-
-    /// Scores and keys of a prediction on some rows.
-    fn part(&self, prediction: usize, rows: Option<&[usize]>) -> Chosen<'_> {
-        let scores = &self.scores[prediction];
-        let Some(rows) = rows else { return (Cow::Borrowed(scores), Cow::Borrowed(&self.keys)) };
-        let pick = |values: &[f32]| rows.iter().map(|&at| values[at]).collect();
-        let keys = self.keys.iter().map(|(column, keys)| (*column, rows.iter().map(|&at| keys[at]).collect()));
-        // A ranking has no labels.
-        let labels = if scores.labels.is_empty() { Vec::new() } else { pick(&scores.labels) };
-        (Cow::Owned(Scores { links: pick(&scores.links), labels }), Cow::Owned(keys.collect()))
-    }
-
-    /// Figures of all rows, or of a cohort's.
-    fn measure(&self, program: &Program, cohort: Option<u32>) -> Result<Measured, Failure> {
-        let mut measured = Measured::default();
-        for (at, prediction) in program.predictions.iter().enumerate() {
-            let rows = self.rows(&[prediction.rows, cohort]);
-            let (scores, keys) = self.part(at, rows.as_deref());
-            measured.losses.push(scores.loss(prediction));
-            let mut figures = measure(&scores, prediction, &program.metrics, &keys)?;
-            if prediction.rows.is_some() {
-                figures.insert(0, (ROWS.to_owned(), scores.links.len() as f64));
-            }
-            measured.figures.push(figures);
-            let members = prediction.weights.unwrap_or(0) as usize;
-            let mean = |member: usize| {
-                let weight = |row: usize| f64::from(self.weights[at][row * members + member]);
-                match &rows {
-                    Some(rows) => rows.iter().map(|&row| weight(row)).sum::<f64>() / rows.len() as f64,
-                    None => (0..scores.links.len()).map(weight).sum::<f64>() / scores.links.len() as f64,
-                }
-            };
-            measured.weights.push((0..members).map(mean).collect());
-        }
-        Ok(measured)
-    }
-}
-
-/// Scores, and keys by column.
-type Chosen<'s> = (Cow<'s, Scores>, Cow<'s, [(u32, Vec<u64>)]>);
-
-pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failure> {
-    let rows = scored.scores.first().map_or(0, |scores| scores.links.len());
-    let mut report = Report { rows, whole: scored.measure(program, None)?, ..Report::default() };
-    // A loss of no row adds nothing, as in training.
-    let own =
-        program.predictions.iter().zip(&report.whole.losses).filter(|(prediction, loss)| prediction.model.is_none() && !loss.is_nan());
-    // Of rankings alone there is none: their loss is over drawn rows.
-    let measured = program.predictions.iter().any(|prediction| prediction.ranking().is_none());
-    report.loss = if measured { own.map(|(_, loss)| loss).sum() } else { f64::NAN };
-    for cohort in &program.cohorts {
-        let rows = scored.rows(&[Some(cohort.column)]).map_or(0, |rows| rows.len());
-        report.cohorts.push((cohort.name.clone(), rows, scored.measure(program, Some(cohort.column))?));
-    }
-    Ok(report)
-}
-
-fn figures_json<'f>(figures: impl Iterator<Item = (&'f str, &'f Figures)>) -> Map<String, Value> {
-    let own = |figures: &Figures| Value::Object(figures.iter().map(|(name, value)| (name.clone(), number(*value))).collect());
-    figures.map(|(name, figures)| (name.to_owned(), own(figures))).collect()
-}
-
-fn weights_json(program: &Program, measured: &Measured) -> Map<String, Value> {
-    let own = |weights: Vec<(&str, f64)>| weights.into_iter().map(|(name, weight)| (name.to_owned(), number(weight))).collect();
-    measured.fused(program).map(|(name, weights)| (name.to_owned(), Value::Object(own(weights)))).collect()
-}
-
-impl Report {
-    /// Adds rows, loss, metrics and those of each cohort to a result.
-    pub(crate) fn add_to(&self, program: &Program, result: &mut Value) {
-        result["rows"] = json!(self.rows);
-        result["loss"] = number(self.loss);
-        result["metrics"] = Value::Object(figures_json(self.whole.of(program, None)));
-        let members = members(program);
-        if !members.is_empty() {
-            let own = |model: &&str| ((*model).to_owned(), Value::Object(figures_json(self.whole.of(program, Some(*model)))));
-            result["members"] = Value::Object(members.iter().map(own).collect());
-            result["weights"] = Value::Object(weights_json(program, &self.whole));
-        }
-        if !self.cohorts.is_empty() {
-            let own = |(name, rows, measured): &(String, usize, Measured)| {
-                let mut figures = figures_json(measured.of(program, None));
-                figures.insert("rows".to_owned(), json!(rows));
-                let weights = weights_json(program, measured);
-                if !weights.is_empty() {
-                    figures.insert("weights".to_owned(), Value::Object(weights));
-                }
-                (name.clone(), Value::Object(figures))
-            };
-            result["cohorts"] = Value::Object(self.cohorts.iter().map(own).collect());
-        }
-    }
-
-    fn watched(&self, monitor: &Monitor) -> f64 {
-        let at = monitor.prediction as usize;
-        let found = monitor.metric.as_ref().and_then(|metric| self.whole.figures.get(at)?.iter().find(|(name, _)| *name == metric.name));
-        let value = found.map_or_else(|| self.whole.losses.get(at).copied().unwrap_or(f64::NAN), |(_, value)| *value);
-        if monitor.higher { value } else { -value }
-    }
-}
-
-/// JSON has no NaN: a figure that is not defined on these rows is null.
-fn number(value: f64) -> Value {
-    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
 /// A figure gains if it passes the best by more than noise.
@@ -757,38 +475,6 @@ fn resume(generation: &Generation, model: &mut Model<'_>, options: &TrainOptions
     Ok(progress)
 }
 
-pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnMut(&str)) {
-    let lines = |say: &mut dyn FnMut(&str), indent: &str, measured: &Measured, model: Option<&str>| {
-        for (prediction, figures) in measured.of(program, model) {
-            for (name, value) in figures {
-                let value = match (name.as_str(), value.is_finite()) {
-                    (ROWS, _) => format!("{value:.0}"),
-                    (_, true) => format!("{value:.5}"),
-                    (_, false) => "not defined on these rows".to_owned(),
-                };
-                say(&format!("{indent}{prediction:<16} {name:<24} {value}"));
-            }
-        }
-    };
-    let weights = |say: &mut dyn FnMut(&str), indent: &str, measured: &Measured| {
-        for (prediction, weights) in measured.fused(program) {
-            let own: Vec<String> = weights.iter().map(|(name, weight)| format!("{name} {weight:.4}")).collect();
-            say(&format!("{indent}{prediction:<16} {:<24} {}", "mean weights", own.join(", ")));
-        }
-    };
-    lines(say, "  ", &report.whole, None);
-    weights(say, "  ", &report.whole);
-    for member in members(program) {
-        say(&format!("  {member} alone:"));
-        lines(say, "    ", &report.whole, Some(member));
-    }
-    for (name, rows, measured) in &report.cohorts {
-        say(&format!("  {name}, {rows} rows:"));
-        lines(say, "    ", measured, None);
-        weights(say, "    ", measured);
-    }
-}
-
 /// The metrics the planted probabilities themselves reach on the drawn test rows.
 fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) -> Result<Option<Figures>, Failure> {
     let Some(planted) = program.data.synthetic.as_ref().filter(|_| options.test.is_empty() && program.data.test.is_empty()) else {
@@ -806,78 +492,4 @@ fn best_reachable(program: &Program, options: &TrainOptions, scored: &Scored) ->
     let ideal = Scores { links: logits, labels: scores.labels.clone() };
     let figures = measure(&ideal, prediction, &program.metrics, &scored.keys)?;
     Ok(Some(figures.into_iter().filter(|(name, _)| name == "auc" || name == "logloss").collect()))
-}
-
-/// A state, and rows for it to score.
-pub(crate) struct Scoring<'p> {
-    pub(crate) model: Model<'p>,
-    pub(crate) stored: Stored,
-    pub(crate) spool: Spool,
-    /// What was kept of the rows as the data write them.
-    pub(crate) kept: Vec<Vec<String>>,
-}
-
-/// A state and the rows of files, transformed by what it learned; with their labels, and keeping some columns as they are written.
-pub(crate) fn to_score<'p>(
-    program: &'p Program,
-    generation: &Generation,
-    data: &[String],
-    limit: Option<u64>,
-    (labels, keep): (bool, &mut Vec<String>),
-    pool: &rayon::ThreadPool,
-) -> Result<Scoring<'p>, Failure> {
-    generation.verify(program, Purpose::Score)?;
-    let mut model = Model::new(program, generation.fitted(program)?, false)?;
-    if labels {
-        model = model.with_conditions()?;
-    }
-    let mut stored = Stored::default();
-    generation.load_values(&mut model, &mut |model, at| stored.take(&program.score, at, &mut model.values[at], pool))?;
-    let mut rows = Rows::open_part(data, &program.data, Part::Test, limit)?;
-    rows.keep(keep);
-    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
-    Ok(Scoring { model, stored, spool, kept: rows.take_kept() })
-}
-
-/// Evaluates a state on files.
-pub(crate) fn evaluate(
-    loaded: Loaded<'_>,
-    generation: &Generation,
-    data: &[String],
-    limit: Option<u64>,
-    pool: &rayon::ThreadPool,
-) -> Result<Report, Failure> {
-    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
-    report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
-}
-
-/// Predictions of a state for files.
-pub(crate) struct Predicted {
-    /// One list per prediction.
-    pub(crate) values: Vec<Vec<f32>>,
-    /// Where rows are groups: the column they are grouped by, and what each has in it.
-    pub(crate) groups: Option<(String, Vec<String>)>,
-}
-
-/// Predictions of a state for files.
-pub(crate) fn predict(
-    loaded: Loaded<'_>,
-    generation: &Generation,
-    data: &[String],
-    limit: Option<u64>,
-    pool: &rayon::ThreadPool,
-) -> Result<Predicted, Failure> {
-    if let Some(ranking) = loaded.program.predictions.iter().find(|own| own.ranking().is_some()) {
-        return Err(Failure::usage(format!("`{}` ranks values, and has no score for a row\nhelp: use `recommend`", ranking.name)));
-    }
-    let mut group: Vec<String> = loaded.program.data.group.iter().cloned().collect();
-    let Scoring { model, stored, spool, kept } = to_score(loaded.program, generation, data, limit, (false, &mut group), pool)?;
-    let scored = score(loaded, &model, stored, &spool, pool)?;
-    for (prediction, scores) in loaded.program.predictions.iter().zip(&scored.scores) {
-        check_finite(scores, prediction)?;
-    }
-    let own = loaded.program.predictions.iter().zip(scored.predictions);
-    let values = own.filter(|(prediction, _)| prediction.model.is_none()).map(|(_, values)| values).collect();
-    let groups = group.pop().map(|name| (name, kept.into_iter().flatten().collect()));
-    Ok(Predicted { values, groups })
 }

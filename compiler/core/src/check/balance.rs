@@ -58,7 +58,11 @@ impl Checker<'_> {
         let ty = &self.graph[over].ty;
         if ty.space != Space::Example || ty.is_ragged() || !is_learned(&self.graph, over) {
             let problem = Problem::error("E0817", span, "what is balanced is no value of each example that the model learns");
-            self.report(problem.help("expose what layers before the heads compute"));
+            let help = match self.graph[over].ty.is_ragged() {
+                true => "it has a value for each step: expose what brings them together, such as their mean",
+                false => "expose what layers before the heads compute",
+            };
+            self.report(problem.help(help));
             return None;
         }
         let through = |loss: &Loss| {
@@ -72,8 +76,9 @@ impl Checker<'_> {
         if let Some(&at) = taking.iter().find(|&&at| !through(&losses[at])) {
             let problem = Problem::error("E0817", span, format!("the loss `{}` does not go through what is balanced", losses[at].name));
             self.report(
-                problem
-                    .help(format!("leave it out, `{}: …(balanced: false)`, or expose a value that it is computed from", losses[at].name)),
+                problem.help(
+                    "leave it out, with `balanced: false` among the arguments of its loss, or expose a value that it is computed from",
+                ),
             );
             return None;
         }

@@ -265,11 +265,16 @@ impl Checker<'_> {
 
     pub(super) fn check_metrics(&mut self, settings: Option<&ast::Settings>) -> (Vec<Metric>, Vec<Cohort>) {
         let some = |link: fn(&Link) -> bool| self.predictions.iter().any(|own| link(&own.prediction.link));
-        let default = match () {
-            () if some(|link| *link == Link::Logit) => ["auc", "logloss"].as_slice(),
-            () if some(|link| *link == Link::Value) => &["rmse"],
-            () => &["ndcg(10)", "hr(10)", "mrr"],
-        };
+        let mut default = Vec::new();
+        if some(|link| *link == Link::Logit) || self.predictions.is_empty() {
+            default.extend(["auc", "logloss"]);
+        }
+        if some(|link| matches!(link, Link::Softmax(_))) {
+            default.extend(["ndcg(10)", "hr(10)", "mrr"]);
+        }
+        if some(|link| *link == Link::Value) {
+            default.push("rmse");
+        }
         let plain = |name: &&str| {
             let found = METRICS.iter().find(|(known, _)| *known == name.trim_end_matches("(10)"));
             found.map(|(_, kind)| Metric { name: (*name).to_owned(), kind: *kind })

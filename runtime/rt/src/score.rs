@@ -1,0 +1,207 @@
+//! Scoring: a state and rows for it, and what it gives for each.
+
+use crate::batch::Assembler;
+use crate::checkpoint::{Generation, Purpose};
+use crate::data::{Part, Rows};
+use crate::engine::{Engine, StepNumbers};
+use crate::failure::Failure;
+use crate::metrics::{Scores, check_finite};
+use crate::model::Model;
+use crate::ranking::Candidates;
+use crate::report::{Report, report};
+use crate::spool::Spool;
+use crate::stored::Stored;
+use crate::train::Loaded;
+use crate::transform::Transformer;
+use recc_abi::{InputSource, Program, Token};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The columns that scoring reads: not labels, keys, weights of rows, or what only cohorts ask for.
+fn scored_columns(program: &Program) -> BTreeSet<u32> {
+    let mut read: BTreeSet<u32> = BTreeSet::new();
+    for input in &program.score.inputs {
+        match &input.source {
+            InputSource::Numbers { columns } | InputSource::Ids { columns } => read.extend(columns),
+            InputSource::Time { column }
+            | InputSource::EntryBegin { column }
+            | InputSource::Entries { column }
+            | InputSource::EntryNumbers { column }
+            | InputSource::EntryTimes { column } => {
+                read.insert(*column);
+            }
+            _ => {}
+        }
+    }
+    let parts = read.iter().filter_map(|at| match &program.columns[*at as usize].token {
+        Token::Cross(parts) => Some(parts.clone()),
+        Token::Column(_) | Token::Part { .. } | Token::Condition => None,
+    });
+    let parts: Vec<u32> = parts.flatten().collect();
+    read.extend(parts);
+    read
+}
+
+/// A spool of rows transformed by what was learned.
+pub(crate) fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, labels: bool) -> Result<Spool, Failure> {
+    let (columns, fitted) = (&model.program.columns, model.fitted.settled());
+    let mut transformer = match labels {
+        true => Transformer::fitted(columns, rows, fitted)?,
+        false => {
+            let read = scored_columns(model.program);
+            Transformer::scoring(columns, rows, fitted, &|column| read.contains(&column))?
+        }
+    };
+    let bags = Model::bag_words(model.program, &transformer.layout);
+    let spool = Spool::write(folder, rows, &mut transformer, bags, &mut |_| {})?;
+    if labels && spool.rows == 0 {
+        return Err(Failure::input(format!(
+            "{}: there are no rows to measure\nhelp: give a file with rows, or leave it out",
+            rows.place()
+        )));
+    }
+    Ok(spool)
+}
+
+/// Scores and keys of a spool's rows, in order.
+pub(crate) struct Scored {
+    pub(crate) scores: Vec<Scores>,
+    pub(crate) keys: Vec<(u32, Vec<u64>)>,
+    /// Conditions that metrics need, by column.
+    pub(crate) flags: Vec<(u32, Vec<bool>)>,
+    /// Predictions as they are meant: probabilities, or values.
+    pub(crate) predictions: Vec<Vec<f32>>,
+    /// Weights of the members that a prediction is fused from, row by row.
+    pub(crate) weights: Vec<Vec<f32>>,
+}
+
+/// Scores all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
+pub(crate) fn score(
+    loaded: Loaded<'_>,
+    model: &Model<'_>,
+    stored: Stored,
+    spool: &Spool,
+    pool: &rayon::ThreadPool,
+) -> Result<Scored, Failure> {
+    let program = loaded.program;
+    let fitted = model.fitted.settled();
+    let mut engine = Engine::new(program, &program.score, stored, loaded.code, pool)?;
+    model.fill_constants(&mut engine);
+    let mut layout = model.layout(&fitted);
+    layout.holds_back = true;
+    let mut assembler = Assembler::new(layout, &program.score);
+    let candidates: Vec<Option<Candidates<'_>>> = program.predictions.iter().map(|own| model.candidates(own)).collect();
+    let count = program.predictions.len();
+    let mut scored = Scored {
+        scores: vec![Scores::default(); count],
+        keys: model.keys.iter().map(|&key| (key, Vec::new())).collect(),
+        flags: model.flags.iter().map(|&column| (column, Vec::new())).collect(),
+        predictions: vec![Vec::new(); count],
+        weights: vec![Vec::new(); count],
+    };
+    let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
+    spool.epoch(0, 0, false, 4096, &mut |window, order| {
+        for rows in order.chunks(4096) {
+            let batch = assembler.assemble(window, rows);
+            engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
+            for (at, prediction) in program.predictions.iter().enumerate() {
+                if let Some(candidates) = &candidates[at] {
+                    let queries = engine.output(&format!("{}.query", prediction.name), batch.rows * candidates.width());
+                    let ranks = pool.install(|| candidates.ranks(queries, &batch.targets[at]));
+                    scored.scores[at].links.extend(ranks);
+                    continue;
+                }
+                let result = prediction.result();
+                scored.scores[at].links.extend_from_slice(engine.output(&format!("{result}.link"), batch.rows));
+                scored.scores[at].labels.extend_from_slice(&batch.labels[at]);
+                scored.predictions[at].extend_from_slice(engine.output(&result, batch.rows));
+                if let Some(members) = prediction.weights {
+                    let count = batch.rows * members as usize;
+                    scored.weights[at].extend_from_slice(engine.output(&format!("{result}.weights"), count));
+                }
+            }
+            for ((_, keys), own) in scored.keys.iter_mut().zip(&batch.keys) {
+                keys.extend_from_slice(own);
+            }
+            for ((_, flags), own) in scored.flags.iter_mut().zip(&batch.flags) {
+                flags.extend_from_slice(own);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(scored)
+}
+
+/// A state, and rows for it to score.
+pub(crate) struct Scoring<'p> {
+    pub(crate) model: Model<'p>,
+    pub(crate) stored: Stored,
+    pub(crate) spool: Spool,
+    /// What was kept of the rows as the data write them.
+    pub(crate) kept: Vec<Vec<String>>,
+}
+
+/// A state and the rows of files, transformed by what it learned; with their labels, and keeping some columns as they are written.
+pub(crate) fn to_score<'p>(
+    program: &'p Program,
+    generation: &Generation,
+    data: &[String],
+    limit: Option<u64>,
+    (labels, keep): (bool, &mut Vec<String>),
+    pool: &rayon::ThreadPool,
+) -> Result<Scoring<'p>, Failure> {
+    generation.verify(program, Purpose::Score)?;
+    let mut model = Model::new(program, generation.fitted(program)?, false)?;
+    if labels {
+        model = model.with_conditions()?;
+    }
+    let mut stored = Stored::default();
+    generation.load_values(&mut model, &mut |model, at| stored.take(&program.score, at, &mut model.values[at], pool))?;
+    let mut rows = Rows::open_part(data, &program.data, Part::Test, limit)?;
+    rows.keep(keep);
+    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
+    Ok(Scoring { model, stored, spool, kept: rows.take_kept() })
+}
+
+/// Evaluates a state on files.
+pub(crate) fn evaluate(
+    loaded: Loaded<'_>,
+    generation: &Generation,
+    data: &[String],
+    limit: Option<u64>,
+    pool: &rayon::ThreadPool,
+) -> Result<Report, Failure> {
+    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
+    report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
+}
+
+/// Predictions of a state for files.
+pub(crate) struct Predicted {
+    /// One list per prediction.
+    pub(crate) values: Vec<Vec<f32>>,
+    /// Where rows are groups: the column they are grouped by, and what each has in it.
+    pub(crate) groups: Option<(String, Vec<String>)>,
+}
+
+/// Predictions of a state for files.
+pub(crate) fn predict(
+    loaded: Loaded<'_>,
+    generation: &Generation,
+    data: &[String],
+    limit: Option<u64>,
+    pool: &rayon::ThreadPool,
+) -> Result<Predicted, Failure> {
+    if let Some(ranking) = loaded.program.predictions.iter().find(|own| own.ranking().is_some()) {
+        return Err(Failure::usage(format!("`{}` ranks values, and has no score for a row\nhelp: use `recommend`", ranking.name)));
+    }
+    let mut group: Vec<String> = loaded.program.data.group.iter().cloned().collect();
+    let Scoring { model, stored, spool, kept } = to_score(loaded.program, generation, data, limit, (false, &mut group), pool)?;
+    let scored = score(loaded, &model, stored, &spool, pool)?;
+    for (prediction, scores) in loaded.program.predictions.iter().zip(&scored.scores) {
+        check_finite(scores, prediction)?;
+    }
+    let own = loaded.program.predictions.iter().zip(scored.predictions);
+    let values = own.filter(|(prediction, _)| prediction.model.is_none()).map(|(_, values)| values).collect();
+    let groups = group.pop().map(|name| (name, kept.into_iter().flatten().collect()));
+    Ok(Predicted { values, groups })
+}
