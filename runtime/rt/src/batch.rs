@@ -79,6 +79,8 @@ pub(crate) struct Layout<'p> {
     pub(crate) flags: &'p [u32],
     /// By prediction: the sequence whose last entry is the target, of a ranking.
     pub(crate) ranked: &'p [Option<u32>],
+    /// Whether rows are ranked for, which training does not.
+    pub(crate) ranks: bool,
     /// Whether the last entry of such a sequence is held back, as what comes next.
     pub(crate) holds_back: bool,
     /// What rows are drawn by.
@@ -173,7 +175,9 @@ impl<'p> Assembler<'p> {
             Some(_) => Vec::new(),
         };
         batch.labels = layout.labels.iter().zip(layout.ranked).map(label).collect();
-        batch.targets = layout.ranked.iter().map(|ranked| ranked.map_or(Vec::new(), |column| self.targets(window, rows, column))).collect();
+        let ranked_for =
+            |ranked: &Option<u32>| ranked.filter(|_| layout.ranks).map_or(Vec::new(), |column| self.targets(window, rows, column));
+        batch.targets = layout.ranked.iter().map(ranked_for).collect();
         let flag = |column: u32| rows.iter().map(|&row| layout.holds(window, row, column)).collect();
         batch.flags = layout.flags.iter().map(|&column| flag(column)).collect();
         batch.keys = layout.keys.iter().map(|&column| rows.iter().map(|&row| long(record(row), word(column))).collect()).collect();

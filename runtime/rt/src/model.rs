@@ -130,6 +130,7 @@ impl<'p> Model<'p> {
             conditions: &self.conditions,
             flags: &self.flags,
             ranked: &self.ranked,
+            ranks: false,
             holds_back: false,
             draw: 0,
         }

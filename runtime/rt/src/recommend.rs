@@ -68,7 +68,9 @@ pub(crate) fn recommend(
     let fitted = model.fitted.settled();
     let mut engine = Engine::new(program, &program.score, stored, loaded.code, pool)?;
     model.fill_constants(&mut engine);
-    let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
+    let mut layout = model.layout(&fitted);
+    layout.ranks = true;
+    let mut assembler = Assembler::new(layout, &program.score);
     let at = program.predictions.iter().position(|own| own == prediction).unwrap_or(0);
     let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
     let named = |own: &Candidate| (names.get(own.row as usize - 1).cloned().unwrap_or_default(), own.score / temperature);

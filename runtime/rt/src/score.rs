@@ -88,7 +88,7 @@ pub(crate) fn score(
     let mut engine = Engine::new(program, &program.score, stored, loaded.code, pool)?;
     model.fill_constants(&mut engine);
     let mut layout = model.layout(&fitted);
-    layout.holds_back = true;
+    (layout.ranks, layout.holds_back) = (true, true);
     let mut assembler = Assembler::new(layout, &program.score);
     let candidates: Vec<Option<Candidates<'_>>> = program.predictions.iter().map(|own| model.candidates(own)).collect();
     let count = program.predictions.len();
