@@ -8,7 +8,7 @@ use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
 use crate::spec::{LossOf, Precision, Spec};
 use crate::train::{Parts, Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of};
-use recc_abi::{Element, LossKind, Role, Table, TrainSpec, Variable, VariableId};
+use recc_abi::{Element, Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
 /// A bug of the compiler.
@@ -141,14 +141,11 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
         let parts: Vec<NodeId> = [loss.rows, loss.row_weight].into_iter().flatten().map(|own| column(graph, own)).collect();
         let row_weight = parts.into_iter().reduce(|a, b| graph.map(ScalarOp::Mul, &[a, b]));
         let (each, parts) = match loss.of {
-            // The loss of an example is a sum over its steps; the other value says how many.
-            LossOf::Head { kind: LossKind::CrossEntropy, link, label } => {
-                let own = spec.predictions.iter().find(|own| own.result() == loss.name);
-                let kind = UniformKind::NextCount(own.map_or(0, |own| own.label));
-                let all = graph.add(Op::Uniform(Uniform { kind }), &[]);
-                (link, Some(Parts { each: label, all }))
-            }
             LossOf::Head { kind, link, label } => (loss_of(graph, kind, link, label), None),
+            LossOf::Steps { each, count, column } => {
+                let all = graph.add(Op::Uniform(Uniform { kind: UniformKind::NextCount(column) }), &[]);
+                (each, Some(Parts { each: count, all }))
+            }
             LossOf::Each(node) => (node, None),
         };
         let (mean, seed) = add_loss(graph, each, loss.weight, row_weight, parts);

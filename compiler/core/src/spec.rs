@@ -109,6 +109,15 @@ pub enum LossOf {
         /// The label.
         label: NodeId,
     },
+    /// The cross entropy of a ranking's steps.
+    Steps {
+        /// The sum of an example's steps.
+        each: NodeId,
+        /// How many of them have a target.
+        count: NodeId,
+        /// The column of the sequence.
+        column: u32,
+    },
     /// A number that the spec computes.
     Each(NodeId),
 }
@@ -220,7 +229,11 @@ impl Spec {
         }
         let losses = self.losses.iter().map(|loss| {
             let name = |column: Option<u32>| column.map_or("none", |column| &self.columns[column as usize].name);
-            let kind = if let LossOf::Head { kind, .. } = loss.of { format!("{kind:?}") } else { "its own".to_owned() };
+            let kind = match loss.of {
+                LossOf::Head { kind, .. } => format!("{kind:?}"),
+                LossOf::Steps { .. } => format!("{:?}", LossKind::CrossEntropy),
+                LossOf::Each(_) => "its own".to_owned(),
+            };
             format!("{}: {kind}, weight {:?}, where {}, weights {}", loss.name, loss.weight, name(loss.rows), name(loss.row_weight))
         });
         let names = |balance: &Balance| balance.losses.iter().map(|at| self.losses[*at].name.clone()).collect::<Vec<_>>().join(", ");

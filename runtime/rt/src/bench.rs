@@ -1,6 +1,7 @@
 //! `bench`: the speed of steps on input drawn from the spec's features, ids by a Zipf law with exponent 1.05 spread over the rows.
 
 use crate::batch::{Assembler, Batch};
+use crate::engine::Loaded;
 use crate::engine::{Engine, StepNumbers};
 use crate::failure::Failure;
 use crate::model::Model;
@@ -8,7 +9,7 @@ use crate::profile::Profile;
 use crate::random::{key, mix64, uniform};
 use crate::spool::Window;
 use crate::stored::Stored;
-use crate::train::{Loaded, pool};
+use crate::train::pool;
 use crate::transform::{Fitted, Vocab};
 use recc_abi::{Column, ColumnKind, Encoder, Program};
 use serde_json::{Value, json};

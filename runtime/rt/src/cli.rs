@@ -2,15 +2,15 @@
 
 use crate::bench::{self, BenchOptions};
 use crate::checkpoint::{Generation, Which, open};
-use crate::engine::Code;
+use crate::engine::{Code, Loaded};
 use crate::failure::Failure;
-use crate::recommend::{is_closed, recommend};
-use crate::train::{self, Loaded, TrainOptions};
+use crate::recommend::recommend;
+use crate::train::{self, TrainOptions};
 use crate::{report, score};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recc_abi::{ColumnKind, Encoder, Program, Role, Split, Take, Token};
 use serde_json::json;
-use std::io::Write as _;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A compiled recommendation model: trains, evaluates and scores.
@@ -103,17 +103,15 @@ struct EvalArgs {
     json: bool,
 }
 
+/// Rows to score, and the state that scores them.
 #[derive(Args)]
-struct PredictArgs {
+struct RowsArgs {
     /// Folder of checkpoints (the best state is taken); not needed where weights are built in
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Data files; labels are not needed
     #[arg(long, num_args = 1.., required = true)]
     data: Vec<String>,
-    /// Where to write: .csv or .parquet [default: csv on standard output]
-    #[arg(short, long)]
-    output: Option<PathBuf>,
     /// Threads [default: all processors]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -123,25 +121,24 @@ struct PredictArgs {
 }
 
 #[derive(Args)]
+struct PredictArgs {
+    #[command(flatten)]
+    rows: RowsArgs,
+    /// Where to write: .csv or .parquet [default: csv on standard output]
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct RecommendArgs {
-    /// Folder of checkpoints (the best state is taken); not needed where weights are built in
-    #[arg(long)]
-    weights: Option<PathBuf>,
-    /// Data files; labels are not needed
-    #[arg(long, num_args = 1.., required = true)]
-    data: Vec<String>,
+    #[command(flatten)]
+    rows: RowsArgs,
     /// How many for each row
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     top: u32,
     /// Where to write: .csv [default: csv on standard output]
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// Threads [default: all processors]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Read at most this many rows
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -181,16 +178,16 @@ fn threads(wanted: Option<u16>) -> usize {
 
 /// Writes to standard output; a reader that went away is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write the result: {error}"))),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write the result: {error}"))),
         _ => Ok(()),
     }
 }
 
 fn say(text: &str) {
     // Messages are for people; a closed standard error changes nothing.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Runs the command line of a model and gives the exit status. `weights` are the trained weights inside the executable, if any.
@@ -300,7 +297,7 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
     read_stdin_once(&args.data)?;
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
-    let report = score::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
+    let report = report::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
     if args.json {
         let mut result = json!({"spec": loaded.program.name});
         report.add_to(loaded.program, &mut result);
@@ -345,49 +342,53 @@ fn check_output(output: Option<&Path>, data: &[String]) -> Result<(), Failure> {
 }
 
 fn recommend_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &RecommendArgs) -> Result<(), Failure> {
-    read_stdin_once(&args.data)?;
-    if let Some((path, OutputFormat::Parquet)) = output_format(args.output.as_deref())? {
-        return Err(Failure::usage(format!("--output {}: recommendations are written as csv\nhelp: name it .csv", path.display())));
-    }
-    check_output(args.output.as_deref(), &args.data)?;
-    let pool = train::pool(threads(args.threads))?;
-    let generation = generation(weights, args.weights.as_deref())?;
-    let found = recommend(loaded, &generation, &args.data, (args.top as usize, args.limit), &pool)?;
-    match args.output.as_deref() {
-        Some(path) => {
-            let file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;
-            found.write(file).map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))
+    let RowsArgs { data, limit, .. } = &args.rows;
+    read_stdin_once(data)?;
+    let path = match output_format(args.output.as_deref())? {
+        Some((path, OutputFormat::Parquet)) => {
+            let text = format!("--output {}: recommendations are written as csv\nhelp: name it .csv", path.display());
+            return Err(Failure::usage(text));
         }
-        None => match found.write(std::io::stdout().lock()) {
-            Err(error) if !is_closed(&error) => Err(Failure::input(format!("cannot write the result: {error}"))),
+        format => format.map(|(path, _)| path),
+    };
+    check_output(args.output.as_deref(), data)?;
+    let pool = train::pool(threads(args.rows.threads))?;
+    let generation = generation(weights, args.rows.weights.as_deref())?;
+    let found = recommend(loaded, &generation, data, (args.top as usize, *limit), &pool)?;
+    write_csv(path, |out| found.write(out))
+}
+
+/// Writes to a file, or to standard output, whose reader may go away.
+fn write_csv(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> csv::Result<()>) -> Result<(), Failure> {
+    let cause = |error: csv::Error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    };
+    let Some(path) = path else {
+        return match write(&mut io::stdout().lock()).map_err(cause) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write the result: {error}"))),
             _ => Ok(()),
-        },
-    }
+        };
+    };
+    let mut file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;
+    write(&mut file).map_err(|error| Failure::io("write", path, &cause(error)))
 }
 
 fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArgs) -> Result<(), Failure> {
-    read_stdin_once(&args.data)?;
+    let RowsArgs { data, limit, .. } = &args.rows;
+    read_stdin_once(data)?;
     let format = output_format(args.output.as_deref())?;
-    check_output(args.output.as_deref(), &args.data)?;
-    let pool = train::pool(threads(args.threads))?;
-    let generation = generation(weights, args.weights.as_deref())?;
-    let predictions = score::predict(loaded, &generation, &args.data, args.limit, &pool)?;
+    check_output(args.output.as_deref(), data)?;
+    let pool = train::pool(threads(args.rows.threads))?;
+    let generation = generation(weights, args.rows.weights.as_deref())?;
+    let predictions = score::predict(loaded, &generation, data, *limit, &pool)?;
     let names: Vec<&str> = {
         let own = loaded.program.predictions.iter().filter(|prediction| prediction.model.is_none());
         own.map(|prediction| prediction.name.as_str()).collect()
     };
     match format {
         Some((path, OutputFormat::Parquet)) => crate::output::write_parquet(path, &names, &predictions),
-        Some((path, OutputFormat::Csv)) => {
-            let file = std::fs::File::create(path).map_err(|error| Failure::io("create", path, &error))?;
-            crate::output::write_csv(file, &names, &predictions).map_err(|error| Failure::io("write", path, &error))
-        }
-        None => match crate::output::write_csv(std::io::stdout().lock(), &names, &predictions) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Failure::input(format!("cannot write the result: {error}")))
-            }
-            _ => Ok(()),
-        },
+        other => write_csv(other.map(|(path, _)| path), |out| crate::output::write_csv(out, &names, &predictions)),
     }
 }
 

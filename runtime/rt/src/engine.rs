@@ -39,6 +39,19 @@ impl Code {
     }
 }
 
+/// A loaded program: the data and the code of an executable.
+#[derive(Clone, Copy)]
+pub(crate) struct Loaded<'p> {
+    pub(crate) program: &'p Program,
+    pub(crate) code: Code,
+}
+
+impl<'p> Loaded<'p> {
+    pub(crate) fn engine(&self, pool: &'p rayon::ThreadPool) -> Result<Engine<'p>, Failure> {
+        Engine::new(self.program, &self.program.step, Stored::default(), self.code, pool)
+    }
+}
+
 /// Numbers of one step.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StepNumbers {
@@ -308,8 +321,8 @@ impl<'p> Engine<'p> {
         let mut rows = most;
         for entries in &batch.entries {
             let begins = &batch.inputs[entries.input];
-            let fits = |rows: &usize| (begins[start + rows] - begins[start]) as usize <= room;
-            rows = (1..=rows).rev().find(fits).unwrap_or(1);
+            let fits = |end: &u32| (end - begins[start]) as usize <= room;
+            rows = begins[start + 1..=start + rows].partition_point(fits).max(1);
         }
         for (at, buffer) in self.plan.buffers.iter().enumerate() {
             if let Place::TileEntries { column, offset } = buffer.place

@@ -4,12 +4,12 @@ use crate::failure::Failure;
 use crate::score::Predicted;
 use arrow_array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 /// A column per prediction, with a header; behind that of the group, where rows are groups.
-pub(crate) fn write_csv(out: impl Write, names: &[&str], predicted: &Predicted) -> io::Result<()> {
+pub(crate) fn write_csv(out: impl Write, names: &[&str], predicted: &Predicted) -> csv::Result<()> {
     let mut out = csv::Writer::from_writer(out);
     let group = predicted.groups.iter().map(|(name, _)| name.as_str());
     out.write_record(group.chain(names.iter().copied()))?;
@@ -17,7 +17,8 @@ pub(crate) fn write_csv(out: impl Write, names: &[&str], predicted: &Predicted) 
         let group = predicted.groups.iter().map(|(_, values)| values[row].clone());
         out.write_record(group.chain(predicted.values.iter().map(|values| values[row].to_string())))?;
     }
-    out.flush()
+    out.flush()?;
+    Ok(())
 }
 
 /// The same as parquet.

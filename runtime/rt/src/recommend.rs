@@ -2,14 +2,13 @@
 
 use crate::batch::Assembler;
 use crate::checkpoint::Generation;
-use crate::engine::{Engine, StepNumbers};
+use crate::engine::{Engine, Loaded, StepNumbers};
 use crate::failure::Failure;
 use crate::ranking::Candidate;
 use crate::score::{Scoring, to_score};
-use crate::train::Loaded;
 use crate::transform::Fitted;
 use recc_abi::{ColumnKind, Encoder, Prediction, Program};
-use std::io::{self, Write};
+use std::io::Write;
 
 /// Rows scored at a time.
 const BATCH: usize = 4096;
@@ -97,7 +96,7 @@ pub(crate) fn recommend(
 
 impl Recommended {
     /// A line for each candidate: the row of the data, its keys, the rank, the value and its logit.
-    pub(crate) fn write(&self, out: impl Write) -> Result<(), csv::Error> {
+    pub(crate) fn write(&self, out: impl Write) -> csv::Result<()> {
         let mut out = csv::Writer::from_writer(out);
         let head = ["row"].into_iter().chain(self.keys.iter().map(String::as_str)).chain(["rank", &self.name, "logit"]);
         out.write_record(head)?;
@@ -112,9 +111,4 @@ impl Recommended {
         out.flush()?;
         Ok(())
     }
-}
-
-/// Whether a reader went away, which is no failure.
-pub(crate) fn is_closed(error: &csv::Error) -> bool {
-    matches!(error.kind(), csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,8 +1,10 @@
 //! What is measured of some rows: figures by prediction, by member of an ensemble, and by cohort.
 
+use crate::checkpoint::Generation;
+use crate::engine::Loaded;
 use crate::failure::Failure;
 use crate::metrics::{Figures, Scores, measure};
-use crate::score::Scored;
+use crate::score::{Scored, Scoring, score, to_score};
 use recc_abi::{Monitor, Program};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -203,4 +205,16 @@ pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnM
         lines(say, "    ", measured, None);
         weights(say, "    ", measured);
     }
+}
+
+/// Evaluates a state on files.
+pub(crate) fn evaluate(
+    loaded: Loaded<'_>,
+    generation: &Generation,
+    data: &[String],
+    limit: Option<u64>,
+    pool: &rayon::ThreadPool,
+) -> Result<Report, Failure> {
+    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
+    report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
 }

@@ -3,15 +3,13 @@
 use crate::batch::Assembler;
 use crate::checkpoint::{Generation, Purpose};
 use crate::data::{Part, Rows};
-use crate::engine::{Engine, StepNumbers};
+use crate::engine::{Engine, Loaded, StepNumbers};
 use crate::failure::Failure;
 use crate::metrics::{Scores, check_finite};
 use crate::model::Model;
 use crate::ranking::Candidates;
-use crate::report::{Report, report};
 use crate::spool::Spool;
 use crate::stored::Stored;
-use crate::train::Loaded;
 use crate::transform::Transformer;
 use recc_abi::{InputSource, Program, Token};
 use std::collections::BTreeSet;
@@ -161,18 +159,6 @@ pub(crate) fn to_score<'p>(
     rows.keep(keep);
     let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
     Ok(Scoring { model, stored, spool, kept: rows.take_kept() })
-}
-
-/// Evaluates a state on files.
-pub(crate) fn evaluate(
-    loaded: Loaded<'_>,
-    generation: &Generation,
-    data: &[String],
-    limit: Option<u64>,
-    pool: &rayon::ThreadPool,
-) -> Result<Report, Failure> {
-    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
-    report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
 }
 
 /// Predictions of a state for files.

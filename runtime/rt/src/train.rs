@@ -4,7 +4,7 @@ use crate::batch::Assembler;
 use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
 use crate::data::planted::PlantedRows;
 use crate::data::{Part, Rows};
-use crate::engine::{Code, Engine, StepNumbers};
+use crate::engine::{Engine, Loaded, StepNumbers};
 use crate::failure::Failure;
 use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
@@ -46,19 +46,6 @@ impl TrainOptions {
             Part::Valid => &self.valid,
             Part::Test => &self.test,
         }
-    }
-}
-
-/// A loaded program: the data and the code of an executable.
-#[derive(Clone, Copy)]
-pub(crate) struct Loaded<'p> {
-    pub(crate) program: &'p Program,
-    pub(crate) code: Code,
-}
-
-impl<'p> Loaded<'p> {
-    fn engine(&self, pool: &'p rayon::ThreadPool) -> Result<Engine<'p>, Failure> {
-        Engine::new(self.program, &self.program.step, Stored::default(), self.code, pool)
     }
 }
 

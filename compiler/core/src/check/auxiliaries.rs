@@ -1,7 +1,7 @@
 //! Auxiliary objectives: a head of its own on what a model exposes, with a label of its own, in training only.
 
 use super::Checker;
-use super::features::Kind;
+use super::feature::Kind;
 use super::scope::Binding;
 use super::statements::Predicted;
 use super::value::{Located, Value, describe_type};

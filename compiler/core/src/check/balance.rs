@@ -68,7 +68,7 @@ impl Checker<'_> {
         let through = |loss: &Loss| {
             let node = match loss.of {
                 LossOf::Head { link, .. } => link,
-                LossOf::Each(node) => node,
+                LossOf::Steps { each, .. } | LossOf::Each(each) => each,
             };
             depends_on(&self.graph, node, over)
         };

@@ -518,7 +518,7 @@ impl Checker<'_> {
         let ty = self.graph[tensor.node].ty.clone();
         // The axis of entries stays.
         let at = usize::from(ty.entries().is_some());
-        if ty.is_pairs() || ty.is_ragged() && at == 0 || at == 1 && ty.dims.len() == 1 {
+        if !ty.is_plain() || at == 1 && ty.dims.len() == 1 {
             self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }
@@ -558,8 +558,7 @@ impl Checker<'_> {
         let [x] = args.take(self, "random", ["like"]);
         args.done(self, "random");
         let Some(tensor) = self.tensor(&x) else { return Value::Poison };
-        let ty = &self.graph[tensor.node].ty;
-        if ty.is_ragged() && (ty.entries().is_none() || ty.is_pairs()) {
+        if !self.graph[tensor.node].ty.is_plain() {
             self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }
@@ -579,7 +578,7 @@ impl Checker<'_> {
         args.done(self, "batch_mean");
         let Some(tensor) = self.tensor(&x) else { return Value::Poison };
         let ty = self.graph[tensor.node].ty.clone();
-        if ty.is_ragged() && (ty.entries().is_none() || ty.is_pairs() || ty.dims.len() == 1) {
+        if !ty.is_plain() || ty.is_ragged() && ty.dims.len() == 1 {
             self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }

@@ -1,7 +1,7 @@
 //! Conditions on the columns of a row: cohorts, the rows of a loss, and labels made of others.
 
 use super::Checker;
-use super::features::Kind;
+use super::feature::Kind;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use recc_abi::{Bound, Column, ColumnKind, Comparison, Encoder, Predicate, Token};
@@ -137,7 +137,7 @@ impl Checker<'_> {
     /// The feature a column belongs to is used.
     fn use_column(&mut self, name: &str) {
         let columns = &self.columns;
-        let own = |feature: &&mut super::features::Feature| feature.columns.iter().any(|at| columns[*at as usize].name == name);
+        let own = |feature: &&mut super::feature::Feature| feature.columns.iter().any(|at| columns[*at as usize].name == name);
         if let Some(feature) = self.features.iter_mut().find(own) {
             feature.used = true;
         }
@@ -212,7 +212,7 @@ impl Checker<'_> {
 
     /// Whether a number's or a label's column is changed before the model sees it.
     fn has_transforms(&self, column: &str) -> bool {
-        let own = |feature: &super::features::Feature| feature.columns.iter().any(|at| self.columns[*at as usize].name == column);
+        let own = |feature: &super::feature::Feature| feature.columns.iter().any(|at| self.columns[*at as usize].name == column);
         self.features.iter().find(|feature| own(feature)).is_some_and(|feature| !feature.steps.is_empty())
     }
 

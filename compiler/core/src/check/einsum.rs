@@ -209,7 +209,7 @@ fn product(graph: &mut Graph, a: (NodeId, &[String]), b: (NodeId, &[String]), re
         return None;
     }
     if right.space == Space::Global {
-        if !b_middle.is_empty() || left.is_pairs() || left.is_ragged() && left.entries().is_none() {
+        if !b_middle.is_empty() || !left.is_plain() {
             return None;
         }
         let fits = a.1.split_last() == Some((inner, rows));

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::calls::Args;
-use super::features::Kind;
+use super::feature::Kind;
 use super::value::{AxisId, Located, Tensor, Value, describe_type};
 use crate::graph::DType;
 use crate::ops::{Constant, Input, InputKind, Op, Reduce};
@@ -276,7 +276,7 @@ impl Checker<'_> {
         value
     }
 
-    fn step_args(&mut self, first: Located, step: &super::features::Step) -> Args {
+    fn step_args(&mut self, first: Located, step: &super::feature::Step) -> Args {
         let dummy = Expr { kind: ExprKind::Hole, span: step.span };
         let mut values = vec![(None, first, dummy)];
         for argument in &step.args {

@@ -1,55 +1,12 @@
 //! The `features` and `data` items: columns, encoders, and the transforms of numbers.
 
 use super::Checker;
+use super::feature::{Feature, Kind, Step};
 use super::sequences::Splitting;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, Planted, Split, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
-
-/// The kinds of features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Label {
-        binary: bool,
-    },
-    Number,
-    Id,
-    /// Several ids: a bag, or a sequence, whose order counts.
-    Ids {
-        ordered: bool,
-    },
-    Time,
-    /// A sequence of numbers or times.
-    Steps {
-        times: bool,
-    },
-    Key,
-}
-
-/// A feature or a group of features.
-#[derive(Clone, Debug)]
-pub(super) struct Feature {
-    pub(super) name: String,
-    pub(super) span: Span,
-    pub(super) kind: Kind,
-    /// Positions of its columns.
-    pub(super) columns: Vec<u32>,
-    pub(super) group: bool,
-    /// Steps of a number's pipeline behind `fill`.
-    pub(super) steps: Vec<Step>,
-    pub(super) used: bool,
-    /// Columns that are known to exist and are right so far.
-    pub(super) sound: bool,
-}
-
-/// One step of a pipeline.
-#[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub(super) name: Name,
-    pub(super) args: Vec<ast::Argument>,
-    pub(super) span: Span,
-}
 
 /// A pipeline as written: its source and its steps.
 struct Pipeline {

@@ -11,6 +11,7 @@ mod cohorts;
 mod einsum;
 mod ensembles;
 mod eval;
+mod feature;
 mod features;
 mod fit;
 mod objective;
@@ -29,7 +30,7 @@ use crate::ops::Op;
 use crate::problem::{Problem, Severity, suggest};
 use crate::sources::Sources;
 use crate::spec::{Forward, Spec};
-use features::Feature;
+use feature::Feature;
 use recc_abi::{Column, DataSpec, Variable, VariableId};
 use recc_syntax::ast::{self, Expr, FileId, Item, ItemKind, Name, Span, Use};
 use scope::{Binding, PathId, Paths};
@@ -612,7 +613,7 @@ impl<'s> Checker<'s> {
     fn warn_unused(&mut self) {
         let mut found = Vec::new();
         for feature in &self.features {
-            let input = !matches!(feature.kind, features::Kind::Label { .. } | features::Kind::Key);
+            let input = !matches!(feature.kind, feature::Kind::Label { .. } | feature::Kind::Key);
             if !feature.used && input && feature.sound {
                 found.push(
                     Problem::warning("W0001", feature.span, format!("the feature `{}` is not used", feature.name))

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::ensembles::{Collaboration, Ensemble};
-use super::features::Kind;
+use super::feature::Kind;
 use super::settings::as_call;
 use super::statements::Predicted;
 use super::value::Value;
@@ -224,7 +224,11 @@ impl Heads<'_> {
                 _ => 1.0,
             };
             if let Some((link, label)) = own.head.filter(|_| factor != 0.0) {
-                found.push(written.loss(own.prediction.result(), LossOf::Head { kind: written.kind, link, label }, factor));
+                let of = match own.prediction.link {
+                    Link::Softmax(_) => LossOf::Steps { each: link, count: label, column: own.prediction.label },
+                    Link::Logit | Link::Value => LossOf::Head { kind: written.kind, link, label },
+                };
+                found.push(written.loss(own.prediction.result(), of, factor));
             }
         }
         for own in self.collaborations.iter().filter(|own| own.prediction == name && own.weight != 0.0) {

@@ -1,7 +1,7 @@
 //! `predict next = softmax(q, over: items, target: shift(history))`: which row of a table comes next.
 
 use super::Checker;
-use super::features::Kind;
+use super::feature::Kind;
 use super::statements::Predicted;
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space, TableId};
@@ -162,7 +162,7 @@ impl Checker<'_> {
     /// Whether the model reads more of a group than the steps of the sequence: what comes next would be among it.
     fn reads_beside(&mut self, column: u32, span: Span) -> bool {
         let of = self.entries_of(column);
-        let beside = |feature: &super::features::Feature| {
+        let beside = |feature: &super::feature::Feature| {
             let input = !matches!(feature.kind, Kind::Label { .. } | Kind::Key);
             input && feature.used && feature.columns.iter().any(|own| self.entries_of(*own) != of)
         };
@@ -227,13 +227,11 @@ impl Checker<'_> {
         ranking: &Ranking,
     ) -> (NodeId, NodeId) {
         let of = self.entries_of(column);
-        let (query, target, others) = {
-            let ids = self.entries(column, InputKind::Entries { of });
-            let rows = self.rows(table, column, ids);
-            let target = self.graph.add(Op::Shift(Shift { back: false }), &[rows]);
-            let ids = self.entries(drawn, InputKind::Drawn { of, count });
-            (query, target, self.rows(table, drawn, ids))
-        };
+        let seen = self.entries(column, InputKind::Entries { of });
+        let rows = self.rows(table, column, seen);
+        let target = self.graph.add(Op::Shift(Shift { back: false }), &[rows]);
+        let negatives = self.entries(drawn, InputKind::Drawn { of, count });
+        let others = self.rows(table, drawn, negatives);
         let query = if ranking.normalize { self.unit_length(query) } else { query };
         let dims = self.graph[others].ty.dims.clone();
         let wide = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims: dims.clone(), axes: vec![0, 2] }), &[query]);

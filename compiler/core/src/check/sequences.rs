@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::calls::Args;
-use super::features::{Kind, Step};
+use super::feature::{Kind, Step};
 use super::value::{AxisId, Located, Tensor, Value, describe_type};
 use crate::graph::{DType, Dim, NodeId, Space};
 use crate::loops::Combine;

@@ -1,7 +1,7 @@
 //! The `train`, `objective` and `metrics` items.
 
 use super::Checker;
-use super::features::Kind;
+use super::feature::Kind;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Precision, STORAGES, Train};

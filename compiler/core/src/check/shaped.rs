@@ -18,7 +18,7 @@ impl Checker<'_> {
         let ty = self.graph[tensor.node].ty.clone();
         // The axis of entries stays.
         let entries = ty.dims.first().copied().filter(|dim| dim.fixed().is_none());
-        if ty.is_pairs() || ty.is_ragged() && entries.is_none() {
+        if !ty.is_plain() {
             self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }

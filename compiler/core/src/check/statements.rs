@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::calls::has_hole;
-use super::features::Kind;
+use super::feature::Kind;
 use super::scope::Binding;
 use super::value::{AxisId, Exposed, Layer, Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Named, NodeId, Space};

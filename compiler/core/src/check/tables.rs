@@ -1,6 +1,6 @@
 //! Tables: keys, width, members, and look-up.
 
-use super::features::Kind;
+use super::feature::Kind;
 use super::scope::PathId;
 use super::value::{Initializer, Tensor, Value, describe_type};
 use super::{Checker, Known, variable_id};

@@ -117,6 +117,10 @@ impl TensorType {
     pub fn is_pairs(&self) -> bool {
         self.dims.len() > 1 && self.entries().is_some() && self.dims.last().is_some_and(|dim| dim.fixed().is_none())
     }
+    /// Whether all axes are fixed but for entries in front.
+    pub fn is_plain(&self) -> bool {
+        self.dims.iter().skip(usize::from(self.entries().is_some())).all(|dim| dim.fixed().is_some())
+    }
     /// Whether it has a place in memory: without entries, with entries in front, or of pairs of one column's.
     pub fn is_storable(&self) -> bool {
         let middle = if self.is_pairs() { self.dims.len() - 1 } else { self.dims.len() };

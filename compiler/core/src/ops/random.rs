@@ -42,7 +42,7 @@ impl OpDef for Random {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         none(Self::NAME, inputs)?;
         let ty = TensorType::f32(Space::Example, &self.dims);
-        if ty.is_ragged() && (ty.entries().is_none() || ty.is_pairs()) {
+        if !ty.is_plain() {
             return Err(format!("random numbers as {ty}"));
         }
         Ok(ty)

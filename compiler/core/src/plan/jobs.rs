@@ -632,11 +632,6 @@ fn item_product(
 ) -> Stmt {
     let graph = &program.graph;
     let operands = graph.operands(node);
-    // Elements along an axis as they lie, a pair's second entry among as many as there may be.
-    let extent = |node: NodeId, axis: usize, longest: &dyn Fn(u32) -> i64| match graph[node].ty.dims[axis] {
-        Dim::Fixed(n) => n as i64,
-        Dim::Entries(column) => longest(column),
-    };
     let size = |node: NodeId, axis: usize| match graph[node].ty.dims[axis] {
         Dim::Fixed(n) => Size::Fixed(n as i64),
         Dim::Entries(_) => Size::Entries(1),
@@ -645,7 +640,11 @@ fn item_product(
         let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its product", graph[node].origin));
         let ty = &graph[node].ty;
         let rank = ty.dims.len();
-        let width = extent(node, rank - 1, &|column| cx.longest(column));
+        // A pair's second entry lies among as many as there may be.
+        let width = match ty.dims[rank - 1] {
+            Dim::Fixed(n) => n as i64,
+            Dim::Entries(column) => cx.longest(column),
+        };
         let along = width * if rank == 3 { ty.dims[1].fixed().unwrap_or(1) as i64 } else { 1 };
         let (row, column) = if transposed { (1, along) } else { (along, 1) };
         let entry = if ty.entries().is_some() { along } else { 0 };

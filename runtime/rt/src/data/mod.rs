@@ -126,18 +126,7 @@ impl Rows {
         let mut files: std::vec::IntoIter<PathBuf> = paths.iter().map(PathBuf::from).collect::<Vec<_>>().into_iter();
         let Some(first) = files.next() else { return Err(Failure::usage("no data file is named")) };
         let current = open_file(&first, spec)?;
-        let columns = current.columns().to_vec();
-        Ok(Rows {
-            files,
-            spec: spec.clone(),
-            current: Some(current),
-            columns,
-            read: 0,
-            limit,
-            grouped: false,
-            watched: Vec::new(),
-            kept: Vec::new(),
-        })
+        Ok(Rows { files, spec: spec.clone(), ..Rows::drawn(current, limit) })
     }
 
     /// Opens files whose rows the spec may group.
