@@ -197,6 +197,18 @@ fn scores_are_the_same_from_a_folder_and_from_inside() {
 }
 
 #[test]
+fn a_reader_of_scores_may_go_away() {
+    let own = trained();
+    // More than the writer holds back, so that it meets the closed pipe between two rows.
+    let mut command = Command::new(&own.model);
+    command.args(["predict", "--weights"]).arg(&own.checkpoint).arg("--data").args([&own.test; 8]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    drop(child.stdout.take());
+    let out = child.wait_with_output().expect("ended");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
 fn weights_in_few_bytes_score_nearly_as_they_were_trained() {
     let own = trained();
     let scores = |model: &Path, data: &Path| -> Vec<f64> {
