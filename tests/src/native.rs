@@ -42,6 +42,21 @@ pub fn load(kernels: &[Kernel], level: Level) -> Loaded {
     Loaded { code: map.make_exec().expect("executable memory"), entries: entries.iter().map(|entry| entry.offset).collect() }
 }
 
+/// Runs the first kernel on some items, with buffers of words that it may write; their ends are guarded.
+pub fn call(loaded: &Loaded, buffers: &mut [Vec<u32>], items: usize) {
+    buffers.iter_mut().for_each(|words| words.extend([GUARD; GUARDS]));
+    let pointers: Vec<*mut u8> = buffers.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+    // SAFETY: the code holds a kernel of this signature, verified for buffers of these sizes.
+    unsafe {
+        let kernel = std::mem::transmute::<*const u8, KernelFn>(loaded.code.as_ptr().add(loaded.entries[0] as usize));
+        kernel(pointers.as_ptr(), 0, items as i64, &raw const FUNCTIONS);
+    }
+    for words in buffers {
+        let guards = words.split_off(words.len() - GUARDS);
+        assert!(guards.iter().all(|guard| *guard == GUARD), "a buffer was written behind its end");
+    }
+}
+
 /// The words of an input, if it comes from data.
 fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
     let _ = plan;

@@ -1,12 +1,18 @@
-//! One kernel as one Cranelift function, by way of 128-bit vectors where a loop allows.
+//! One kernel as one Cranelift function.
 //!
-//! A vector loop's body is written several times: for up to four vectors of four iterations side by side, so that a round's overhead is
+//! Vector loops are functions of wide vectors where [`crate::wide`] has them, which the kernel calls; the others are vectors of 128 bits here.
+//! There, a vector loop's body is written several times: for up to four vectors of four iterations side by side, so that a round's overhead is
 //! shared and their work overlaps, and one at a time for the rest. Sums of a vector loop are kept in parts that are added in order when it ends.
 
+mod products;
+mod wide_loops;
+
+use crate::lanes::{Lanes, access};
 use crate::level::Level;
-use crate::math::{Lanes, access};
+use crate::math::Arithmetic as _;
+use crate::wide::{WideLoop, Width};
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, BlockArg, Function, InstBuilder as _, MemFlagsData, SigRef, Signature, StackSlotData, StackSlotKind, Type as ClifType,
     UserFuncName, Value, types,
@@ -14,11 +20,8 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::{Context, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use recc_abi::{KernelEntry, STORED_F16, STORED_I8};
-use recc_core::loops::{
-    Affine, BufferArg, Combine, Cost, Extent, Instr, ItemStrides, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type, VerifiedKernel,
-    cost,
-};
+use recc_abi::KernelEntry;
+use recc_core::loops::{Affine, BufferArg, Combine, Cost, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, VerifiedKernel, cost};
 use recc_core::scalar::ScalarOp;
 use std::collections::BTreeMap;
 
@@ -76,36 +79,40 @@ pub fn compile_kernels(kernels: &[VerifiedKernel<'_>], level: Level) -> Result<C
     Ok(compiled)
 }
 
-/// A kernel's Cranelift IR.
+/// A kernel's Cranelift IR, and the instructions of the loops of wide vectors that it calls.
 pub fn print_clif(kernel: VerifiedKernel<'_>, level: Level) -> Result<String, CodegenError> {
     let isa = level.isa().map_err(|message| CodegenError { kernel: kernel.kernel().name.clone(), message })?;
-    let function = translate(kernel, &*isa, level);
-    Ok(function.display().to_string())
+    let (function, loops) = translate(kernel, &*isa, level);
+    Ok(wide_loops::with_loops(function.display().to_string(), &loops))
 }
 
 /// A kernel's machine code as text.
 pub fn print_assembly(kernel: VerifiedKernel<'_>, level: Level) -> Result<String, CodegenError> {
     let fail = |message: String| CodegenError { kernel: kernel.kernel().name.clone(), message };
     let isa = level.isa().map_err(fail)?;
-    let mut context = Context::for_function(translate(kernel, &*isa, level));
+    let (function, loops) = translate(kernel, &*isa, level);
+    let mut context = Context::for_function(function);
     context.set_disasm(true);
     let code = context.compile(&*isa, &mut ControlPlane::default()).map_err(|error| fail(format!("{:?}", error.inner)))?;
-    Ok(code.vcode.clone().unwrap_or_default())
+    Ok(wide_loops::with_loops(code.vcode.clone().unwrap_or_default(), &loops))
 }
 
 fn compile(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> Result<Vec<u8>, CodegenError> {
     let fail = |message: String| CodegenError { kernel: kernel.kernel().name.clone(), message };
-    let function = translate(kernel, isa, level);
+    let (function, loops) = translate(kernel, isa, level);
     verify_function(&function, isa).map_err(|errors| fail(errors.to_string()))?;
     let mut context = Context::for_function(function);
-    let code = context.compile(isa, &mut ControlPlane::default()).map_err(|error| fail(format!("{:?}", error.inner)))?;
-    if !code.buffer.relocs().is_empty() {
-        return Err(fail("needs relocations".to_owned()));
+    context.compile(isa, &mut ControlPlane::default()).map_err(|error| fail(format!("{:?}", error.inner)))?;
+    let Some(code) = context.compiled_code() else { return Err(fail("has no code".to_owned())) };
+    let mut bytes = code.code_buffer().to_vec();
+    let entries = wide_loops::append(&mut bytes, &loops);
+    for call in code.buffer.relocs() {
+        wide_loops::link(&mut bytes, call, &entries, &context.func).ok_or_else(|| fail("needs a relocation".to_owned()))?;
     }
-    Ok(code.code_buffer().to_vec())
+    Ok(bytes)
 }
 
-fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> Function {
+fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> (Function, Vec<WideLoop>) {
     let kernel = kernel.kernel();
     let mut signature = Signature::new(CallConv::SystemV);
     signature.params.extend([AbiParam::new(types::I64); 4]);
@@ -120,11 +127,14 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> F
     let mut translator = Translator {
         builder,
         fma: level.has_fma(),
+        width: level.width(),
+        wide: Vec::new(),
         rows: params[2],
         functions: params[3],
         bases: Vec::new(),
         elements: kernel.buffers.iter().map(|arg| arg.ty).collect(),
         regs: BTreeMap::new(),
+        constants: BTreeMap::new(),
         accumulators: BTreeMap::new(),
         vars: BTreeMap::new(),
         vector: None,
@@ -136,8 +146,9 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> F
     }
     translator.body(&kernel.body);
     translator.builder.ins().return_(&[]);
+    let wide = std::mem::take(&mut translator.wide);
     translator.builder.finalize(isa.frontend_config());
-    function
+    (function, wide)
 }
 
 /// A register's value: one number, or one for each lane of the open vector loop's vectors.
@@ -168,14 +179,6 @@ struct Sum {
     lanes: bool,
 }
 
-/// What a matrix product is for: an item, or all of them with the first one's number, and the entries.
-#[derive(Clone, Copy)]
-struct Run {
-    item: Value,
-    begin: Value,
-    end: Value,
-}
-
 /// A loop whose iterations run side by side.
 #[derive(Clone, Copy)]
 struct VectorLoop {
@@ -190,11 +193,16 @@ const DEAR: u32 = 6;
 struct Translator<'f> {
     builder: FunctionBuilder<'f>,
     fma: bool,
+    width: Option<Width>,
+    /// Loops that are functions of their own.
+    wide: Vec<WideLoop>,
     rows: Value,
     functions: Value,
     bases: Vec<Value>,
     elements: Vec<Type>,
     regs: BTreeMap<Reg, Held>,
+    /// Registers whose value is known.
+    constants: BTreeMap<Reg, f64>,
     accumulators: BTreeMap<Reg, Sum>,
     vars: BTreeMap<LoopVar, Value>,
     vector: Option<VectorLoop>,
@@ -228,6 +236,9 @@ impl<'f> Translator<'f> {
         for stmt in body {
             match stmt {
                 Stmt::Let { reg, ty, instr } => {
+                    if let Instr::Const(value) = instr {
+                        self.constants.insert(*reg, *value);
+                    }
                     let held = self.instr(instr, *ty);
                     self.regs.insert(*reg, held);
                 }
@@ -572,36 +583,12 @@ impl<'f> Translator<'f> {
     /// One instruction on numbers or on vectors; `wide` on 64 bits.
     fn scalar_value(&mut self, op: ScalarOp, x: &[Value], lanes: bool, wide: bool) -> Value {
         match op {
-            ScalarOp::Add => self.builder.ins().fadd(x[0], x[1]),
-            ScalarOp::Sub => self.builder.ins().fsub(x[0], x[1]),
-            ScalarOp::Mul => self.builder.ins().fmul(x[0], x[1]),
-            ScalarOp::Div => self.builder.ins().fdiv(x[0], x[1]),
-            ScalarOp::Neg => self.builder.ins().fneg(x[0]),
-            ScalarOp::Abs => self.builder.ins().fabs(x[0]),
-            ScalarOp::Sqrt => self.builder.ins().sqrt(x[0]),
             ScalarOp::Min if wide => self.builder.ins().fmin(x[0], x[1]),
             ScalarOp::Max if wide => self.builder.ins().fmax(x[0], x[1]),
-            ScalarOp::Min => self.lanes(lanes).min(x[0], x[1]),
-            ScalarOp::Max => self.lanes(lanes).max(x[0], x[1]),
-            ScalarOp::Exp => self.lanes(lanes).exp(x[0]),
-            ScalarOp::Log => self.lanes(lanes).log(x[0]),
-            ScalarOp::Log1p => self.lanes(lanes).log1p(x[0]),
-            ScalarOp::Sigmoid => self.lanes(lanes).sigmoid(x[0]),
-            ScalarOp::Tanh => self.lanes(lanes).tanh(x[0]),
-            ScalarOp::Softplus => self.lanes(lanes).softplus(x[0]),
-            ScalarOp::Lt => self.lanes(lanes).compare(FloatCC::LessThan, x[0], x[1]),
-            ScalarOp::Le => self.lanes(lanes).compare(FloatCC::LessThanOrEqual, x[0], x[1]),
-            ScalarOp::Eq => self.lanes(lanes).compare(FloatCC::Equal, x[0], x[1]),
-            ScalarOp::And => self.builder.ins().band(x[0], x[1]),
-            ScalarOp::Or => self.builder.ins().bor(x[0], x[1]),
-            ScalarOp::Not if lanes => self.builder.ins().bnot(x[0]),
-            ScalarOp::Not => {
-                let one = self.builder.ins().iconst(types::I8, 1);
-                self.builder.ins().bxor(x[0], one)
-            }
-            ScalarOp::Select => self.lanes(lanes).select(x[0], x[1], x[2]),
             ScalarOp::Widen => self.builder.ins().fpromote(types::F64, x[0]),
             ScalarOp::Narrow => self.builder.ins().fdemote(types::F32, x[0]),
+            // Of the others only those that work on any width are for 64 bits: the checker allows no exponentials there.
+            op => self.lanes(lanes).scalar(op, x),
         }
     }
 
@@ -617,6 +604,9 @@ impl<'f> Translator<'f> {
         };
         if !vector {
             self.run(var, begin, end, 1, body);
+            return;
+        }
+        if self.wide_loop(var, extent, (begin, end), body) {
             return;
         }
         let mut done = begin;
@@ -661,14 +651,19 @@ impl<'f> Translator<'f> {
             let known = Sum { parts: vec![total], ty: Type::F32, lanes: false };
             let Some(Sum { parts, .. }) = self.accumulators.insert(reg, known) else { continue };
             let parts: Vec<Value> = parts.into_iter().map(|part| self.builder.use_var(part)).collect();
-            let lanes = parts[1..].iter().fold(parts[0], |sum, &part| self.combined(combine, Type::F32, true, sum, part));
-            let mut sum = self.builder.use_var(total);
-            for lane in 0..LANES as u8 {
-                let part = self.builder.ins().extractlane(lanes, lane);
-                sum = self.combined(combine, Type::F32, false, sum, part);
-            }
-            self.builder.def_var(total, sum);
+            self.add_parts(total, combine, &parts);
         }
+    }
+
+    /// Adds the lanes of a loop's partial sums to what was there before it, in order.
+    fn add_parts(&mut self, total: Variable, combine: Combine, parts: &[Value]) {
+        let lanes = parts[1..].iter().fold(parts[0], |sum, &part| self.combined(combine, Type::F32, true, sum, part));
+        let mut sum = self.builder.use_var(total);
+        for lane in 0..LANES as u8 {
+            let part = self.builder.ins().extractlane(lanes, lane);
+            sum = self.combined(combine, Type::F32, false, sum, part);
+        }
+        self.builder.def_var(total, sum);
     }
 
     fn run(&mut self, var: LoopVar, begin: Value, end: Value, step: i64, body: &[Stmt]) {
@@ -697,106 +692,6 @@ impl<'f> Translator<'f> {
         self.builder.seal_block(head);
         self.builder.switch_to_block(after);
         self.builder.seal_block(after);
-    }
-
-    fn size(&mut self, size: Size, run: Run) -> Value {
-        let (count, factor) = match size {
-            Size::Fixed(n) => return self.builder.ins().iconst(types::I64, n),
-            Size::Items(factor) => (self.rows, factor),
-            Size::Entries(factor) => (self.builder.ins().isub(run.end, run.begin), factor),
-        };
-        let factor = self.builder.ins().iconst(types::I64, factor);
-        self.builder.ins().imul(count, factor)
-    }
-
-    /// The address of a matrix of an item, or of the first.
-    fn matrix(&mut self, matrix: &Matrix, item_stride: i64, run: Run) -> Value {
-        let bytes = self.elements[matrix.buffer].bytes();
-        let mut address = self.builder.ins().iadd_imm_s(self.bases[matrix.buffer], matrix.offset * bytes);
-        for (number, stride) in [(run.item, item_stride), (run.begin, matrix.entry)] {
-            if stride != 0 {
-                let factor = self.builder.ins().iconst(types::I64, stride * bytes);
-                let moved = self.builder.ins().imul(number, factor);
-                address = self.builder.ins().iadd(address, moved);
-            }
-        }
-        address
-    }
-
-    /// Where an item's entries begin.
-    fn begin_of(&mut self, begins: usize, item: Value) -> Value {
-        let offset = self.builder.ins().ishl_imm_s(item, 2);
-        let address = self.builder.ins().iadd(self.bases[begins], offset);
-        let begin = self.builder.ins().load(types::I32, access(), address, 0);
-        self.builder.ins().sextend(types::I64, begin)
-    }
-
-    fn product(&mut self, product: &MatMul) {
-        let zero = self.builder.ins().iconst(types::I64, 0);
-        let one = self.builder.ins().iconst(types::I64, 1);
-        let nothing = ItemStrides { dst: 0, a: 0, b: 0 };
-        let Some(each) = product.each else {
-            let (begin, end) = match product.entries {
-                Some(begins) => (self.begin_of(begins, zero), self.begin_of(begins, self.rows)),
-                None => (zero, zero),
-            };
-            return self.call_product(product, nothing, Run { item: zero, begin, end }, (one, nothing));
-        };
-        if product.entries.is_none() && product.heads.is_none() {
-            let run = Run { item: zero, begin: zero, end: zero };
-            return self.call_product(product, nothing, run, (self.rows, each));
-        }
-        let rows = self.rows;
-        self.count(zero, rows, 1, |own, item| {
-            let run = match product.entries {
-                Some(begins) => {
-                    let begin = own.begin_of(begins, item);
-                    let next = own.builder.ins().iadd_imm_s(item, 1);
-                    Run { item, begin, end: own.begin_of(begins, next) }
-                }
-                None => Run { item, begin: zero, end: zero },
-            };
-            let (times, apart) = product.heads.unwrap_or((1, nothing));
-            let times = own.builder.ins().iconst(types::I64, times);
-            own.call_product(product, each, run, (times, apart));
-        });
-    }
-
-    /// Calls the runtime for some products side by side.
-    fn call_product(&mut self, product: &MatMul, item: ItemStrides, run: Run, (times, each): (Value, ItemStrides)) {
-        let mut args = vec![self.size(product.m, run), self.size(product.n, run), self.size(product.k, run)];
-        args.push(self.matrix(&product.dst, item.dst, run));
-        args.push(self.builder.ins().iconst(types::I64, product.dst.row));
-        for (matrix, stride) in [(&product.a, item.a), (&product.b, item.b)] {
-            args.push(self.matrix(matrix, stride, run));
-            args.push(self.builder.ins().iconst(types::I64, matrix.row));
-            args.push(self.builder.ins().iconst(types::I64, matrix.column));
-        }
-        args.push(self.builder.ins().iconst(types::I64, i64::from(product.accumulate)));
-        args.push(times);
-        let stored = match self.elements[product.b.buffer] {
-            Type::F16 => STORED_F16,
-            Type::I8 => STORED_I8,
-            _ => 0,
-        };
-        let last = [each.dst, each.a, each.b, i64::from(product.bf16), stored];
-        args.extend(last.map(|value| self.builder.ins().iconst(types::I64, value)));
-        args.push(match product.scales {
-            Some(scales) => self.bases[scales],
-            None => self.builder.ins().iconst(types::I64, 0),
-        });
-        let signature = match self.matmul {
-            Some(known) => known,
-            None => {
-                let mut signature = Signature::new(CallConv::SystemV);
-                signature.params = vec![AbiParam::new(types::I64); args.len()];
-                let known = self.builder.import_signature(signature);
-                self.matmul = Some(known);
-                known
-            }
-        };
-        let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
-        self.builder.ins().call_indirect(signature, callee, &args);
     }
 }
 

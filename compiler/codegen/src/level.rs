@@ -1,5 +1,6 @@
 //! Processor levels: what code may use, chosen at build time.
 
+use crate::wide::Width;
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable as _};
 
@@ -70,6 +71,15 @@ impl Level {
     /// Whether products and sums may be fused.
     pub fn has_fma(self) -> bool {
         self >= Level::V3
+    }
+
+    /// The widest vectors.
+    pub(crate) fn width(self) -> Option<Width> {
+        match self {
+            Level::V2 => None,
+            Level::V3 => Some(Width::Ymm),
+            Level::V4 => Some(Width::Zmm),
+        }
     }
 
     pub(crate) fn isa(self) -> Result<OwnedTargetIsa, String> {

@@ -1,116 +1,130 @@
-//! Exponentials and logarithms as polynomials, on one `f32` or on four at a time: the same operations, so the same bits.
+//! Scalar instructions, exponentials and logarithms by operations that every back end has, on one `f32` or on several at a time: the
+//! same operations, so the same bits.
 //!
 //! Coefficients are those of the Cephes library (Moshier); errors are a few units in the last place. `exp` overflows to infinity
 //! above 88.37 and is zero below -87.33.
 
 #![allow(clippy::excessive_precision, reason = "coefficients are written as they are published")]
 
-use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::{InstBuilder as _, MemFlagsData, Type, Value, types};
-use cranelift_frontend::FunctionBuilder;
+use recc_core::scalar::ScalarOp;
 
-/// Arithmetic on `f32` or `f32x4`.
-pub(crate) struct Lanes<'b, 'f> {
-    pub(crate) builder: &'b mut FunctionBuilder<'f>,
-    pub(crate) vector: bool,
-    pub(crate) fma: bool,
+/// What two numbers are compared for; false if either is NaN, but for those that say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Less,
+    LessOrEqual,
+    Greater,
+    Equal,
+    /// Either is NaN.
+    Unordered,
+    /// Less, or either is NaN.
+    LessOrUnordered,
+    /// Greater, or either is NaN.
+    GreaterOrUnordered,
 }
 
-impl Lanes<'_, '_> {
-    fn float(&self) -> Type {
-        if self.vector { types::F32X4 } else { types::F32 }
+/// Operations on `f32`, 32-bit integers and truth values, one or several side by side.
+pub(crate) trait Arithmetic {
+    /// A number, an integer or a truth value.
+    type Value: Copy;
+
+    fn constant(&mut self, value: f32) -> Self::Value;
+    fn int_constant(&mut self, value: i32) -> Self::Value;
+
+    fn add(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn sub(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn mul(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn div(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn sqrt(&mut self, a: Self::Value) -> Self::Value;
+    fn neg(&mut self, a: Self::Value) -> Self::Value;
+    fn abs(&mut self, a: Self::Value) -> Self::Value;
+    /// `a * b + c`, rounded once where the processor can.
+    fn mul_add(&mut self, a: Self::Value, b: Self::Value, c: Self::Value) -> Self::Value;
+    /// The larger; NaN if either is, and `b` if they are equal.
+    fn max(&mut self, a: Self::Value, b: Self::Value) -> Self::Value {
+        let greater = self.compare(Comparison::Greater, a, b);
+        let larger = self.select(greater, a, b);
+        self.keep_nan(a, larger)
+    }
+    /// The smaller; NaN if either is, and `b` if they are equal.
+    fn min(&mut self, a: Self::Value, b: Self::Value) -> Self::Value {
+        let less = self.compare(Comparison::Less, a, b);
+        let smaller = self.select(less, a, b);
+        self.keep_nan(a, smaller)
     }
 
-    fn int(&self) -> Type {
-        if self.vector { types::I32X4 } else { types::I32 }
-    }
+    fn compare(&mut self, comparison: Comparison, a: Self::Value, b: Self::Value) -> Self::Value;
+    /// `a` where `condition` holds, else `b`.
+    fn select(&mut self, condition: Self::Value, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn both(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn either(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn not(&mut self, a: Self::Value) -> Self::Value;
 
-    pub(crate) fn constant(&mut self, value: f32) -> Value {
-        let scalar = self.builder.ins().f32const(value);
-        if self.vector { self.builder.ins().splat(types::F32X4, scalar) } else { scalar }
-    }
+    /// A number's bits as an integer.
+    fn bits(&mut self, number: Self::Value) -> Self::Value;
+    /// The number of some bits.
+    fn number_of(&mut self, bits: Self::Value) -> Self::Value;
+    /// An integer as a number.
+    fn float_of(&mut self, integer: Self::Value) -> Self::Value;
+    fn int_add(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn int_sub(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn int_mul(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn bit_and(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn bit_or(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn bit_xor(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    fn shift_left(&mut self, a: Self::Value, by: u8) -> Self::Value;
+    /// Zeroes come in.
+    fn shift_right(&mut self, a: Self::Value, by: u8) -> Self::Value;
+    /// The sign comes in.
+    fn shift_right_signed(&mut self, a: Self::Value, by: u8) -> Self::Value;
 
-    pub(crate) fn int_constant(&mut self, value: i32) -> Value {
-        let scalar = self.builder.ins().iconst(types::I32, i64::from(value as u32));
-        if self.vector { self.builder.ins().splat(types::I32X4, scalar) } else { scalar }
-    }
-
-    fn bits(&mut self, value: Value) -> Value {
-        let flags = little_endian();
-        let ty = self.int();
-        self.builder.ins().bitcast(ty, flags, value)
-    }
-
-    fn float_of(&mut self, bits: Value) -> Value {
-        let flags = little_endian();
-        let ty = self.float();
-        self.builder.ins().bitcast(ty, flags, bits)
-    }
-
-    fn mul_add(&mut self, a: Value, b: Value, c: Value) -> Value {
-        if self.fma {
-            return self.builder.ins().fma(a, b, c);
+    /// A scalar instruction on `f32` and truth values.
+    fn scalar(&mut self, op: ScalarOp, x: &[Self::Value]) -> Self::Value {
+        match op {
+            ScalarOp::Add => self.add(x[0], x[1]),
+            ScalarOp::Sub => self.sub(x[0], x[1]),
+            ScalarOp::Mul => self.mul(x[0], x[1]),
+            ScalarOp::Div => self.div(x[0], x[1]),
+            ScalarOp::Neg => self.neg(x[0]),
+            ScalarOp::Abs => self.abs(x[0]),
+            ScalarOp::Sqrt => self.sqrt(x[0]),
+            ScalarOp::Min => self.min(x[0], x[1]),
+            ScalarOp::Max => self.max(x[0], x[1]),
+            ScalarOp::Exp => self.exp(x[0]),
+            ScalarOp::Log => self.log(x[0]),
+            ScalarOp::Log1p => self.log1p(x[0]),
+            ScalarOp::Sigmoid => self.sigmoid(x[0]),
+            ScalarOp::Tanh => self.tanh(x[0]),
+            ScalarOp::Softplus => self.softplus(x[0]),
+            ScalarOp::Lt => self.compare(Comparison::Less, x[0], x[1]),
+            ScalarOp::Le => self.compare(Comparison::LessOrEqual, x[0], x[1]),
+            ScalarOp::Eq => self.compare(Comparison::Equal, x[0], x[1]),
+            ScalarOp::And => self.both(x[0], x[1]),
+            ScalarOp::Or => self.either(x[0], x[1]),
+            ScalarOp::Not => self.not(x[0]),
+            ScalarOp::Select => self.select(x[0], x[1], x[2]),
+            ScalarOp::Widen | ScalarOp::Narrow => unreachable!("{} has 64 bits on one side", op.name()),
         }
-        let product = self.builder.ins().fmul(a, b);
-        self.builder.ins().fadd(product, c)
     }
 
-    fn add_constant(&mut self, a: Value, b: f32) -> Value {
+    /// `other`, but `a` where that is NaN.
+    fn keep_nan(&mut self, a: Self::Value, other: Self::Value) -> Self::Value {
+        let nan = self.compare(Comparison::Unordered, a, a);
+        self.select(nan, a, other)
+    }
+
+    fn add_constant(&mut self, a: Self::Value, b: f32) -> Self::Value {
         let b = self.constant(b);
-        self.builder.ins().fadd(a, b)
+        self.add(a, b)
     }
 
-    fn mul_constant(&mut self, a: Value, b: f32) -> Value {
+    fn mul_constant(&mut self, a: Self::Value, b: f32) -> Self::Value {
         let b = self.constant(b);
-        self.builder.ins().fmul(a, b)
-    }
-
-    /// 16-bit floats as 32-bit ones; none is infinite.
-    pub(crate) fn load_half(&mut self, address: Value, offset: i32) -> Value {
-        let half = match self.vector {
-            true => self.builder.ins().uload16x4(access(), address, offset),
-            false => self.builder.ins().uload16(types::I32, access(), address, offset),
-        };
-        let thirteen = self.builder.ins().iconst(types::I32, 13);
-        let sixteen = self.builder.ins().iconst(types::I32, 16);
-        let size_bits = self.int_constant(0x7fff);
-        let size = self.builder.ins().band(half, size_bits);
-        let shifted = self.builder.ins().ishl(size, thirteen);
-        let bias = self.int_constant((127 - 15) << 23);
-        let normal = self.builder.ins().iadd(shifted, bias);
-        let normal = self.float_of(normal);
-        // Below the least normal one the bits are a multiple of 2^-24: made exact by taking the bias off as a number.
-        let one_more = self.int_constant((127 - 14) << 23);
-        let small = self.builder.ins().iadd(shifted, one_more);
-        let small = self.float_of(small);
-        let small = self.add_constant(small, -f32::from_bits((127 - 14) << 23));
-        let least = self.constant(f32::from_bits((127 - 14) << 23));
-        let is_small = self.compare(FloatCC::LessThan, normal, least);
-        let value = self.select(is_small, small, normal);
-        let sign_bit = self.int_constant(0x8000);
-        let sign = self.builder.ins().band(half, sign_bit);
-        let sign = self.builder.ins().ishl(sign, sixteen);
-        let bits = self.bits(value);
-        let signed = self.builder.ins().bor(bits, sign);
-        self.float_of(signed)
-    }
-
-    /// 8-bit integers as floats.
-    pub(crate) fn load_byte(&mut self, address: Value, offset: i32) -> Value {
-        if !self.vector {
-            let byte = self.builder.ins().sload8(types::I32, access(), address, offset);
-            return self.builder.ins().fcvt_from_sint(types::F32, byte);
-        }
-        let four = self.builder.ins().load(types::I32, access(), address, offset);
-        let four = self.builder.ins().scalar_to_vector(types::I32X4, four);
-        let bytes = self.builder.ins().bitcast(types::I8X16, little_endian(), four);
-        let words = self.builder.ins().swiden_low(bytes);
-        let words = self.builder.ins().swiden_low(words);
-        self.builder.ins().fcvt_from_sint(types::F32X4, words)
+        self.mul(a, b)
     }
 
     /// Polynomial, highest power first.
-    fn polynomial(&mut self, x: Value, coefficients: &[f32]) -> Value {
+    fn polynomial(&mut self, x: Self::Value, coefficients: &[f32]) -> Self::Value {
         let mut sum = self.constant(coefficients[0]);
         for &coefficient in &coefficients[1..] {
             let c = self.constant(coefficient);
@@ -119,69 +133,29 @@ impl Lanes<'_, '_> {
         sum
     }
 
-    pub(crate) fn compare(&mut self, code: FloatCC, a: Value, b: Value) -> Value {
-        if self.vector && !self.fma {
-            // Without AVX Cranelift folds unaligned loads into `cmpps`, which faults on them. Adding -0 changes no value, and
-            // its result is no load.
-            let nothing = self.constant(-0.0);
-            let (a, b) = (self.builder.ins().fadd(a, nothing), self.builder.ins().fadd(b, nothing));
-            return self.builder.ins().fcmp(code, a, b);
-        }
-        self.builder.ins().fcmp(code, a, b)
-    }
-
-    /// `a` where `condition` holds, else `b`.
-    pub(crate) fn select(&mut self, condition: Value, a: Value, b: Value) -> Value {
-        if self.vector {
-            let mask = self.float_of(condition);
-            return self.builder.ins().bitselect(mask, a, b);
-        }
-        self.builder.ins().select(condition, a, b)
-    }
-
-    /// The larger; NaN if either is.
-    pub(crate) fn max(&mut self, a: Value, b: Value) -> Value {
-        let greater = self.compare(FloatCC::GreaterThan, a, b);
-        let larger = self.select(greater, a, b);
-        self.keep_nan(a, larger)
-    }
-
-    /// The smaller; NaN if either is.
-    pub(crate) fn min(&mut self, a: Value, b: Value) -> Value {
-        let less = self.compare(FloatCC::LessThan, a, b);
-        let smaller = self.select(less, a, b);
-        self.keep_nan(a, smaller)
-    }
-
-    fn keep_nan(&mut self, a: Value, other: Value) -> Value {
-        let nan = self.compare(FloatCC::Unordered, a, a);
-        self.select(nan, a, other)
-    }
-
-    pub(crate) fn exp(&mut self, x: Value) -> Value {
+    fn exp(&mut self, x: Self::Value) -> Self::Value {
         let high = self.constant(88.376_26);
         let low = self.constant(-87.336_54);
-        let over = self.compare(FloatCC::GreaterThan, x, high);
-        let under = self.compare(FloatCC::LessThan, x, low);
+        let over = self.compare(Comparison::Greater, x, high);
+        let under = self.compare(Comparison::Less, x, low);
         // n = round(x / ln 2): adding 1.5·2^23 leaves the integer in the low bits.
         let magic = self.constant(12_582_912.0);
         let log2e = self.constant(std::f32::consts::LOG2_E);
         let shifted = self.mul_add(x, log2e, magic);
-        let n = self.builder.ins().fsub(shifted, magic);
+        let n = self.sub(shifted, magic);
         let minus_high = self.constant(-0.693_359_4);
         let minus_low = self.constant(2.121_944_4e-4);
         let r = self.mul_add(n, minus_high, x);
         let r = self.mul_add(n, minus_low, r);
         let poly = self.polynomial(r, &[1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]);
-        let square = self.builder.ins().fmul(r, r);
+        let square = self.mul(r, r);
         let sum = self.mul_add(poly, square, r);
         let sum = self.add_constant(sum, 1.0);
         let bits = self.bits(shifted);
-        let twenty_three = self.builder.ins().iconst(types::I32, 23);
-        let exponent = self.builder.ins().ishl(bits, twenty_three);
+        let exponent = self.shift_left(bits, 23);
         let sum_bits = self.bits(sum);
-        let scaled_bits = self.builder.ins().iadd(sum_bits, exponent);
-        let scaled = self.float_of(scaled_bits);
+        let scaled = self.int_add(sum_bits, exponent);
+        let scaled = self.number_of(scaled);
         let infinity = self.constant(f32::INFINITY);
         let zero = self.constant(0.0);
         let value = self.select(over, infinity, scaled);
@@ -189,20 +163,18 @@ impl Lanes<'_, '_> {
         self.keep_nan(x, value)
     }
 
-    pub(crate) fn log(&mut self, x: Value) -> Value {
+    fn log(&mut self, x: Self::Value) -> Self::Value {
         let bits = self.bits(x);
         // The mantissa in [√½, √2) and the exponent that goes with it.
         let offset = self.int_constant(0x3f35_04f3);
-        let shifted = self.builder.ins().isub(bits, offset);
-        let twenty_three = self.builder.ins().iconst(types::I32, 23);
-        let exponent = self.builder.ins().sshr(shifted, twenty_three);
-        let exponent_bits = self.builder.ins().ishl(exponent, twenty_three);
-        let mantissa_bits = self.builder.ins().isub(bits, exponent_bits);
-        let m = self.float_of(mantissa_bits);
+        let shifted = self.int_sub(bits, offset);
+        let exponent = self.shift_right_signed(shifted, 23);
+        let exponent_bits = self.shift_left(exponent, 23);
+        let mantissa = self.int_sub(bits, exponent_bits);
+        let m = self.number_of(mantissa);
         let m = self.add_constant(m, -1.0);
-        let float = self.float();
-        let e = self.builder.ins().fcvt_from_sint(float, exponent);
-        let z = self.builder.ins().fmul(m, m);
+        let e = self.float_of(exponent);
+        let z = self.mul(m, m);
         let poly = self.polynomial(
             m,
             &[
@@ -217,20 +189,20 @@ impl Lanes<'_, '_> {
                 3.333_333_1e-1,
             ],
         );
-        let y = self.builder.ins().fmul(m, z);
-        let y = self.builder.ins().fmul(poly, y);
+        let y = self.mul(m, z);
+        let y = self.mul(poly, y);
         let low = self.constant(-2.121_944_4e-4);
         let y = self.mul_add(e, low, y);
         let minus_half = self.constant(-0.5);
         let y = self.mul_add(z, minus_half, y);
-        let sum = self.builder.ins().fadd(m, y);
+        let sum = self.add(m, y);
         let high = self.constant(0.693_359_4);
         let value = self.mul_add(e, high, sum);
         let zero = self.constant(0.0);
-        let positive = self.compare(FloatCC::GreaterThan, x, zero);
-        let is_zero = self.compare(FloatCC::Equal, x, zero);
+        let positive = self.compare(Comparison::Greater, x, zero);
+        let is_zero = self.compare(Comparison::Equal, x, zero);
         let infinity = self.constant(f32::INFINITY);
-        let is_infinite = self.compare(FloatCC::Equal, x, infinity);
+        let is_infinite = self.compare(Comparison::Equal, x, infinity);
         let minus_infinity = self.constant(f32::NEG_INFINITY);
         let nan = self.constant(f32::NAN);
         let rest = self.select(is_zero, minus_infinity, nan);
@@ -239,103 +211,90 @@ impl Lanes<'_, '_> {
     }
 
     /// ln(1 + x): the logarithm of the rounded sum, corrected by what rounding lost (Kahan).
-    pub(crate) fn log1p(&mut self, x: Value) -> Value {
+    fn log1p(&mut self, x: Self::Value) -> Self::Value {
         let u = self.add_constant(x, 1.0);
         let log = self.log(u);
         let kept = self.add_constant(u, -1.0);
-        let ratio = self.builder.ins().fdiv(x, kept);
-        let value = self.builder.ins().fmul(log, ratio);
+        let ratio = self.div(x, kept);
+        let value = self.mul(log, ratio);
         let one = self.constant(1.0);
-        let lost = self.compare(FloatCC::Equal, u, one);
+        let lost = self.compare(Comparison::Equal, u, one);
         let value = self.select(lost, x, value);
         // 0/0 and ∞/∞ above.
         let zero = self.constant(0.0);
-        let at_edge = self.compare(FloatCC::Equal, u, zero);
+        let at_edge = self.compare(Comparison::Equal, u, zero);
         let value = self.select(at_edge, log, value);
         let infinity = self.constant(f32::INFINITY);
-        let infinite = self.compare(FloatCC::Equal, u, infinity);
+        let infinite = self.compare(Comparison::Equal, u, infinity);
         self.select(infinite, u, value)
     }
 
-    pub(crate) fn sigmoid(&mut self, x: Value) -> Value {
-        let minus = self.builder.ins().fneg(x);
+    fn sigmoid(&mut self, x: Self::Value) -> Self::Value {
+        let minus = self.neg(x);
         let e = self.exp(minus);
         let sum = self.add_constant(e, 1.0);
         let one = self.constant(1.0);
-        self.builder.ins().fdiv(one, sum)
+        self.div(one, sum)
     }
 
-    pub(crate) fn tanh(&mut self, x: Value) -> Value {
-        let size = self.builder.ins().fabs(x);
+    fn tanh(&mut self, x: Self::Value) -> Self::Value {
+        let size = self.abs(x);
         let double = self.mul_constant(size, 2.0);
         let e = self.exp(double);
         let sum = self.add_constant(e, 1.0);
         let two = self.constant(-2.0);
-        let part = self.builder.ins().fdiv(two, sum);
+        let part = self.div(two, sum);
         let large = self.add_constant(part, 1.0);
         // The size is not negative, so its sign bit is free.
         let sign_bit = self.int_constant(i32::MIN);
         let own_bits = self.bits(x);
-        let sign = self.builder.ins().band(own_bits, sign_bit);
+        let sign = self.bit_and(own_bits, sign_bit);
         let large_bits = self.bits(large);
-        let signed = self.builder.ins().bor(large_bits, sign);
-        let large = self.float_of(signed);
-        let z = self.builder.ins().fmul(x, x);
+        let signed = self.bit_or(large_bits, sign);
+        let large = self.number_of(signed);
+        let z = self.mul(x, x);
         let poly = self.polynomial(z, &[-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]);
-        let product = self.builder.ins().fmul(poly, z);
+        let product = self.mul(poly, z);
         let small = self.mul_add(product, x, x);
         let limit = self.constant(0.625);
-        let near = self.compare(FloatCC::LessThan, size, limit);
+        let near = self.compare(Comparison::Less, size, limit);
         self.select(near, small, large)
     }
 
-    pub(crate) fn softplus(&mut self, x: Value) -> Value {
-        let size = self.builder.ins().fabs(x);
-        let minus = self.builder.ins().fneg(size);
+    fn softplus(&mut self, x: Self::Value) -> Self::Value {
+        let size = self.abs(x);
+        let minus = self.neg(size);
         let e = self.exp(minus);
         let rest = self.log1p(e);
         let zero = self.constant(0.0);
         let positive = self.max(x, zero);
-        self.builder.ins().fadd(positive, rest)
+        self.add(positive, rest)
     }
 
     /// Mixes 32 bits: the function `recc_core::ops::random::mix` states.
-    pub(crate) fn mix(&mut self, x: Value) -> Value {
+    fn mix(&mut self, x: Self::Value) -> Self::Value {
         let x = self.xor_shift(x, 16);
         let factor = self.int_constant(0x7feb_352d);
-        let x = self.builder.ins().imul(x, factor);
+        let x = self.int_mul(x, factor);
         let x = self.xor_shift(x, 15);
         let factor = self.int_constant(0x846c_a68b_u32 as i32);
-        let x = self.builder.ins().imul(x, factor);
+        let x = self.int_mul(x, factor);
         self.xor_shift(x, 16)
     }
 
-    fn xor_shift(&mut self, x: Value, by: i64) -> Value {
-        let by = self.builder.ins().iconst(types::I32, by);
-        let shifted = self.builder.ins().ushr(x, by);
-        self.builder.ins().bxor(x, shifted)
+    fn xor_shift(&mut self, x: Self::Value, by: u8) -> Self::Value {
+        let shifted = self.shift_right(x, by);
+        self.bit_xor(x, shifted)
     }
 
     /// The random number of an element, whose number is given per lane.
-    pub(crate) fn random(&mut self, row_key: Value, element: Value) -> Value {
+    fn random(&mut self, row_key: Self::Value, element: Self::Value) -> Self::Value {
         let factor = self.int_constant(0x9e37_79b9_u32 as i32);
-        let spread = self.builder.ins().imul(element, factor);
-        let bits = self.builder.ins().bxor(spread, row_key);
+        let spread = self.int_mul(element, factor);
+        let bits = self.bit_xor(spread, row_key);
         let bits = self.mix(bits);
-        let eight = self.builder.ins().iconst(types::I32, 8);
-        let bits = self.builder.ins().ushr(bits, eight);
-        let float = self.float();
-        let number = self.builder.ins().fcvt_from_sint(float, bits);
+        let bits = self.shift_right(bits, 8);
+        let number = self.float_of(bits);
         self.mul_constant(number, 1.0 / 16_777_216.0)
     }
-}
-
-/// Bit casts between vectors must say a byte order.
-fn little_endian() -> cranelift_codegen::ir::MemFlagsData {
-    cranelift_codegen::ir::MemFlagsData::new().with_endianness(cranelift_codegen::ir::Endianness::Little)
-}
-
-/// Addresses are inside buffers the runtime allocated; alignment is that of an element only.
-pub(crate) fn access() -> MemFlagsData {
-    MemFlagsData::new().with_notrap()
 }

@@ -1,0 +1,150 @@
+//! Vector loops as machine code of 256 or 512 bits a vector: Cranelift has 128.
+//!
+//! A loop without loops inside becomes a function of its own, which the kernel that Cranelift compiles calls. What the function needs
+//! lies in a frame on the kernel's stack: how many iterations there are, where each buffer's elements begin, the numbers that are the same in
+//! all iterations; and there it leaves the loop's sums. [`code`] is what the loop does, on as many registers as it wants; [`machine`] finds
+//! it registers and writes the instructions. A loop that cannot be had this way is left to Cranelift.
+
+mod code;
+mod instructions;
+mod lower;
+mod machine;
+
+use recc_core::loops::{Affine, Combine, Extent, LoopVar, Reg, Stmt, Type};
+
+/// The width of the vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// AVX2 with fused multiply-adds: 8 numbers, 16 registers.
+    Ymm,
+    /// AVX-512 with its mask registers: 16 numbers, 32 registers.
+    Zmm,
+}
+
+impl Width {
+    /// Numbers of a vector.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Width::Ymm => 8,
+            Width::Zmm => 16,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        4 * self.lanes()
+    }
+}
+
+/// A loop's function, and what it wants in its frame.
+pub(crate) struct WideLoop {
+    /// Constants, and behind them the code.
+    pub(crate) bytes: Vec<u8>,
+    /// Where the code begins.
+    pub(crate) entry: usize,
+    /// Where elements of the first iteration lie: a buffer, and the index without the loop's variable and without its constant part.
+    pub(crate) streams: Vec<(usize, Affine)>,
+    /// What is the same in all iterations.
+    pub(crate) scalars: Vec<Scalar>,
+    /// Accumulators of outside, with a vector of parts for each.
+    pub(crate) sums: Vec<(Reg, Combine)>,
+    pub(crate) frame: Frame,
+}
+
+/// A number that is the same in all iterations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    Reg(Reg),
+    /// An index in the first iteration, as an integer.
+    Place(Affine),
+}
+
+/// Where things lie in a frame; the number of iterations comes first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame {
+    pub(crate) width: Width,
+    streams: usize,
+    scalars: usize,
+    sums: usize,
+}
+
+impl Frame {
+    pub(crate) fn stream(self, at: usize) -> i32 {
+        8 * (1 + at) as i32
+    }
+
+    /// Narrow vectors have no instruction that spreads a number in memory, so it lies there as often as they have lanes.
+    pub(crate) fn copies(self) -> usize {
+        match self.width {
+            Width::Ymm => 8,
+            Width::Zmm => 1,
+        }
+    }
+
+    pub(crate) fn scalar(self, at: usize) -> i32 {
+        self.stream(self.streams) + (4 * self.copies() * at) as i32
+    }
+
+    /// The vector of a sum's parts.
+    pub(crate) fn sum(self, at: usize) -> i32 {
+        self.scalar(self.scalars) + (self.width.bytes() * at) as i32
+    }
+
+    pub(crate) fn bytes(self) -> u32 {
+        self.sum(self.sums) as u32
+    }
+}
+
+/// A vector loop, as it is asked for.
+pub(crate) struct Asked<'k> {
+    pub(crate) var: LoopVar,
+    pub(crate) extent: &'k Extent,
+    pub(crate) body: &'k [&'k Stmt],
+    /// Types of the buffers' elements.
+    pub(crate) elements: &'k [Type],
+    /// Registers of outside.
+    pub(crate) outside: &'k dyn Fn(Reg) -> Option<Known>,
+}
+
+/// What is known of a register of outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) ty: Type,
+    /// Its value, if that is known.
+    pub(crate) constant: Option<f64>,
+}
+
+/// Loops shorter than this many vectors are not worth a call.
+const SHORTEST: u64 = 2;
+
+/// A loop's function, if the loop can be had as one and is long enough.
+pub(crate) fn compile(asked: &Asked<'_>, width: Width) -> Option<WideLoop> {
+    let count = match asked.extent {
+        Extent::Fixed(n) if *n < SHORTEST * width.lanes() as u64 => return None,
+        Extent::Fixed(n) => Some(*n as usize),
+        Extent::Items | Extent::Between(..) => None,
+    };
+    let lowered = lower::lower(asked, width, copies(asked.body))?;
+    let single = lower::lower(asked, width, 1)?;
+    let frame = Frame { width, streams: lowered.streams.len(), scalars: lowered.scalars.len(), sums: lowered.sums.len() };
+    let (bytes, entry) = machine::function(&lowered, &single, frame, count)?;
+    Some(WideLoop { bytes, entry, streams: lowered.streams, scalars: lowered.scalars, sums: lowered.sums, frame })
+}
+
+/// Vectors side by side: a short body leaves registers for several, and its sums then have as many chains of additions.
+fn copies(body: &[&Stmt]) -> usize {
+    let ordered = |stmt: &&Stmt| matches!(stmt, Stmt::Accumulate { combine: Combine::Max | Combine::Min, .. });
+    if body.iter().any(ordered) || body.len() > 12 { 1 } else { 2 }
+}
+
+/// A loop's function as text, an instruction a line.
+pub(crate) fn print(wide: &WideLoop) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter as _, IntelFormatter};
+    let mut text = String::new();
+    let mut formatter = IntelFormatter::new();
+    for instruction in &mut Decoder::with_ip(64, &wide.bytes[wide.entry..], wide.entry as u64, DecoderOptions::NONE) {
+        text.push_str("    ");
+        formatter.format(&instruction, &mut text);
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,292 @@
+//! Loops of wide vectors: bit for bit what the same loop gives number by number, for all instructions and lengths.
+
+use recc_abi::BufferId;
+use recc_codegen::{Level, print_assembly};
+use recc_core::loops::{Affine, BufferArg, Combine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, Type, verify};
+use recc_core::scalar::{ScalarOp, Signature};
+use recc_tests::native::{call, load};
+
+const VAR: LoopVar = LoopVar(0);
+
+/// A kernel in the making, whose body is that of one loop.
+#[derive(Default)]
+struct Loop {
+    before: Vec<Stmt>,
+    body: Vec<Stmt>,
+    after: Vec<Stmt>,
+    buffers: Vec<BufferArg>,
+    next: u32,
+}
+
+impl Loop {
+    fn buffer(&mut self, ty: Type, len: usize) -> usize {
+        let id = BufferId(self.buffers.len() as u32);
+        let name = format!("b{}", id.0);
+        self.buffers.push(BufferArg { id, name, ty, item_stride: 0, moves: false, len: Some(len as u64) });
+        self.buffers.len() - 1
+    }
+
+    fn reg(&mut self) -> Reg {
+        self.next += 1;
+        Reg(self.next)
+    }
+
+    fn define(&mut self, ty: Type, instr: Instr) -> Reg {
+        let reg = self.reg();
+        self.body.push(Stmt::Let { reg, ty, instr });
+        reg
+    }
+
+    fn outside(&mut self, ty: Type, instr: Instr) -> Reg {
+        let reg = self.reg();
+        self.before.push(Stmt::Let { reg, ty, instr });
+        reg
+    }
+
+    fn load(&mut self, buffer: usize, ty: Type) -> Reg {
+        self.define(ty, Instr::Load { buffer, index: Affine::var(VAR) })
+    }
+
+    fn scalar(&mut self, op: ScalarOp, x: &[Reg]) -> Reg {
+        let ty = match op.signature() {
+            Signature::Compare | Signature::Logic => Type::Bool,
+            _ => Type::F32,
+        };
+        self.define(ty, Instr::Scalar(op, x.to_vec()))
+    }
+
+    fn store(&mut self, value: Reg, ty: Type, len: usize) -> usize {
+        let buffer = self.buffer(ty, len);
+        self.body.push(Stmt::Store { buffer, index: Affine::var(VAR), value, accumulate: false });
+        buffer
+    }
+
+    fn kernel(self, extent: Extent, vector: bool) -> Kernel {
+        let mut body = self.before;
+        body.push(Stmt::For { var: VAR, extent, vector, body: self.body });
+        body.extend(self.after);
+        Kernel { name: "k".to_owned(), buffers: self.buffers, body }
+    }
+}
+
+fn is_wide(kernel: &Kernel, level: Level) -> bool {
+    print_assembly(verify(kernel).expect("a valid kernel"), level).expect("text").contains("bits a vector")
+}
+
+/// The levels with wide vectors that this machine has.
+fn levels() -> Vec<Level> {
+    [Level::V3, Level::V4].into_iter().filter(|level| *level <= Level::native()).collect()
+}
+
+/// Numbers of all kinds: the edges first, then random ones of several sizes.
+fn numbers(count: usize, seed: u64) -> Vec<u32> {
+    let edges = [0.0, -0.0, 1.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE, 1e-40, 88.5, -90.0, 0.625, 3e38];
+    (0..count)
+        .map(|at| {
+            let mixed = ((at as u64 + 1000 * seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+            let number = (f64::from(mixed) / 4_294_967_296.0 - 0.5) as f32;
+            match mixed % 5 {
+                0 => edges[mixed as usize / 5 % edges.len()].to_bits(),
+                1 => (number * 100.0).to_bits(),
+                _ => (number * 4.0).to_bits(),
+            }
+        })
+        .collect()
+}
+
+/// A loop at every wide level, against the same loop number by number; NaN equals NaN of other bits.
+fn same_bits(what: &str, make: &dyn Fn() -> Loop, buffers: &[Vec<u32>], extent: &Extent, items: usize) {
+    for level in levels() {
+        let wide = make().kernel(extent.clone(), true);
+        assert!(is_wide(&wide, level), "{what} is left to narrow vectors at {}", level.name());
+        let (mut found, mut wanted) = (buffers.to_vec(), buffers.to_vec());
+        call(&load(&[wide], level), &mut found, items);
+        call(&load(&[make().kernel(extent.clone(), false)], level), &mut wanted, items);
+        let nan = |word: u32| f32::from_bits(word).is_nan();
+        for (buffer, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+            for (at, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                assert!(
+                    found == wanted || nan(*found) && nan(*wanted),
+                    "{what} at {}: b{buffer}[{at}] is {found:#x}, not {wanted:#x}",
+                    level.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_gives_the_same_bits() {
+    for op in ScalarOp::ALL.into_iter().filter(|op| !matches!(op, ScalarOp::Widen | ScalarOp::Narrow)) {
+        for n in [32, 33, 47, 64, 96, 101, 400] {
+            let make = || {
+                let mut own = Loop::default();
+                let inputs: Vec<Reg> = (0..3)
+                    .map(|_| {
+                        let buffer = own.buffer(Type::F32, n);
+                        own.load(buffer, Type::F32)
+                    })
+                    .collect();
+                let (first, second) = (own.scalar(ScalarOp::Lt, &inputs[..2]), own.scalar(ScalarOp::Le, &inputs[1..]));
+                let value = match op.signature() {
+                    Signature::Select => own.scalar(op, &[first, inputs[1], inputs[2]]),
+                    Signature::Logic => own.scalar(op, &[first, second][..op.arity()]),
+                    _ => own.scalar(op, &inputs[..op.arity()]),
+                };
+                let value = match op.signature() {
+                    Signature::Compare | Signature::Logic => own.scalar(ScalarOp::Select, &[value, inputs[0], inputs[1]]),
+                    _ => value,
+                };
+                own.store(value, Type::F32, n);
+                own
+            };
+            let buffers = [numbers(n, 1), numbers(n, 2), numbers(n, 3), vec![0; n]];
+            same_bits(&format!("{} of {n}", op.name()), &make, &buffers, &Extent::Fixed(n as u64), 0);
+        }
+    }
+}
+
+/// What is the same in all iterations: constants on either side, numbers, truth values, and buffers that are added to.
+#[test]
+fn shared_numbers_give_the_same_bits() {
+    let n = 77;
+    for op in [ScalarOp::Max, ScalarOp::Min, ScalarOp::Sub, ScalarOp::Div] {
+        for (left, right) in [(true, false), (false, true), (false, false)] {
+            let make = || {
+                let mut own = Loop::default();
+                let (x, shared) = (own.buffer(Type::F32, n), own.buffer(Type::F32, 2));
+                let one = own.outside(Type::F32, Instr::Load { buffer: shared, index: Affine::constant(0) });
+                let other = own.outside(Type::F32, Instr::Load { buffer: shared, index: Affine::constant(1) });
+                let holds = own.outside(Type::Bool, Instr::Scalar(ScalarOp::Lt, vec![one, other]));
+                let zero = own.outside(Type::F32, Instr::Const(0.0));
+                let x = own.load(x, Type::F32);
+                let value = own.scalar(op, &[if left { zero } else { x }, if right { zero } else { one }]);
+                let value = own.scalar(ScalarOp::Select, &[holds, value, zero]);
+                let buffer = own.buffer(Type::F32, n);
+                own.body.push(Stmt::Store { buffer, index: Affine::var(VAR), value, accumulate: true });
+                own
+            };
+            for shared in [[1.5f32, 2.0], [2.0, -0.0], [f32::NAN, 1.0]] {
+                let buffers = [numbers(n, 4), shared.map(f32::to_bits).to_vec(), numbers(n, 5)];
+                same_bits(op.name(), &make, &buffers, &Extent::Fixed(n as u64), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_numbers_and_gathers_give_the_same_bits() {
+    let n = 93;
+    let make = || {
+        let mut own = Loop::default();
+        let (x, places, table, key) =
+            (own.buffer(Type::F32, n), own.buffer(Type::I32, n), own.buffer(Type::F32, 50), own.buffer(Type::I32, 1));
+        let key = own.outside(Type::I32, Instr::Load { buffer: key, index: Affine::constant(0) });
+        let (x, place) = (own.load(x, Type::F32), own.load(places, Type::I32));
+        let element = Affine::var(VAR).plus(&Affine::constant(7));
+        let random = own.define(Type::F32, Instr::Random { row_key: key, element });
+        let random = own.scalar(ScalarOp::Add, &[random, x]);
+        own.store(random, Type::F32, n);
+        let choice = own.define(Type::I32, Instr::Choice(x, 50));
+        own.store(choice, Type::I32, n);
+        let at = own.define(Type::I32, Instr::Place(Affine::var(VAR).times(3).plus(&Affine::constant(-20))));
+        let (first, last) = (own.outside(Type::I32, Instr::Const(4.0)), own.outside(Type::I32, Instr::Const(50.0)));
+        let clamped = own.define(Type::I32, Instr::Clamp { number: at, begin: first, end: last });
+        own.store(clamped, Type::I32, n);
+        let count = own.define(Type::F32, Instr::CountBetween(clamped, place));
+        own.store(count, Type::F32, n);
+        for (index, offset) in [(choice, 0), (clamped, -4)] {
+            let value = own.define(Type::F32, Instr::Load { buffer: table, index: Affine::reg(index).plus(&Affine::constant(offset)) });
+            own.store(value, Type::F32, n);
+        }
+        own
+    };
+    let places = (0..n as u32).map(|at| at * 7 % 50).collect();
+    let mut buffers = vec![numbers(n, 6), places, numbers(50, 7), vec![0x1234_5678]];
+    buffers.extend([(); 6].map(|()| vec![0; n]));
+    same_bits("whole numbers", &make, &buffers, &Extent::Fixed(n as u64), 0);
+}
+
+/// Sums over loops of any length, also none: their parts are added in another order, so small whole numbers are summed.
+#[test]
+fn sums_of_any_length() {
+    let most = 70;
+    let make = || {
+        let mut own = Loop::default();
+        let (x, bounds) = (own.buffer(Type::F32, most), own.buffer(Type::I32, 2));
+        let bound = |own: &mut Loop, at: i64| own.outside(Type::I32, Instr::Load { buffer: bounds, index: Affine::constant(at) });
+        let (begin, end) = (bound(&mut own, 0), bound(&mut own, 1));
+        let x = own.load(x, Type::F32);
+        own.store(x, Type::F32, most);
+        for combine in [Combine::Add, Combine::Max, Combine::Min] {
+            let reg = own.reg();
+            own.before.push(Stmt::Accumulator { reg, ty: Type::F32, combine });
+            own.body.push(Stmt::Accumulate { reg, combine, value: x });
+            let buffer = own.buffer(Type::F32, 1);
+            own.after.push(Stmt::Store { buffer, index: Affine::constant(0), value: reg, accumulate: false });
+        }
+        (own, Extent::Between(begin, end))
+    };
+    let numbers: Vec<u32> = (0..most).map(|at| ((at * 37 % 23) as f32 - 11.0).to_bits()).collect();
+    for (begin, end) in [(0, 0), (5, 5), (3, 4), (0, 8), (1, 16), (0, 16), (2, 19), (0, 32), (3, 35), (0, 48), (0, 63), (1, 70)] {
+        for broken in [None, Some(begin), Some(end - 1)] {
+            let mut buffers = vec![numbers.clone(), vec![begin as u32, end as u32], vec![0; most], vec![0], vec![0], vec![0]];
+            if let Some(at) = broken.filter(|at| *at >= 0 && begin < end) {
+                buffers[0][at as usize] = f32::NAN.to_bits();
+            }
+            same_bits(&format!("sums of {begin} to {end}"), &|| make().0, &buffers, &make().1, 0);
+        }
+    }
+}
+
+/// One iteration an item, with elements in few bytes.
+#[test]
+fn items_and_reduced_elements() {
+    for items in [1, 15, 16, 17, 32, 50] {
+        for (ty, level) in [(Type::F32, Level::V3), (Type::F16, Level::V4), (Type::I8, Level::V4)] {
+            if level > Level::native() {
+                continue;
+            }
+            let make = || {
+                let mut own = Loop::default();
+                let (x, y) = (own.buffer(ty, 64), own.buffer(Type::F32, 64));
+                own.buffers.iter_mut().for_each(|buffer| buffer.item_stride = 1);
+                let (x, y) = (own.load(x, Type::F32), own.load(y, Type::F32));
+                let value = own.scalar(ScalarOp::Mul, &[x, y]);
+                own.store(value, Type::F32, 64);
+                own.buffers[2].item_stride = 1;
+                own
+            };
+            let finite = |seed: usize| -> Vec<u32> { (0..64).map(|at| ((at * seed % 19) as f32 / 8.0 - 1.0).to_bits()).collect() };
+            let halves: Vec<u32> = (0..32u32).map(|at| ((at * 0x1f3) & 0x7bff) | (((at * 0x377) & 0xfbff) << 16)).collect();
+            let first = if ty == Type::F16 { halves } else { finite(7) };
+            let buffers = [first, finite(5), vec![0; 64]];
+            let wide = make().kernel(Extent::Items, true);
+            assert!(is_wide(&wide, level));
+            let (mut found, mut wanted) = (buffers.to_vec(), buffers.to_vec());
+            call(&load(&[wide], level), &mut found, items);
+            call(&load(&[make().kernel(Extent::Items, false)], level), &mut wanted, items);
+            assert_eq!(found, wanted, "{ty:?}, {items} items");
+        }
+    }
+}
+
+/// A gather by numbers from memory reads nothing of the lanes that are not there.
+#[test]
+fn a_gather_by_loaded_numbers() {
+    for n in [33, 40, 63] {
+        let make = || {
+            let mut own = Loop::default();
+            let (places, table) = (own.buffer(Type::I32, n), own.buffer(Type::F32, 50));
+            let (zero, end) = (own.outside(Type::I32, Instr::Const(0.0)), own.outside(Type::I32, Instr::Const(50.0)));
+            let place = own.load(places, Type::I32);
+            let place = own.define(Type::I32, Instr::Clamp { number: place, begin: zero, end });
+            let index = Affine { terms: vec![(Term::Reg(place), 1)], offset: 0 };
+            let value = own.define(Type::F32, Instr::Load { buffer: table, index });
+            own.store(value, Type::F32, n);
+            own
+        };
+        let buffers = [(0..n as u32).map(|at| at * 31 % 61).collect(), numbers(50, 8), vec![0; n]];
+        same_bits("a gather", &make, &buffers, &Extent::Fixed(n as u64), 0);
+    }
+}
