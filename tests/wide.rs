@@ -290,3 +290,75 @@ fn a_gather_by_loaded_numbers() {
         same_bits("a gather", &make, &buffers, &Extent::Fixed(n as u64), 0);
     }
 }
+
+/// Loops inside, of any number of rounds: sums over rows that are named by integers, as the gradients of a table's rows are.
+#[test]
+fn loops_inside_give_the_same_bits() {
+    for n in [8, 10, 16, 31, 50, 64, 129, 200] {
+        let make = || {
+            let mut own = Loop::default();
+            let rows = 7;
+            let (bounds, numbers, factors, table) =
+                (own.buffer(Type::I32, 2), own.buffer(Type::I32, 12), own.buffer(Type::F32, 12), own.buffer(Type::F32, rows * n));
+            let bound = |own: &mut Loop, at: i64| own.outside(Type::I32, Instr::Load { buffer: bounds, index: Affine::constant(at) });
+            let (begin, end) = (bound(&mut own, 0), bound(&mut own, 1));
+            for (extent, combine) in [(Extent::Between(begin, end), Combine::Add), (Extent::Fixed(5), Combine::Max)] {
+                let sum = own.reg();
+                own.body.push(Stmt::Accumulator { reg: sum, ty: Type::F32, combine });
+                let shared = own.load(table, Type::F32);
+                let (inner, mut body) = (LoopVar(own.next), Vec::new());
+                let mut define = |own: &mut Loop, ty, instr| {
+                    let reg = own.reg();
+                    body.push(Stmt::Let { reg, ty, instr });
+                    reg
+                };
+                let number = define(&mut own, Type::I32, Instr::Load { buffer: numbers, index: Affine::var(inner) });
+                let factor = define(&mut own, Type::F32, Instr::Load { buffer: factors, index: Affine::var(inner) });
+                let index = Affine::reg(number).times(n as i64).plus(&Affine::var(VAR));
+                let value = define(&mut own, Type::F32, Instr::Load { buffer: table, index });
+                let value = define(&mut own, Type::F32, Instr::Scalar(ScalarOp::Mul, vec![value, factor]));
+                let value = define(&mut own, Type::F32, Instr::Scalar(ScalarOp::Add, vec![value, shared]));
+                body.push(Stmt::Accumulate { reg: sum, combine, value });
+                own.body.push(Stmt::For { var: inner, extent, vector: false, body });
+                let value = own.scalar(ScalarOp::Neg, &[sum]);
+                let value = own.scalar(ScalarOp::Add, &[value, shared]);
+                own.store(value, Type::F32, n);
+            }
+            own
+        };
+        for (begin, end) in [(0, 0), (4, 4), (3, 4), (0, 12), (5, 11)] {
+            let rows = (0..12).map(|at| at * 5 % 7).collect();
+            let buffers = [vec![begin, end], rows, numbers(12, 9), numbers(7 * n, 10), vec![0; n], vec![0; n]];
+            same_bits(&format!("loops inside, {n} columns"), &make, &buffers, &Extent::Fixed(n as u64), 0);
+        }
+    }
+}
+
+/// More buffers than there are registers to hold where they begin, inside loops and outside.
+#[test]
+fn many_buffers_give_the_same_bits() {
+    let n = 70;
+    let make = || {
+        let mut own = Loop::default();
+        let inputs: Vec<usize> = (0..12).map(|_| own.buffer(Type::F32, 3 * n)).collect();
+        let values: Vec<Reg> = inputs.iter().map(|&buffer| own.load(buffer, Type::F32)).collect();
+        let sum = own.reg();
+        own.body.push(Stmt::Accumulator { reg: sum, ty: Type::F32, combine: Combine::Add });
+        let (inner, mut body) = (LoopVar(99), Vec::new());
+        for &buffer in &inputs {
+            let value = own.reg();
+            let index = Affine::var(inner).times(n as i64).plus(&Affine::var(VAR));
+            body.push(Stmt::Let { reg: value, ty: Type::F32, instr: Instr::Load { buffer, index } });
+            body.push(Stmt::Accumulate { reg: sum, combine: Combine::Add, value });
+        }
+        own.body.push(Stmt::For { var: inner, extent: Extent::Fixed(3), vector: false, body });
+        for value in values {
+            let value = own.scalar(ScalarOp::Mul, &[value, sum]);
+            own.store(value, Type::F32, n);
+        }
+        own
+    };
+    let mut buffers: Vec<Vec<u32>> = (0..12).map(|at| numbers(3 * n, at)).collect();
+    buffers.extend((0..12).map(|_| vec![0; n]));
+    same_bits("many buffers", &make, &buffers, &Extent::Fixed(n as u64), 0);
+}

@@ -48,16 +48,19 @@ pub(super) fn link(code: &mut [u8], call: &FinalizedMachReloc, entries: &[usize]
 
 /// A body's statements: those that are the same in all iterations, and the others.
 fn parted(var: LoopVar, body: &[Stmt]) -> (Vec<&Stmt>, Vec<&Stmt>) {
-    let stored = |buffer: usize| body.iter().any(|stmt| matches!(stmt, Stmt::Store { buffer: own, .. } if *own == buffer));
+    let stored: Vec<usize> = body.iter().flat_map(wide::stored_buffers).collect();
     let (mut shared, mut varying, mut differ) = (Vec::new(), Vec::new(), Vec::new());
     for stmt in body {
         if let Stmt::Let { reg, instr, .. } = stmt {
             let (regs, vars) = reads(instr);
-            let changes = matches!(instr, Instr::Load { buffer, .. } if stored(*buffer));
+            let changes = matches!(instr, Instr::Load { buffer, .. } if stored.contains(buffer));
             if !changes && !vars.contains(&var) && !regs.iter().any(|reg| differ.contains(reg)) {
                 shared.push(stmt);
                 continue;
             }
+            differ.push(*reg);
+        }
+        if let Stmt::Accumulator { reg, .. } = stmt {
             differ.push(*reg);
         }
         varying.push(stmt);
@@ -120,6 +123,11 @@ impl Translator<'_> {
             let (address, offset, _) = self.address(*buffer, index);
             let address = self.builder.ins().iadd_imm_s(address, i64::from(offset));
             self.builder.ins().stack_store(types::I64, address, slot, frame.stream(at));
+        }
+        for (at, reg) in wide.wholes.iter().enumerate() {
+            let whole = self.held(*reg).one();
+            let whole = self.builder.ins().sextend(types::I64, whole);
+            self.builder.ins().stack_store(types::I64, whole, slot, frame.whole(at));
         }
         for (at, scalar) in wide.scalars.iter().enumerate() {
             self.store_scalar(scalar, slot, frame.scalar(at), frame.copies());

@@ -69,15 +69,34 @@ pub(super) enum Logic {
     Not,
 }
 
-/// Elements of consecutive iterations: a stream, and how many bytes behind its place.
+/// An integer that is the same for all lanes, and changes inside the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Integer {
+    /// The variable of the inner loop.
+    Counter,
+    /// A loaded one.
+    Slot(usize),
+}
+
+/// Where an element lies: so many bytes behind the place of a stream, and further by integers.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) stream: usize,
     pub(super) bytes: i32,
+    /// Integers and their strides in bytes.
+    pub(super) further: Vec<(Integer, i32)>,
+}
+
+/// How often an inner loop runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    Constant(i32),
+    /// A whole number of the frame.
+    Whole(usize),
 }
 
 /// One instruction.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Inst {
     Binary {
         op: Binary,
@@ -130,10 +149,22 @@ pub(super) enum Inst {
         to: Value,
         a: Operand,
     },
+    /// Elements of consecutive iterations. What is `partial` here and below holds for the lanes of the last iterations only.
     Load {
         to: Value,
         from: Place,
         element: Type,
+        partial: bool,
+    },
+    /// One element in all lanes.
+    Spread {
+        to: Value,
+        from: Place,
+    },
+    /// An integer.
+    LoadInteger {
+        slot: usize,
+        from: Place,
     },
     /// Elements `index` times `scale` bytes behind a place that does not move.
     Gather {
@@ -141,18 +172,35 @@ pub(super) enum Inst {
         from: Place,
         index: Value,
         scale: u8,
+        partial: bool,
     },
     Store {
         to: Place,
         value: Operand,
+        partial: bool,
+    },
+    /// A sum of the body's own begins.
+    Begin {
+        sum: usize,
+        identity: f32,
     },
     AddTo {
         sum: usize,
         value: Operand,
+        partial: bool,
     },
     SetSum {
         sum: usize,
         value: Operand,
+        partial: bool,
+    },
+    /// A loop for all lanes at a time, up to its end.
+    LoopBegin {
+        begin: Bound,
+        end: Bound,
+    },
+    LoopEnd {
+        end: Bound,
     },
 }
 
@@ -170,8 +218,15 @@ impl Inst {
             | Inst::Counter { to }
             | Inst::Truth { to, .. }
             | Inst::Load { to, .. }
+            | Inst::Spread { to, .. }
             | Inst::Gather { to, .. } => Some(to),
-            Inst::Store { .. } | Inst::AddTo { .. } | Inst::SetSum { .. } => None,
+            Inst::LoadInteger { .. }
+            | Inst::Store { .. }
+            | Inst::Begin { .. }
+            | Inst::AddTo { .. }
+            | Inst::SetSum { .. }
+            | Inst::LoopBegin { .. }
+            | Inst::LoopEnd { .. } => None,
         }
     }
 
@@ -188,7 +243,13 @@ impl Inst {
             Inst::Store { value: own, .. } | Inst::AddTo { value: own, .. } | Inst::SetSum { value: own, .. } => {
                 value(own).into_iter().collect()
             }
-            Inst::Counter { .. } | Inst::Load { .. } => Vec::new(),
+            Inst::Counter { .. }
+            | Inst::Load { .. }
+            | Inst::Spread { .. }
+            | Inst::LoadInteger { .. }
+            | Inst::Begin { .. }
+            | Inst::LoopBegin { .. }
+            | Inst::LoopEnd { .. } => Vec::new(),
         }
     }
 }

@@ -1,85 +1,236 @@
 //! From a vector loop of the loop IR to [`super::code`].
 
-use super::code::{Binary, Inst, Logic, Operand, Place, Shift, Unary, Value};
+use super::code::{Binary, Bound, Inst, Integer, Logic, Operand, Place, Shift, Unary, Value};
 use super::{Asked, Scalar, Width};
 use crate::math::{Arithmetic, Comparison};
-use recc_core::loops::{Affine, Combine, Instr, LoopVar, Reg, Stmt, Term, Type};
+use recc_core::loops::{Affine, Combine, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, reads};
 use recc_core::scalar::Signature;
 use std::collections::BTreeMap;
 
-/// What a loop does, for some vectors side by side.
-pub(super) struct Lowered {
-    pub(super) code: Vec<Inst>,
-    /// How many vectors.
-    pub(super) copies: usize,
-    pub(super) streams: Vec<(usize, Affine)>,
-    pub(super) scalars: Vec<Scalar>,
-    /// Accumulators of outside; parts of the copies lie behind one another: all of the first copy, then of the second.
-    pub(super) sums: Vec<(Reg, Combine)>,
+/// Vectors of iterations that go through the body together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    pub(super) vectors: usize,
+    /// The last one holds the last iterations, which do not fill it.
+    pub(super) partial: bool,
 }
 
-/// The loop for some vectors side by side; none if it holds something that vectors do not have.
-pub(super) fn lower(asked: &Asked<'_>, width: Width, copies: usize) -> Option<Lowered> {
+/// What a loop does for a group.
+pub(super) struct Lowered {
+    pub(super) code: Vec<Inst>,
+    pub(super) group: Group,
+    pub(super) streams: Vec<(usize, Affine)>,
+    pub(super) scalars: Vec<Scalar>,
+    pub(super) wholes: Vec<Reg>,
+    /// How many integers it loads.
+    pub(super) slots: usize,
+    /// Accumulators of outside. Each has a sum for each vector: those of the first vector come first.
+    pub(super) sums: Vec<(Reg, Combine)>,
+    /// Sums of the body's own, behind those.
+    pub(super) own_sums: usize,
+}
+
+/// The loop for a group; none if it holds something that vectors do not have.
+pub(super) fn lower(asked: &Asked<'_>, width: Width, group: Group) -> Option<Lowered> {
+    let mut sums = Vec::new();
+    sums_of_outside(asked.body, &mut Vec::new(), &mut sums);
+    let out =
+        Lowered { code: Vec::new(), group, streams: Vec::new(), scalars: Vec::new(), wholes: Vec::new(), slots: 0, sums, own_sums: 0 };
     let mut lower = Lower {
         asked,
         width,
-        copy: 0,
+        vector: 0,
         next: 0,
-        regs: BTreeMap::new(),
+        regs: vec![BTreeMap::new(); group.vectors],
         types: BTreeMap::new(),
-        out: Lowered { code: Vec::new(), copies, streams: Vec::new(), scalars: Vec::new(), sums: Vec::new() },
+        same: Vec::new(),
+        integers: BTreeMap::new(),
+        own: BTreeMap::new(),
+        counter: None,
+        still: Vec::new(),
+        stored: asked.body.iter().flat_map(|stmt| stored_buffers(stmt)).collect(),
+        out,
     };
-    for stmt in asked.body {
-        if let Stmt::Accumulate { reg, combine, .. } = stmt
-            && !lower.out.sums.iter().any(|(known, _)| known == reg)
-        {
-            lower.out.sums.push((*reg, *combine));
-        }
-    }
-    for copy in 0..copies {
-        lower.copy = copy;
-        lower.regs.clear();
-        for stmt in asked.body {
-            lower.stmt(stmt)?;
-        }
-    }
+    lower.body(asked.body)?;
     Some(lower.out)
+}
+
+/// Buffers that a statement writes.
+pub(crate) fn stored_buffers(stmt: &Stmt) -> Vec<usize> {
+    match stmt {
+        Stmt::Store { buffer, .. } => vec![*buffer],
+        Stmt::For { body, .. } => body.iter().flat_map(stored_buffers).collect(),
+        Stmt::MatMul(product) => vec![product.dst.buffer],
+        Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => Vec::new(),
+    }
+}
+
+/// Accumulators that a body adds to and does not define.
+fn sums_of_outside(body: &[&Stmt], own: &mut Vec<Reg>, out: &mut Vec<(Reg, Combine)>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Accumulator { reg, .. } => own.push(*reg),
+            Stmt::Accumulate { reg, combine, .. } if !own.contains(reg) && !out.contains(&(*reg, *combine)) => out.push((*reg, *combine)),
+            Stmt::For { body, .. } => sums_of_outside(&body.iter().collect::<Vec<_>>(), own, out),
+            Stmt::Let { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } | Stmt::MatMul(_) => {}
+        }
+    }
 }
 
 struct Lower<'k> {
     asked: &'k Asked<'k>,
     width: Width,
-    copy: usize,
+    /// The vector at hand.
+    vector: usize,
     next: u32,
-    regs: BTreeMap<Reg, Operand>,
+    /// Registers by vector.
+    regs: Vec<BTreeMap<Reg, Operand>>,
     types: BTreeMap<Reg, Type>,
+    /// Integers that are the same in all lanes.
+    integers: BTreeMap<Reg, Integer>,
+    /// Sums of the body's own, the first vector's.
+    own: BTreeMap<Reg, usize>,
+    /// The variable of the inner loop.
+    counter: Option<LoopVar>,
+    /// Registers that are the same in all lanes.
+    same: Vec<Reg>,
+    /// Buffers that the loop writes.
+    stored: Vec<usize>,
+    /// Variables of loops of one round.
+    still: Vec<LoopVar>,
     out: Lowered,
 }
 
 impl Lower<'_> {
+    fn body(&mut self, body: &[&Stmt]) -> Option<()> {
+        body.iter().try_for_each(|stmt| self.stmt(stmt))
+    }
+
     fn stmt(&mut self, stmt: &Stmt) -> Option<()> {
         match stmt {
             Stmt::Let { reg, ty, instr } => {
-                let value = self.instr(instr, *ty)?;
-                self.regs.insert(*reg, value);
+                if self.is_shared(instr) {
+                    self.shared_let(*reg, *ty, instr)?;
+                } else {
+                    self.for_each_vector(|own| {
+                        let value = own.instr(instr, *ty)?;
+                        own.regs[own.vector].insert(*reg, value);
+                        Some(())
+                    })?;
+                }
                 self.types.insert(*reg, *ty);
+                Some(())
             }
-            Stmt::Accumulate { reg, combine, value } => self.accumulate(*reg, *combine, *value)?,
-            Stmt::Store { buffer, index, value, accumulate } => {
+            Stmt::Accumulator { reg, ty: Type::F32, combine } => {
+                let first = self.out.own_sums;
+                self.out.own_sums += self.out.group.vectors;
+                self.own.insert(*reg, first);
+                self.for_each_vector(|own| {
+                    let sum = own.sum(*reg)?;
+                    own.out.code.push(Inst::Begin { sum, identity: combine.identity() as f32 });
+                    own.regs[own.vector].insert(*reg, Operand::Sum(sum));
+                    Some(())
+                })?;
+                self.types.insert(*reg, Type::F32);
+                Some(())
+            }
+            Stmt::Accumulate { reg, combine, value } => self.for_each_vector(|own| own.accumulate(*reg, *combine, *value)),
+            Stmt::Store { buffer, index, value, accumulate } => self.for_each_vector(|own| own.store(*buffer, index, *value, *accumulate)),
+            Stmt::For { var, extent: Extent::Fixed(1), body, .. } => {
+                self.still.push(*var);
+                self.body(&body.iter().collect::<Vec<_>>())
+            }
+            Stmt::For { var, extent, body, .. } => self.inner_loop(*var, extent, &body.iter().collect::<Vec<_>>()),
+            Stmt::Accumulator { .. } | Stmt::MatMul(_) => None,
+        }
+    }
+
+    fn for_each_vector(&mut self, mut part: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        for vector in 0..self.out.group.vectors {
+            self.vector = vector;
+            part(self)?;
+        }
+        self.vector = 0;
+        Some(())
+    }
+
+    /// A loop inside, of which one may be open at a time.
+    fn inner_loop(&mut self, var: LoopVar, extent: &Extent, body: &[&Stmt]) -> Option<()> {
+        let (begin, end) = match extent {
+            Extent::Fixed(n) => (Bound::Constant(0), Bound::Constant(i32::try_from(*n).ok()?)),
+            Extent::Between(begin, end) => (self.whole(*begin)?, self.whole(*end)?),
+            Extent::Items => return None,
+        };
+        if self.counter.replace(var).is_some() {
+            return None;
+        }
+        self.out.code.push(Inst::LoopBegin { begin, end });
+        self.body(body)?;
+        self.out.code.push(Inst::LoopEnd { end });
+        self.counter = None;
+        Some(())
+    }
+
+    fn whole(&mut self, reg: Reg) -> Option<Bound> {
+        (self.asked.outside)(reg).filter(|known| known.ty == Type::I32)?;
+        let known = self.out.wholes.iter().position(|whole| *whole == reg);
+        Some(Bound::Whole(known.unwrap_or_else(|| {
+            self.out.wholes.push(reg);
+            self.out.wholes.len() - 1
+        })))
+    }
+
+    /// Whether an instruction gives the same in all lanes: it names the loop's variable neither itself nor by what it reads.
+    fn is_shared(&self, instr: &Instr) -> bool {
+        let (regs, vars) = reads(instr);
+        let differs = |reg: &Reg| self.regs[0].contains_key(reg) && !self.same.contains(reg);
+        !vars.contains(&self.var()) && !regs.iter().any(differs)
+    }
+
+    /// An instruction that gives the same in all lanes, once for all vectors.
+    fn shared_let(&mut self, reg: Reg, ty: Type, instr: &Instr) -> Option<()> {
+        self.same.push(reg);
+        let value = match instr {
+            Instr::Load { buffer, index } => {
                 let element = self.asked.elements[*buffer];
-                if !matches!(element, Type::F32 | Type::I32) || index.stride(self.var()) != 1 {
+                // An element that the loop writes may be another one in each iteration.
+                if self.stored.contains(buffer) {
                     return None;
                 }
-                let mut value = self.operand(*value, element)?;
-                let to = self.place(*buffer, index)?;
-                if *accumulate {
-                    let old = self.value(|to_value| Inst::Load { to: to_value, from: to, element });
-                    value = self.add(old, value);
+                let from = self.place(*buffer, index)?;
+                match element {
+                    Type::I32 => {
+                        self.integers.insert(reg, Integer::Slot(self.out.slots));
+                        self.out.code.push(Inst::LoadInteger { slot: self.out.slots, from });
+                        self.out.slots += 1;
+                        return Some(());
+                    }
+                    Type::F32 => self.value(|to| Inst::Spread { to, from }),
+                    Type::F64 | Type::Bool | Type::F16 | Type::I8 => return None,
                 }
-                self.out.code.push(Inst::Store { to, value });
             }
-            Stmt::Accumulator { .. } | Stmt::For { .. } | Stmt::MatMul(_) => return None,
+            Instr::Const(_) | Instr::Scalar(..) => self.instr(instr, ty)?,
+            _ => return None,
+        };
+        self.regs.iter_mut().for_each(|regs| {
+            regs.insert(reg, value);
+        });
+        Some(())
+    }
+
+    fn store(&mut self, buffer: usize, index: &Affine, value: Reg, accumulate: bool) -> Option<()> {
+        let element = self.asked.elements[buffer];
+        if !matches!(element, Type::F32 | Type::I32) || index.stride(self.var()) != 1 {
+            return None;
         }
+        let mut value = self.operand(value, element)?;
+        let (to, partial) = (self.place(buffer, index)?, self.partial());
+        if accumulate {
+            let from = to.clone();
+            let old = self.value(|to| Inst::Load { to, from, element, partial });
+            value = self.add(old, value);
+        }
+        self.out.code.push(Inst::Store { to, value, partial });
         Some(())
     }
 
@@ -87,17 +238,34 @@ impl Lower<'_> {
         self.asked.var
     }
 
-    fn accumulate(&mut self, reg: Reg, combine: Combine, value: Reg) -> Option<()> {
-        (self.asked.outside)(reg).filter(|known| known.ty == Type::F32)?;
+    /// Whether the vector at hand is one that the iterations do not fill.
+    fn partial(&self) -> bool {
+        self.out.group.partial && self.vector + 1 == self.out.group.vectors
+    }
+
+    /// The number of an accumulator's sum for the vector at hand.
+    fn sum(&self, reg: Reg) -> Option<usize> {
+        if let Some(first) = self.own.get(&reg) {
+            return Some(self.out.sums.len() * self.out.group.vectors + first + self.vector);
+        }
         let own = self.out.sums.iter().position(|(known, _)| *known == reg)?;
-        let sum = self.copy * self.out.sums.len() + own;
-        let value = self.operand(value, Type::F32)?;
+        Some(self.vector * self.out.sums.len() + own)
+    }
+
+    fn accumulate(&mut self, reg: Reg, combine: Combine, value: Reg) -> Option<()> {
+        let own = self.own.contains_key(&reg);
+        if !own {
+            (self.asked.outside)(reg).filter(|known| known.ty == Type::F32)?;
+        }
+        // Lanes that are not there come to no result of the body's own.
+        let partial = self.partial() && !own;
+        let (sum, value) = (self.sum(reg)?, self.operand(value, Type::F32)?);
         match combine {
-            Combine::Add => self.out.code.push(Inst::AddTo { sum, value }),
+            Combine::Add => self.out.code.push(Inst::AddTo { sum, value, partial }),
             Combine::Max | Combine::Min => {
                 let old = Operand::Sum(sum);
                 let value = if combine == Combine::Max { self.max(old, value) } else { self.min(old, value) };
-                self.out.code.push(Inst::SetSum { sum, value });
+                self.out.code.push(Inst::SetSum { sum, value, partial });
             }
         }
         Some(())
@@ -152,8 +320,9 @@ impl Lower<'_> {
     }
 
     fn load(&mut self, buffer: usize, index: &Affine) -> Option<Operand> {
-        let element = self.asked.elements[buffer];
-        let moving = index.terms.iter().find(|(term, _)| matches!(term, Term::Reg(reg) if self.regs.contains_key(reg))).copied();
+        let (element, partial) = (self.asked.elements[buffer], self.partial());
+        let differs = |term: &Term| matches!(term, Term::Reg(reg) if self.regs[self.vector].contains_key(reg));
+        let moving = index.terms.iter().find(|(term, _)| differs(term)).copied();
         if let Some((Term::Reg(reg), stride)) = moving {
             let scale = u8::try_from(stride * 4).ok().filter(|scale| matches!(scale, 4 | 8))?;
             let Operand::Value(number) = self.operand(reg, Type::I32)? else { return None };
@@ -161,8 +330,8 @@ impl Lower<'_> {
                 return None;
             }
             let still = Affine { terms: index.terms.iter().copied().filter(|(term, _)| *term != Term::Reg(reg)).collect(), ..*index };
-            let from = Place { stream: self.stream(buffer, &still), bytes: i32::try_from(index.offset * 4).ok()? };
-            return Some(self.value(|to| Inst::Gather { to, from, index: number, scale }));
+            let from = self.place(buffer, &still)?;
+            return Some(self.value(|to| Inst::Gather { to, from, index: number, scale, partial }));
         }
         // Narrow vectors have no masks that keep a load of few bytes inside its buffer.
         let fits = match element {
@@ -174,22 +343,35 @@ impl Lower<'_> {
             return None;
         }
         let from = self.place(buffer, index)?;
-        let loaded = self.value(|to| Inst::Load { to, from, element });
+        let loaded = self.value(|to| Inst::Load { to, from, element, partial });
         Some(if element == Type::I8 { self.float_of(loaded) } else { loaded })
     }
 
-    /// Elements that move by one with the iterations.
+    /// The place of an element, or of those of the vector at hand where the index moves with the loop's variable.
     fn place(&mut self, buffer: usize, index: &Affine) -> Option<Place> {
-        let var = self.var();
-        let first = self.copy as i64 * self.width.lanes() as i64;
-        let bytes = i32::try_from((index.offset + first) * self.asked.elements[buffer].bytes()).ok()?;
-        let still = Affine { terms: index.terms.clone(), offset: 0 };
-        debug_assert!(still.stride(var) == 1, "a stream moves by one element");
-        Some(Place { stream: self.stream(buffer, &still), bytes })
+        let size = self.asked.elements[buffer].bytes();
+        let moves = index.stride(self.var()) != 0;
+        let first = if moves { self.vector as i64 * self.width.lanes() as i64 } else { 0 };
+        let bytes = i32::try_from((index.offset + first) * size).ok()?;
+        let (mut still, mut further) = (Affine::default(), Vec::new());
+        for &(term, stride) in &index.terms {
+            let integer = match term {
+                Term::Var(var) if self.still.contains(&var) => continue,
+                Term::Var(var) if self.counter == Some(var) => Some(Integer::Counter),
+                Term::Reg(reg) if self.integers.contains_key(&reg) => Some(self.integers[&reg]),
+                Term::Reg(reg) if self.types.contains_key(&reg) => return None,
+                _ => None,
+            };
+            match integer {
+                Some(integer) => further.push((integer, i32::try_from(stride * size).ok()?)),
+                None => still.terms.push((term, stride)),
+            }
+        }
+        Some(Place { stream: self.stream(buffer, still), bytes, further })
     }
 
-    fn stream(&mut self, buffer: usize, index: &Affine) -> usize {
-        let wanted = (buffer, Affine { terms: index.terms.clone(), offset: 0 });
+    fn stream(&mut self, buffer: usize, index: Affine) -> usize {
+        let wanted = (buffer, index);
         if let Some(known) = self.out.streams.iter().position(|stream| *stream == wanted) {
             return known;
         }
@@ -199,7 +381,12 @@ impl Lower<'_> {
 
     /// An index as an integer that steps with the iterations.
     fn number(&mut self, place: &Affine) -> Option<Operand> {
-        if place.terms.iter().any(|(term, _)| matches!(term, Term::Reg(reg) if self.regs.contains_key(reg))) {
+        // Of numbers that change inside the loop only its own variable.
+        let inside = |term: &Term| match term {
+            Term::Reg(reg) => self.types.contains_key(reg),
+            Term::Var(var) => self.counter == Some(*var) || self.still.contains(var),
+        };
+        if place.terms.iter().any(|(term, _)| inside(term)) {
             return None;
         }
         let stride = i32::try_from(place.stride(self.var())).ok()?;
@@ -208,7 +395,7 @@ impl Lower<'_> {
             return Some(first);
         }
         let counter = self.value(|to| Inst::Counter { to });
-        let own = Operand::Numbers((self.copy * self.width.lanes()) as u32);
+        let own = Operand::Numbers((self.vector * self.width.lanes()) as u32);
         let mut step = self.int_add(counter, own);
         if stride != 1 {
             let factor = self.int_constant(stride);
@@ -227,7 +414,7 @@ impl Lower<'_> {
 
     /// A register of the body or of outside, of a wanted type.
     fn operand(&mut self, reg: Reg, wanted: Type) -> Option<Operand> {
-        if let Some(&known) = self.regs.get(&reg) {
+        if let Some(&known) = self.regs[self.vector].get(&reg) {
             return (self.types.get(&reg) == Some(&wanted)).then_some(known);
         }
         let known = (self.asked.outside)(reg).filter(|known| known.ty == wanted)?;

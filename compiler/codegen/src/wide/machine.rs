@@ -1,51 +1,77 @@
 //! Registers and instructions of a loop's function.
 //!
-//! `rdi` is the frame, `rsi` the constants, `rax` the first iteration of the vectors at hand; `rcx` and `rdx` are scratch; streams begin in the
-//! others, as far as they go. Sums come first among the vector registers; in the last iterations, which fill no vector, narrow vectors keep
+//! `rdi` is the frame, `rsi` the constants, `rax` the first iteration of the vectors at hand, `r15` the variable of a loop inside; `rcx`, `rdx` and `r14` are
+//! scratch; streams begin in the others, as far as they go. Sums come first among the vector registers; in the last iterations, which fill no vector, narrow vectors keep
 //! their lanes in the last register, wide ones in `k1`.
 
-use super::code::{Binary, Inst, Logic, Operand, Place, Value};
+use super::code::{Binary, Bound, Inst, Integer, Logic, Operand, Place, Value};
 use super::instructions::{MulAdd, predicate};
 use super::lower::Lowered;
 use super::{Frame, Width};
+use crate::math::Comparison;
 use iced_x86::{BlockEncoder, BlockEncoderOptions, Code, Instruction, InstructionBlock, MemoryOperand, Register};
 use recc_core::loops::{Combine, Type};
 use std::collections::BTreeMap;
 
 /// Registers that hold streams; the kernel wants those behind the first four back.
-const STREAMS: [Register; 9] =
-    [Register::R8, Register::R9, Register::R10, Register::R11, Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];
+const STREAMS: [Register; 7] = [Register::R8, Register::R9, Register::R10, Register::R11, Register::RBX, Register::R12, Register::R13];
 const FREE_STREAMS: usize = 4;
 
 /// Numbers of instructions, by which branches name them, are far from addresses of constants.
 const FIRST_NUMBER: u64 = 1 << 32;
 
-/// Constants followed by the function, and where that begins; `single` is the loop for one vector, `main` for one or more.
-pub(super) fn function(main: &Lowered, single: &Lowered, frame: Frame, count: Option<usize>) -> Option<(Vec<u8>, usize)> {
-    let combines: Vec<Combine> = main.sums.iter().map(|(_, combine)| *combine).collect();
-    let mut machine = Machine::new(frame, combines, main.copies);
-    let streams = &STREAMS[..main.streams.len().min(STREAMS.len())];
+/// The variable of an inner loop, and what is added to the place of a stream.
+const COUNTER: Register = Register::R15;
+const FURTHER: Register = Register::R14;
+
+/// What a loop's rounds do.
+pub(super) enum Plan {
+    /// So many rounds, and what is left; of its last vector so many lanes, or all if 0.
+    Known { main: Option<(Lowered, usize)>, rest: Option<(Lowered, usize)> },
+    /// Rounds of several vectors, of one, and the last iterations.
+    Unknown { main: Lowered, one: Option<Lowered>, last: Lowered },
+}
+
+impl Plan {
+    pub(super) fn parts(&self) -> Vec<&Lowered> {
+        match self {
+            Plan::Known { main, rest } => main.iter().chain(rest).map(|(part, _)| part).collect(),
+            Plan::Unknown { main, one, last } => [Some(main), one.as_ref(), Some(last)].into_iter().flatten().collect(),
+        }
+    }
+}
+
+/// Constants followed by the function, and where that begins.
+pub(super) fn function(plan: &Plan, frame: Frame) -> Option<(Vec<u8>, usize)> {
+    let parts = plan.parts();
+    let combines: Vec<Combine> = parts.first()?.sums.iter().map(|(_, combine)| *combine).collect();
+    let vectors = parts.iter().map(|part| part.group.vectors).max()?;
+    let mut machine = Machine::new(frame, combines, vectors);
+    let streams = &STREAMS[..frame.streams.min(STREAMS.len())];
     machine.begin(streams)?;
-    let lanes = frame.width.lanes();
-    let step = main.copies * lanes;
-    match count {
-        Some(count) => {
-            machine.rounds(main, step, count / step)?;
-            machine.rounds(single, lanes, count % step / lanes)?;
-            if !count.is_multiple_of(lanes) {
-                machine.emit(Code::Mov_r32_imm32, &[Register::ECX.into(), Arg::Number((count % lanes) as u32)])?;
-                machine.last_iterations(single)?;
+    match plan {
+        Plan::Known { main, rest } => {
+            if let Some((main, rounds)) = main {
+                machine.rounds(main, *rounds)?;
+            }
+            if let Some((rest, lanes)) = rest {
+                if *lanes > 0 {
+                    machine.emit(Code::Mov_r32_imm32, &[Register::ECX.into(), Arg::Number(*lanes as u32)])?;
+                    machine.mask()?;
+                }
+                machine.body(rest)?;
             }
         }
-        None => {
-            machine.loop_over(main, step, false)?;
-            if main.copies > 1 {
-                machine.loop_over(single, lanes, false)?;
+        Plan::Unknown { main, one, last } => {
+            machine.loop_over(main, false)?;
+            if let Some(one) = one {
+                machine.loop_over(one, false)?;
             }
             machine.emit(Code::Mov_r64_rm64, &[Register::RCX.into(), machine.frame_at(0).into()])?;
             machine.emit(Code::Sub_r64_rm64, &[Register::RCX.into(), Register::RAX.into()])?;
             let none = machine.branch(Code::Je_rel32_64)?;
-            machine.last_iterations(single)?;
+            machine.mask()?;
+            machine.body(last)?;
             machine.land(none);
         }
     }
@@ -84,9 +110,12 @@ struct Machine {
     /// Where constants lie in the pool.
     constants: BTreeMap<u32, i64>,
     numbers: BTreeMap<u32, i64>,
-    /// The lanes of the last iterations, if those are being written and the lanes are in a vector register.
+    /// The lanes of the last iterations, while they are in a vector register.
     lanes: Option<Register>,
-    masked: bool,
+    /// The place whose base, with what is added, is in `rdx`.
+    based: Option<(usize, Vec<(Integer, i32)>)>,
+    /// The begin of the inner loop, and the branch that leaves it.
+    open: Option<(u64, usize)>,
     free: Vec<Register>,
     free_masks: Vec<Register>,
     held: BTreeMap<Value, Register>,
@@ -95,9 +124,9 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(frame: Frame, combines: Vec<Combine>, copies: usize) -> Self {
+    fn new(frame: Frame, combines: Vec<Combine>, vectors: usize) -> Self {
         let width = frame.width;
-        let sums = width.vectors().into_iter().take(combines.len() * copies).collect();
+        let sums = width.vectors().into_iter().take(combines.len() * vectors).collect();
         Machine {
             frame,
             width,
@@ -108,7 +137,8 @@ impl Machine {
             constants: BTreeMap::new(),
             numbers: BTreeMap::new(),
             lanes: None,
-            masked: false,
+            based: None,
+            open: None,
             free: Vec::new(),
             free_masks: Vec::new(),
             held: BTreeMap::new(),
@@ -136,23 +166,24 @@ impl Machine {
             [R(a), R(b), M(c), R(d)] => Instruction::with4(code, a, b, c, d),
             _ => return None,
         };
-        let mut instruction = instruction.ok()?;
-        instruction.set_ip(FIRST_NUMBER + self.instructions.len() as u64);
-        self.instructions.push(instruction);
+        self.push(instruction.ok()?);
         self.instructions.last_mut()
+    }
+
+    fn push(&mut self, mut instruction: Instruction) {
+        instruction.set_ip(self.here());
+        self.instructions.push(instruction);
     }
 
     /// A branch whose target is told later.
     fn branch(&mut self, code: Code) -> Option<usize> {
-        let mut instruction = Instruction::with_branch(code, FIRST_NUMBER).ok()?;
-        instruction.set_ip(FIRST_NUMBER + self.instructions.len() as u64);
-        self.instructions.push(instruction);
+        self.push(Instruction::with_branch(code, FIRST_NUMBER).ok()?);
         Some(self.instructions.len() - 1)
     }
 
     /// A branch goes to the next instruction.
     fn land(&mut self, branch: usize) {
-        let target = FIRST_NUMBER + self.instructions.len() as u64;
+        let target = self.here();
         self.instructions[branch].set_near_branch64(target);
     }
 
@@ -163,7 +194,7 @@ impl Machine {
     fn begin(&mut self, streams: &[Register]) -> Option<()> {
         self.emit(Code::Push_r64, &[Register::RBP.into()])?;
         self.emit(Code::Mov_r64_rm64, &[Register::RBP.into(), Register::RSP.into()])?;
-        for &register in streams.iter().skip(FREE_STREAMS) {
+        for &register in streams.iter().skip(FREE_STREAMS).chain(&[FURTHER, COUNTER]) {
             self.emit(Code::Push_r64, &[register.into()])?;
         }
         // Constants lie in front of the code.
@@ -184,18 +215,44 @@ impl Machine {
         let count = self.combines.len();
         for at in 0..count {
             let to = self.sums[at];
-            for copy in self.sums[at..].iter().skip(count).step_by(count).copied().collect::<Vec<_>>() {
-                self.emit(self.width.binary(Binary::Add), &[to.into(), to.into(), copy.into()])?;
+            for part in self.sums[at..].iter().skip(count).step_by(count).copied().collect::<Vec<_>>() {
+                self.combine(self.combines[at], to, part)?;
             }
             let place = self.frame_at(self.frame.sum(at));
             self.emit(self.width.store(), &[place.into(), to.into()])?;
         }
         self.emit(Code::VEX_Vzeroupper, &[])?;
-        for &register in streams.iter().skip(FREE_STREAMS).rev() {
+        for &register in streams.iter().skip(FREE_STREAMS).chain(&[FURTHER, COUNTER]).rev() {
             self.emit(Code::Pop_r64, &[register.into()])?;
         }
         self.emit(Code::Pop_r64, &[Register::RBP.into()])?;
         self.emit(Code::Retnq, &[])?;
+        Some(())
+    }
+
+    /// Adds the sum of another vector; of extremes one that is NaN stays so.
+    fn combine(&mut self, combine: Combine, to: Register, part: Register) -> Option<()> {
+        let op = match combine {
+            Combine::Add => {
+                self.emit(self.width.binary(Binary::Add), &[to.into(), to.into(), part.into()])?;
+                return Some(());
+            }
+            Combine::Max => Binary::Max,
+            Combine::Min => Binary::Min,
+        };
+        let free = self.width.vectors().into_iter().filter(|own| !self.sums.contains(own)).collect::<Vec<_>>();
+        let (value, nan) = (*free.first()?, *self.width.masks().first().or(free.get(1))?);
+        self.emit(self.width.binary(op), &[value.into(), to.into(), part.into()])?;
+        self.emit(self.width.compare(), &[nan.into(), to.into(), to.into(), Arg::Number(predicate(Comparison::Unordered))])?;
+        match self.width {
+            Width::Zmm => {
+                let code = Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32;
+                self.emit(code, &[to.into(), value.into(), to.into()])?.set_op_mask(nan);
+            }
+            Width::Ymm => {
+                self.emit(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &[to.into(), value.into(), to.into(), nan.into()])?;
+            }
+        }
         Some(())
     }
 
@@ -209,22 +266,25 @@ impl Machine {
     }
 
     /// A number of rounds that is known.
-    fn rounds(&mut self, code: &Lowered, step: usize, rounds: usize) -> Option<()> {
-        match rounds {
-            0 => Some(()),
-            1 => {
-                self.body(&code.code, false)?;
-                self.emit(Code::Add_rm64_imm32, &[Register::RAX.into(), Arg::Number(step as u32)])?;
-                Some(())
-            }
-            _ => self.loop_over(code, step, true),
+    fn rounds(&mut self, code: &Lowered, rounds: usize) -> Option<()> {
+        if rounds > 1 {
+            return self.loop_over(code, true);
         }
+        self.body(code)?;
+        self.step(code)
+    }
+
+    fn step(&mut self, code: &Lowered) -> Option<()> {
+        let step = (code.group.vectors * self.width.lanes()) as u32;
+        self.emit(Code::Add_rm64_imm32, &[Register::RAX.into(), Arg::Number(step)])?;
+        Some(())
     }
 
     /// Rounds while a whole step is left.
-    fn loop_over(&mut self, code: &Lowered, step: usize, once_at_least: bool) -> Option<()> {
+    fn loop_over(&mut self, code: &Lowered, once_at_least: bool) -> Option<()> {
+        let step = (code.group.vectors * self.width.lanes()) as u32;
         self.emit(Code::Mov_r64_rm64, &[Register::RCX.into(), self.frame_at(0).into()])?;
-        self.emit(Code::Sub_rm64_imm32, &[Register::RCX.into(), Arg::Number(step as u32)])?;
+        self.emit(Code::Sub_rm64_imm32, &[Register::RCX.into(), Arg::Number(step)])?;
         let none = match once_at_least {
             true => None,
             false => {
@@ -232,9 +292,9 @@ impl Machine {
                 Some(self.branch(Code::Jg_rel32_64)?)
             }
         };
-        let first = FIRST_NUMBER + self.instructions.len() as u64;
-        self.body(&code.code, false)?;
-        self.emit(Code::Add_rm64_imm32, &[Register::RAX.into(), Arg::Number(step as u32)])?;
+        let first = self.here();
+        self.body(code)?;
+        self.step(code)?;
         self.emit(Code::Cmp_r64_rm64, &[Register::RAX.into(), Register::RCX.into()])?;
         let again = self.branch(Code::Jle_rel32_64)?;
         self.instructions[again].set_near_branch64(first);
@@ -244,8 +304,8 @@ impl Machine {
         Some(())
     }
 
-    /// The iterations that fill no vector, `rcx` of them.
-    fn last_iterations(&mut self, code: &Lowered) -> Option<()> {
+    /// Makes the lanes of the last iterations, of which there are `rcx`.
+    fn mask(&mut self) -> Option<()> {
         match self.width {
             Width::Zmm => {
                 self.emit(Code::Mov_r32_imm32, &[Register::EDX.into(), Arg::Number(u32::MAX)])?;
@@ -264,21 +324,28 @@ impl Machine {
                 self.lanes = Some(lanes);
             }
         }
-        self.body(&code.code, true)?;
-        self.lanes = None;
         Some(())
     }
 
-    fn body(&mut self, code: &[Inst], masked: bool) -> Option<()> {
-        self.masked = masked;
-        self.free = self.width.vectors().into_iter().filter(|own| !self.sums.contains(own) && self.lanes != Some(*own)).rev().collect();
+    fn body(&mut self, code: &Lowered) -> Option<()> {
+        let outside = self.sums.len();
+        // Sums of the body's own take the registers behind those of outside of its group.
+        let first = self.combines.len() * code.group.vectors;
+        let mut free: Vec<Register> = self.width.vectors().into_iter().filter(|own| self.lanes != Some(*own)).skip(outside).collect();
+        if free.len() < code.own_sums {
+            return None;
+        }
+        let own: Vec<Register> = free.drain(..code.own_sums).collect();
+        let all = self.sums.clone();
+        self.sums.truncate(first);
+        self.sums.extend(own);
+        free.reverse();
+        self.free = free;
         self.free_masks = self.width.masks();
         self.held.clear();
-        self.last.clear();
-        for (at, inst) in code.iter().enumerate() {
-            self.last.extend(inst.reads().into_iter().map(|value| (value, at)));
-        }
-        for (at, inst) in code.iter().enumerate() {
+        self.based = None;
+        self.last = last_reads(&code.code);
+        for (at, inst) in code.code.iter().enumerate() {
             self.inst(at, inst)?;
             let done = inst.reads().into_iter().chain(inst.defines()).filter(|value| self.last.get(value).is_none_or(|last| *last <= at));
             for value in done.collect::<Vec<_>>() {
@@ -286,8 +353,23 @@ impl Machine {
                     self.give_back(register);
                 }
             }
+            // Values that a loop needed until its end.
+            if matches!(inst, Inst::LoopEnd { .. }) {
+                let done: Vec<Value> = self.held.keys().copied().filter(|value| self.last.get(value) == Some(&at)).collect();
+                for value in done {
+                    if let Some(register) = self.held.remove(&value) {
+                        self.give_back(register);
+                    }
+                }
+            }
         }
+        self.sums = all;
         Some(())
+    }
+
+    /// The number of the next instruction.
+    fn here(&self) -> u64 {
+        FIRST_NUMBER + self.instructions.len() as u64
     }
 
     fn give_back(&mut self, register: Register) {
@@ -408,12 +490,20 @@ impl Machine {
     }
 
     /// The address of a place, in this round or for all.
-    fn address(&mut self, place: Place, size: i64, moves: bool) -> Option<MemoryOperand> {
+    fn address(&mut self, place: &Place, size: i64, moves: bool) -> Option<MemoryOperand> {
+        // The processor itself adds the variable of an inner loop times a small power of two.
+        if let (Some(stream), false, [(Integer::Counter, scale @ (1 | 2 | 4 | 8))]) = (STREAMS.get(place.stream), moves, &place.further[..])
+        {
+            return Some(MemoryOperand::new(*stream, COUNTER, *scale as u32, i64::from(place.bytes), 1, false, Register::None));
+        }
         let base = match STREAMS.get(place.stream) {
-            Some(register) => *register,
-            None => {
-                let from = self.frame_at(self.frame.stream(place.stream));
-                self.emit(Code::Mov_r64_rm64, &[Register::RDX.into(), from.into()])?;
+            Some(register) if place.further.is_empty() => *register,
+            _ => {
+                let wanted = (place.stream, place.further.clone());
+                if self.based.as_ref() != Some(&wanted) {
+                    self.base(place)?;
+                    self.based = Some(wanted);
+                }
                 Register::RDX
             }
         };
@@ -421,12 +511,65 @@ impl Machine {
         Some(MemoryOperand::new(base, index, size as u32, i64::from(place.bytes), 1, false, Register::None))
     }
 
-    /// Confines the last instruction to the lanes of the last iterations, if it is for those.
+    /// The place of a stream, with what is added, to `rdx`.
+    fn base(&mut self, place: &Place) -> Option<()> {
+        let base = match STREAMS.get(place.stream) {
+            Some(register) => Arg::Register(*register),
+            None => self.frame_at(self.frame.stream(place.stream)).into(),
+        };
+        self.emit(Code::Mov_r64_rm64, &[Register::RDX.into(), base])?;
+        for &(integer, stride) in &place.further {
+            let integer = match integer {
+                Integer::Counter => Arg::Register(COUNTER),
+                Integer::Slot(slot) => self.frame_at(self.frame.slot(slot)).into(),
+            };
+            match integer {
+                Arg::Memory(memory) => {
+                    let made = Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, memory, stride);
+                    self.push(made.ok()?);
+                }
+                _ => self.push(Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, COUNTER, stride).ok()?),
+            }
+            self.emit(Code::Add_r64_rm64, &[Register::RDX.into(), FURTHER.into()])?;
+        }
+        Some(())
+    }
+
+    /// Confines the last instruction to the lanes of the last iterations.
     fn mask_last(&mut self, zeroing: bool) {
-        if let (true, Some(instruction)) = (self.masked, self.instructions.last_mut()) {
+        if let Some(instruction) = self.instructions.last_mut() {
             instruction.set_op_mask(Register::K1);
             instruction.set_zeroing_masking(zeroing);
         }
+    }
+
+    /// A bound of an inner loop, as the operand of a comparison.
+    fn bound(&mut self, code: (Code, Code), register: Register, bound: Bound) -> Option<()> {
+        match bound {
+            Bound::Constant(value) => self.emit(code.0, &[register.into(), Arg::Number(value as u32)])?,
+            Bound::Whole(at) => self.emit(code.1, &[register.into(), self.frame_at(self.frame.whole(at)).into()])?,
+        };
+        Some(())
+    }
+
+    fn loop_begin(&mut self, begin: Bound, end: Bound) -> Option<()> {
+        self.bound((Code::Mov_rm64_imm32, Code::Mov_r64_rm64), COUNTER, begin)?;
+        self.bound((Code::Cmp_rm64_imm32, Code::Cmp_r64_rm64), COUNTER, end)?;
+        let none = self.branch(Code::Jge_rel32_64)?;
+        self.open = Some((self.here(), none));
+        self.based = None;
+        Some(())
+    }
+
+    fn loop_end(&mut self, end: Bound) -> Option<()> {
+        let (first, none) = self.open.take()?;
+        self.emit(Code::Inc_rm64, &[COUNTER.into()])?;
+        self.bound((Code::Cmp_rm64_imm32, Code::Cmp_r64_rm64), COUNTER, end)?;
+        let again = self.branch(Code::Jl_rel32_64)?;
+        self.instructions[again].set_near_branch64(first);
+        self.land(none);
+        self.based = None;
+        Some(())
     }
 
     fn inst(&mut self, at: usize, inst: &Inst) -> Option<()> {
@@ -479,33 +622,53 @@ impl Machine {
                     Width::Ymm => self.emit(self.width.copy(), &[result.into(), from.into()])?,
                 };
             }
-            Inst::Load { to, from, element } => self.load(to, from, element)?,
-            Inst::Gather { to, from, index, scale } => self.gather(to, from, index, scale)?,
-            Inst::Store { to, value } => {
+            Inst::Load { to, ref from, element, partial } => self.load(to, from, element, partial)?,
+            Inst::Spread { to, ref from } => {
+                let result = self.define(to)?;
+                let from = self.address(from, 1, false)?;
+                self.emit(self.width.spread(), &[result.into(), from.into()])?;
+            }
+            Inst::LoadInteger { slot, ref from } => {
+                let from = self.address(from, 1, false)?;
+                self.emit(Code::Movsxd_r64_rm32, &[FURTHER.into(), from.into()])?;
+                let to = self.frame_at(self.frame.slot(slot));
+                self.emit(Code::Mov_rm64_r64, &[to.into(), FURTHER.into()])?;
+                // Places that depend on what the slot held before.
+                self.based = None;
+            }
+            Inst::Gather { to, ref from, index, scale, partial } => self.gather(to, from, (index, scale), partial)?,
+            Inst::Store { ref to, value, partial } => {
                 let value = self.register(value, &mut loaded)?;
                 let to = self.address(to, 4, true)?;
-                match self.lanes {
+                match self.lanes.filter(|_| partial) {
                     Some(lanes) => self.emit(Code::VEX_Vmaskmovps_m256_ymm_ymm, &[to.into(), lanes.into(), value.into()]).map(|_| ())?,
                     None => {
                         self.emit(self.width.store(), &[to.into(), value.into()])?;
-                        self.mask_last(false);
+                        if partial {
+                            self.mask_last(false);
+                        }
                     }
                 }
             }
-            Inst::AddTo { sum, value } => self.add_to(self.sums[sum], value, &mut loaded)?,
-            Inst::SetSum { sum, value } => {
+            Inst::Begin { sum, identity } => self.load_into(self.sums[sum], Operand::Constant(identity.to_bits()))?,
+            Inst::AddTo { sum, value, partial } => self.add_to(self.sums[sum], value, partial, &mut loaded)?,
+            Inst::SetSum { sum, value, partial } => {
                 let (sum, value) = (self.sums[sum], self.register(value, &mut loaded)?);
-                match self.lanes {
+                match self.lanes.filter(|_| partial) {
                     Some(lanes) => {
                         let args = [sum.into(), sum.into(), value.into(), lanes.into()];
                         self.emit(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &args)?;
                     }
                     None => {
                         self.emit(self.width.copy(), &[sum.into(), value.into()])?;
-                        self.mask_last(false);
+                        if partial {
+                            self.mask_last(false);
+                        }
                     }
                 }
             }
+            Inst::LoopBegin { begin, end } => self.loop_begin(begin, end)?,
+            Inst::LoopEnd { end } => self.loop_end(end)?,
         }
         loaded.into_iter().for_each(|register| self.give_back(register));
         Some(())
@@ -579,10 +742,10 @@ impl Machine {
         Some(())
     }
 
-    fn load(&mut self, to: Value, from: Place, element: Type) -> Option<()> {
+    fn load(&mut self, to: Value, from: &Place, element: Type, partial: bool) -> Option<()> {
         let result = self.define(to)?;
         let from = self.address(from, element.bytes(), true)?;
-        if let Some(lanes) = self.lanes {
+        if let Some(lanes) = self.lanes.filter(|_| partial) {
             self.emit(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[result.into(), lanes.into(), from.into()])?;
             return Some(());
         }
@@ -593,11 +756,13 @@ impl Machine {
             (Width::Ymm, Type::F16 | Type::I8) | (_, Type::F64 | Type::Bool) => return None,
         };
         self.emit(code, &[result.into(), from.into()])?;
-        self.mask_last(true);
+        if partial {
+            self.mask_last(true);
+        }
         Some(())
     }
 
-    fn gather(&mut self, to: Value, from: Place, index: Value, scale: u8) -> Option<()> {
+    fn gather(&mut self, to: Value, from: &Place, (index, scale): (Value, u8), partial: bool) -> Option<()> {
         let index = self.known(Operand::Value(index))?;
         let result = self.define(to)?;
         let mut from = self.address(from, i64::from(scale), false)?;
@@ -607,7 +772,7 @@ impl Machine {
         match self.width {
             Width::Zmm => {
                 let mask = self.free_masks.pop()?;
-                match self.masked {
+                match partial {
                     true => self.emit(Code::VEX_Kmovw_kr_km16, &[mask.into(), Register::K1.into()])?,
                     false => self.emit(Code::VEX_Kxnorw_kr_kr_kr, &[mask.into(), mask.into(), mask.into()])?,
                 };
@@ -616,7 +781,7 @@ impl Machine {
             }
             Width::Ymm => {
                 let mask = self.free.pop()?;
-                match self.lanes {
+                match self.lanes.filter(|_| partial) {
                     Some(lanes) => self.emit(self.width.copy(), &[mask.into(), lanes.into()])?,
                     None => self.emit(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, &[mask.into(), mask.into(), mask.into()])?,
                 };
@@ -627,18 +792,37 @@ impl Machine {
         Some(())
     }
 
-    fn add_to(&mut self, sum: Register, value: Operand, loaded: &mut Vec<Register>) -> Option<()> {
+    fn add_to(&mut self, sum: Register, value: Operand, partial: bool, loaded: &mut Vec<Register>) -> Option<()> {
         let mut value = self.arg(value)?;
-        if let Some(lanes) = self.lanes {
+        if let Some(lanes) = self.lanes.filter(|_| partial) {
             let part = self.free.pop()?;
             self.emit(self.width.binary(Binary::And), &[part.into(), lanes.into(), value])?;
             loaded.push(part);
             value = part.into();
         }
         self.emit(self.width.binary(Binary::Add), &[sum.into(), sum.into(), value])?;
-        if self.width == Width::Zmm {
+        if partial && self.width == Width::Zmm {
             self.mask_last(false);
         }
         Some(())
     }
+}
+
+/// Where each value is read last; one that is made outside a loop and read inside must hold until the loop ends.
+fn last_reads(code: &[Inst]) -> BTreeMap<Value, usize> {
+    let (mut last, mut made, mut begin) = (BTreeMap::new(), BTreeMap::new(), None);
+    for (at, inst) in code.iter().enumerate() {
+        match inst {
+            Inst::LoopBegin { .. } => begin = Some(at),
+            Inst::LoopEnd { .. } => begin = None,
+            _ => {}
+        }
+        made.extend(inst.defines().map(|value| (value, at)));
+        for value in inst.reads() {
+            let outside = begin.filter(|begin| made.get(&value).is_some_and(|made| made < begin));
+            let end = outside.and_then(|_| code[at..].iter().position(|inst| matches!(inst, Inst::LoopEnd { .. })));
+            last.insert(value, at + end.unwrap_or(0));
+        }
+    }
+    last
 }

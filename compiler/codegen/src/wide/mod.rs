@@ -1,8 +1,8 @@
 //! Vector loops as machine code of 256 or 512 bits a vector: Cranelift has 128.
 //!
-//! A loop without loops inside becomes a function of its own, which the kernel that Cranelift compiles calls. What the function needs
-//! lies in a frame on the kernel's stack: how many iterations there are, where each buffer's elements begin, the numbers that are the same in
-//! all iterations; and there it leaves the loop's sums. [`code`] is what the loop does, on as many registers as it wants; [`machine`] finds
+//! Such a loop, and loops inside it that run for all of its lanes alike, become a function of their own, which the kernel that Cranelift compiles
+//! calls. What the function needs lies in a frame on the kernel's stack: how many iterations there are, where each buffer's elements begin, the
+//! numbers that are the same in all iterations; and there it leaves the loop's sums. [`code`] is what the loop does, on as many registers as it wants; [`machine`] finds
 //! it registers and writes the instructions. A loop that cannot be had this way is left to Cranelift.
 
 mod code;
@@ -10,6 +10,9 @@ mod instructions;
 mod lower;
 mod machine;
 
+pub(crate) use lower::stored_buffers;
+
+use lower::Group;
 use recc_core::loops::{Affine, Combine, Extent, LoopVar, Reg, Stmt, Type};
 
 /// The width of the vectors.
@@ -45,6 +48,8 @@ pub(crate) struct WideLoop {
     pub(crate) streams: Vec<(usize, Affine)>,
     /// What is the same in all iterations.
     pub(crate) scalars: Vec<Scalar>,
+    /// Bounds of loops inside, as 64-bit integers.
+    pub(crate) wholes: Vec<Reg>,
     /// Accumulators of outside, with a vector of parts for each.
     pub(crate) sums: Vec<(Reg, Combine)>,
     pub(crate) frame: Frame,
@@ -63,6 +68,8 @@ pub(crate) enum Scalar {
 pub(crate) struct Frame {
     pub(crate) width: Width,
     streams: usize,
+    wholes: usize,
+    slots: usize,
     scalars: usize,
     sums: usize,
 }
@@ -70,6 +77,15 @@ pub(crate) struct Frame {
 impl Frame {
     pub(crate) fn stream(self, at: usize) -> i32 {
         8 * (1 + at) as i32
+    }
+
+    pub(crate) fn whole(self, at: usize) -> i32 {
+        self.stream(self.streams + at)
+    }
+
+    /// An integer that the function loads.
+    fn slot(self, at: usize) -> i32 {
+        self.whole(self.wholes + at)
     }
 
     /// Narrow vectors have no instruction that spreads a number in memory, so it lies there as often as they have lanes.
@@ -81,7 +97,7 @@ impl Frame {
     }
 
     pub(crate) fn scalar(self, at: usize) -> i32 {
-        self.stream(self.streams) + (4 * self.copies() * at) as i32
+        self.slot(self.slots) + (4 * self.copies() * at) as i32
     }
 
     /// The vector of a sum's parts.
@@ -113,27 +129,54 @@ pub(crate) struct Known {
     pub(crate) constant: Option<f64>,
 }
 
-/// Loops shorter than this many vectors are not worth a call.
-const SHORTEST: u64 = 2;
+/// Most vectors that go through a body together.
+const MOST: usize = 4;
 
 /// A loop's function, if the loop can be had as one and is long enough.
 pub(crate) fn compile(asked: &Asked<'_>, width: Width) -> Option<WideLoop> {
-    let count = match asked.extent {
-        Extent::Fixed(n) if *n < SHORTEST * width.lanes() as u64 => return None,
-        Extent::Fixed(n) => Some(*n as usize),
-        Extent::Items | Extent::Between(..) => None,
+    let has_loops = asked.body.iter().any(|stmt| matches!(stmt, Stmt::For { extent: Extent::Fixed(2..) | Extent::Between(..), .. }));
+    if let Extent::Fixed(n) = asked.extent {
+        // A call is not worth it for less.
+        let shortest = if has_loops { width.lanes() / 2 } else { 2 * width.lanes() };
+        if *n < shortest as u64 {
+            return None;
+        }
+    }
+    // As many vectors as the registers allow.
+    let most = if has_loops { MOST } else { vectors(asked.body) };
+    (0..=most.ilog2()).rev().find_map(|power| compile_groups(asked, width, 1 << power))
+}
+
+/// The loop for so many vectors together, and for those that are left.
+fn compile_groups(asked: &Asked<'_>, width: Width, vectors: usize) -> Option<WideLoop> {
+    let lower = |vectors: usize, partial: bool| lower::lower(asked, width, Group { vectors, partial });
+    let lanes = width.lanes();
+    let plan = match asked.extent {
+        Extent::Fixed(n) => {
+            let (count, step) = (*n as usize, vectors * lanes);
+            let (rounds, left) = (count / step, count % step);
+            let main = if rounds > 0 { Some((lower(vectors, false)?, rounds)) } else { None };
+            let rest = if left > 0 { Some((lower(left.div_ceil(lanes), left % lanes > 0)?, left % lanes)) } else { None };
+            machine::Plan::Known { main, rest }
+        }
+        Extent::Items | Extent::Between(..) => {
+            let one = if vectors > 1 { Some(lower(1, false)?) } else { None };
+            machine::Plan::Unknown { main: lower(vectors, false)?, one, last: lower(1, true)? }
+        }
     };
-    let lowered = lower::lower(asked, width, copies(asked.body))?;
-    let single = lower::lower(asked, width, 1)?;
-    let frame = Frame { width, streams: lowered.streams.len(), scalars: lowered.scalars.len(), sums: lowered.sums.len() };
-    let (bytes, entry) = machine::function(&lowered, &single, frame, count)?;
-    Some(WideLoop { bytes, entry, streams: lowered.streams, scalars: lowered.scalars, sums: lowered.sums, frame })
+    let parts = plan.parts();
+    // All parts name the same things in the same order.
+    let first = parts.first()?;
+    let slots = parts.iter().map(|part| part.slots).max()?;
+    let (streams, scalars, wholes, sums) = (first.streams.clone(), first.scalars.clone(), first.wholes.clone(), first.sums.clone());
+    let frame = Frame { width, streams: streams.len(), wholes: wholes.len(), slots, scalars: scalars.len(), sums: sums.len() };
+    let (bytes, entry) = machine::function(&plan, frame)?;
+    Some(WideLoop { bytes, entry, streams, scalars, wholes, sums, frame })
 }
 
 /// Vectors side by side: a short body leaves registers for several, and its sums then have as many chains of additions.
-fn copies(body: &[&Stmt]) -> usize {
-    let ordered = |stmt: &&Stmt| matches!(stmt, Stmt::Accumulate { combine: Combine::Max | Combine::Min, .. });
-    if body.iter().any(ordered) || body.len() > 12 { 1 } else { 2 }
+fn vectors(body: &[&Stmt]) -> usize {
+    if body.len() > 12 { 1 } else { 2 }
 }
 
 /// A loop's function as text, an instruction a line.
