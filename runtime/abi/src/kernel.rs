@@ -6,12 +6,13 @@
 /// among them; `functions` is a [`KernelFunctions`].
 pub type KernelFn = unsafe extern "C" fn(pointers: *const *mut u8, start: i64, rows: i64, functions: *const KernelFunctions);
 
-/// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; strides are in elements. It is repeated `count` times,
+/// Matrix product `dst (+)= a · b` of an m×k and a k×n matrix of `f32`; `functions` is what the kernel was given, and strides are in elements. It is repeated `count` times,
 /// with each matrix moved by its `_item`. Factors are rounded to bfloat16 where `bf16` is not 0.
 ///
 /// `b` holds `f32` where `stored` is 0, `f16` where it is [`STORED_F16`], and where it is [`STORED_I8`] `i8`, each multiplied by its row's number in `scales`. The columns
 /// of what is not `f32` are adjacent.
 pub type MatMulFn = unsafe extern "C" fn(
+    functions: *const KernelFunctions,
     m: i64,
     n: i64,
     k: i64,
@@ -43,6 +44,8 @@ pub const STORED_I8: i64 = 2;
 pub struct KernelFunctions {
     /// `recc_rt_matmul`
     pub matmul: MatMulFn,
+    /// The runtime's own, behind the functions: kernels do not look at it. 0 where there is nothing.
+    pub prepared: usize,
 }
 
 /// Names of the fields of [`KernelFunctions`], in order.

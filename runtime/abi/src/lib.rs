@@ -11,8 +11,8 @@ mod program;
 
 pub use kernel::{KERNEL_FUNCTIONS, KernelFn, KernelFunctions, MatMulFn, STORED_F16, STORED_I8};
 pub use plan::{
-    Buffer, BufferId, Element, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource, TILE_ENTRIES,
-    VariableId,
+    Buffer, BufferId, Element, Factor, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource,
+    TILE_ENTRIES, VariableId,
 };
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{

@@ -255,6 +255,25 @@ pub struct Launch {
     pub jobs: Vec<Job>,
 }
 
+/// A matrix inside a variable that products multiply by: the runtime may copy it once for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Factor {
+    /// The variable's buffer.
+    pub buffer: BufferId,
+    /// First element.
+    pub offset: i64,
+    /// Rows: what the products sum over.
+    pub rows: i64,
+    /// Columns.
+    pub columns: i64,
+    /// Elements from row to row.
+    pub row: i64,
+    /// Elements from column to column.
+    pub column: i64,
+    /// Whether its elements are rounded to bfloat16.
+    pub bf16: bool,
+}
+
 /// Everything that runs in one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -266,6 +285,8 @@ pub struct Plan {
     pub outputs: Vec<Output>,
     /// In order.
     pub launches: Vec<Launch>,
+    /// Factors that whole batches are multiplied by.
+    pub factors: Vec<Factor>,
     /// Examples per tile, at most: a tile ends before more than [`TILE_ENTRIES`] entries of a column, one example excepted.
     pub tile: u64,
     /// Lanes: the number of independent sums each batch is divided into, whatever the number of threads.

@@ -5,12 +5,14 @@
 
 use crate::batch::{Batch, grouping_part};
 use crate::failure::Failure;
-use crate::matmul::FUNCTIONS;
+use crate::matmul::{FUNCTIONS, Prepared};
 use crate::memory::Memory;
 use crate::prefetch::Prefetch;
 use crate::profile::Profile;
 use crate::stored::Stored;
-use recc_abi::{Buffer, BufferId, InputSource, ItemSpace, Job, KernelEntry, KernelFn, Launch, Place, Plan, Program, TILE_ENTRIES};
+use recc_abi::{
+    Buffer, BufferId, InputSource, ItemSpace, Job, KernelEntry, KernelFn, KernelFunctions, Launch, Place, Plan, Program, TILE_ENTRIES,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -80,6 +82,7 @@ pub(crate) struct Engine<'p> {
     /// Variables that the plan does not read as they are trained.
     stored: Stored,
     prefetch: Prefetch,
+    prepared: Prepared,
     /// Times of kernels, where they are asked for.
     pub(crate) profile: Option<Profile>,
 }
@@ -126,6 +129,7 @@ impl<'p> Engine<'p> {
             capacity: 0,
             stored,
             prefetch: Prefetch::new(program, plan),
+            prepared: Prepared::new(plan)?,
             profile: None,
         })
     }
@@ -228,6 +232,8 @@ impl<'p> Engine<'p> {
         self.reserve(batch)?;
         self.write_numbers(batch, numbers);
         let pointers = self.pointers(batch, variables);
+        // SAFETY: the pointers are this batch's.
+        unsafe { self.prepared.fill(&pointers.0, self.pool) };
         for (at, launch) in self.plan.launches.iter().enumerate() {
             if at == self.plan.first_update as usize {
                 between(self)?;
@@ -273,6 +279,7 @@ impl<'p> Engine<'p> {
     /// One lane of a job: its tiles in order.
     fn lane(&self, job: &Job, lane: usize, batch: &Batch, pointers: &mut [*mut u8], thread: usize) {
         let (items, tile) = self.items(job.space, batch);
+        let functions = KernelFunctions { prepared: &raw const self.prepared as usize, ..FUNCTIONS };
         for id in &job.accumulators {
             let buffer = &self.plan.buffers[id.0 as usize];
             let bytes = (buffer.len * buffer.element.bytes()) as usize;
@@ -298,7 +305,7 @@ impl<'p> Engine<'p> {
             for kernel in &job.kernels {
                 let begin = self.profile.as_ref().map(|_| Instant::now());
                 // SAFETY: the kernel was compiled for this plan; all buffers it names are allocated for at least these items.
-                unsafe { (self.kernels[*kernel as usize])(pointers.as_ptr(), start as i64, rows as i64, &raw const FUNCTIONS) };
+                unsafe { (self.kernels[*kernel as usize])(pointers.as_ptr(), start as i64, rows as i64, &raw const functions) };
                 if let (Some(profile), Some(begin)) = (&self.profile, begin) {
                     profile.add(*kernel, rows, begin);
                 }

@@ -109,6 +109,7 @@ impl Limits {
                 // SAFETY: the vectors hold matrices of these sizes.
                 unsafe {
                     (FUNCTIONS.matmul)(
+                        &raw const FUNCTIONS,
                         m,
                         n,
                         k,

@@ -81,7 +81,7 @@ impl Translator<'_> {
 
     /// Calls the runtime for some products side by side.
     fn call_product(&mut self, product: &MatMul, item: ItemStrides, run: Run, (times, each): (Value, ItemStrides)) {
-        let mut args = vec![self.size(product.m, run), self.size(product.n, run), self.size(product.k, run)];
+        let mut args = vec![self.functions, self.size(product.m, run), self.size(product.n, run), self.size(product.k, run)];
         args.push(self.matrix(&product.dst, item.dst, run));
         args.push(self.builder.ins().iconst(types::I64, product.dst.row));
         for (matrix, stride) in [(&product.a, item.a), (&product.b, item.b)] {

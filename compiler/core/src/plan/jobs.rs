@@ -10,7 +10,7 @@ use crate::loops::{
     Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Size, Stmt, Type, drop_dead, loaded_buffers, merge_loops, vectorise,
 };
 use crate::ops::Op;
-use recc_abi::{BufferId, Element, ItemSpace, Job, Launch, Output, Place, Plan};
+use recc_abi::{Buffer, BufferId, Element, Factor, ItemSpace, Job, Launch, Output, Place, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Elements that one call of a kernel over global values works on.
@@ -99,6 +99,7 @@ impl<'p> Planner<'p> {
             self.program.results.iter().map(|result| Output { name: result.name.clone(), buffer: self.storage[&result.node].buffer });
         let plan = Plan {
             outputs: outputs.collect(),
+            factors: factors(&self.kernels, &self.buffers.all),
             buffers: self.buffers.all,
             inputs: self.buffers.inputs,
             first_update: first_update.unwrap_or(launches.len() as u32),
@@ -673,4 +674,22 @@ fn item_product(
         heads: heads.map(|heads| (heads as i64, ItemStrides { dst: dst_head, a: a_head, b: b_head })),
         bf16: false,
     }))
+}
+
+/// Variables that kernels multiply by, each way of reading one once.
+fn factors(kernels: &[Kernel], buffers: &[Buffer]) -> Vec<Factor> {
+    let mut factors = Vec::new();
+    for kernel in kernels {
+        for stmt in &kernel.body {
+            let Stmt::MatMul(product) = stmt else { continue };
+            let (Size::Fixed(columns), Size::Fixed(rows), None) = (product.n, product.k, product.each) else { continue };
+            let Matrix { buffer, offset, row, column, .. } = product.b;
+            let buffer = kernel.buffers[buffer].id;
+            let factor = Factor { buffer, offset, rows, columns, row, column, bf16: product.bf16 };
+            if matches!(buffers[buffer.0 as usize].place, Place::Variable(_)) && !factors.contains(&factor) {
+                factors.push(factor);
+            }
+        }
+    }
+    factors
 }

@@ -224,14 +224,43 @@ thread_local! {
     static PACKED: Cell<Packed> = const { Cell::new(Packed { a: Vec::new(), b: Vec::new() }) };
 }
 
-/// Copies a matrix of `across` rows (of `a`) or columns (of `b`) and `k` to tiles: `steps` after one another for each 16 across.
-/// `along` is where the next number of `k` lies, `side` the next row of `a` or column of `b`; one of them is 1.
-unsafe fn pack(way: Way, view: View, across: usize, k: usize, is_a: bool, out: &mut Vec<Tile>) {
-    let steps = k.div_ceil(DEPTH);
-    let count = across.div_ceil(BLOCK) * 2 * steps;
+/// Tiles of a factor.
+fn tiles(across: usize, k: usize) -> usize {
+    across.div_ceil(BLOCK) * 2 * k.div_ceil(DEPTH)
+}
+
+/// As many tiles as a factor takes.
+fn room(out: &mut Vec<Tile>, across: usize, k: usize) -> &mut [Tile] {
+    let count = tiles(across, k);
     if out.len() < count {
         out.resize(count, Tile([0; SIDE * SIDE]));
     }
+    &mut out[..count]
+}
+
+/// Bytes of a right factor copied by [`prepare`].
+pub(super) fn prepared_bytes(rows: usize, columns: usize) -> usize {
+    size_of::<Tile>() * tiles(columns, rows)
+}
+
+/// Copies a whole right factor to tiles.
+///
+/// # Safety
+/// The view is a matrix of these sizes, whose numbers are neighbours along its rows or its columns; `out` has [`prepared_bytes`] at a
+/// boundary of 64 bytes.
+pub(super) unsafe fn prepare(view: View, rows: usize, columns: usize, out: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe {
+        let out = std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<Tile>(), tiles(columns, rows));
+        pack(Way::best(), view, columns, rows, false, out);
+    }
+}
+
+/// Copies a matrix of `across` rows (of `a`) or columns (of `b`) and `k` to tiles: `steps` after one another for each 16 across.
+/// `along` is where the next number of `k` lies, `side` the next row of `a` or column of `b`; one of them is 1.
+unsafe fn pack(way: Way, view: View, across: usize, k: usize, is_a: bool, out: &mut [Tile]) {
+    let steps = k.div_ceil(DEPTH);
+    let count = tiles(across, k);
     let (side, along) = if is_a { (view.row, view.column) } else { (view.column, view.row) };
     // Rows in memory are rows of words, or become pairs; a factor that has them the other way round is turned.
     let along_rows = along == 1;
@@ -384,13 +413,20 @@ unsafe fn drive(way: Way, product: &Product) {
     let mut sums = Sums([0.0; BLOCK * BLOCK]);
     // SAFETY: the matrices are the caller's; the configuration is a constant of the documented form.
     unsafe {
-        pack(way, product.a, product.m, product.k, true, &mut packed.a);
-        pack(way, product.b, product.n, product.k, false, &mut packed.b);
+        pack(way, product.a, product.m, product.k, true, room(&mut packed.a, product.m, product.k));
+        let right = match product.prepared.is_null() {
+            true => {
+                let room = room(&mut packed.b, product.n, product.k);
+                pack(way, product.b, product.n, product.k, false, room);
+                &*room
+            }
+            false => std::slice::from_raw_parts(product.prepared.cast::<Tile>(), tiles(product.n, product.k)),
+        };
         if way == Way::Amx {
             asm!("ldtilecfg [{}]", in(reg) TILE_CONFIG.0.as_ptr(), options(nostack, readonly));
         }
         for column in (0..product.n).step_by(BLOCK) {
-            let b = two(&packed.b, column / SIDE, steps);
+            let b = two(right, column / SIDE, steps);
             for row in (0..product.m).step_by(BLOCK) {
                 block(way, two(&packed.a, row / SIDE, steps), b, &mut sums);
                 if way == Way::Plain { write(product, row, column, &sums) } else { write_wide(product, row, column, &sums) }

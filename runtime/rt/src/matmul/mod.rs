@@ -1,16 +1,19 @@
 //! Products of small dense matrices: what compiled kernels call.
 
 mod bf16;
+mod prepared;
 mod product;
 mod reduced;
 mod single;
+
+pub(crate) use prepared::Prepared;
 
 use product::{Product, View};
 use recc_abi::{KernelFunctions, STORED_F16, STORED_I8};
 use reduced::{Form, Weights};
 
 /// What compiled kernels may call.
-pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul };
+pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul, prepared: 0 };
 
 /// Products of each query with each row: `[m, width]` by `[n, width]` to `[m, n]`.
 pub(crate) fn products_of_rows(queries: &[f32], rows: &[f32], width: usize, out: &mut [f32]) {
@@ -29,6 +32,7 @@ pub(crate) fn products_of_rows(queries: &[f32], rows: &[f32], width: usize, out:
         dst_item: 0,
         a_item: 0,
         b_item: 0,
+        prepared: std::ptr::null(),
     };
     // SAFETY: the matrices have the sizes that are asserted.
     unsafe { single::matmul(&product) };
@@ -36,6 +40,7 @@ pub(crate) fn products_of_rows(queries: &[f32], rows: &[f32], width: usize, out:
 
 /// See [`recc_abi::MatMulFn`].
 unsafe extern "C" fn matmul(
+    functions: *const KernelFunctions,
     m: i64,
     n: i64,
     k: i64,
@@ -56,6 +61,9 @@ unsafe extern "C" fn matmul(
     stored: i64,
     scales: *const f32,
 ) {
+    // SAFETY: the kernel hands on what the engine gave it, which outlives the call.
+    let prepared = unsafe { ((*functions).prepared as *const Prepared).as_ref() };
+    let prepared = prepared.map_or(std::ptr::null(), |prepared| prepared.find(b, (k, n), (b_row, b_column), bf16 != 0));
     let product = Product {
         m: m as usize,
         n: n as usize,
@@ -69,6 +77,7 @@ unsafe extern "C" fn matmul(
         dst_item: dst_item as usize,
         a_item: a_item as isize,
         b_item: b_item as isize,
+        prepared,
     };
     // SAFETY: the kernel passes matrices inside its buffers, whose sizes the plan fixed.
     unsafe {

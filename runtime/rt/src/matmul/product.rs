@@ -32,6 +32,8 @@ pub(crate) struct Product {
     pub(crate) dst_item: usize,
     pub(crate) a_item: isize,
     pub(crate) b_item: isize,
+    /// `b` as [`super::prepared`] copied it, or null.
+    pub(crate) prepared: *const u8,
 }
 
 impl Product {
@@ -49,6 +51,20 @@ impl Product {
     pub(crate) fn of_sizes(m: usize, n: usize, k: usize, accumulate: bool) -> Product {
         let nothing = View { start: std::ptr::null(), row: 0, column: 0 };
         let (dst, dst_row) = (std::ptr::null_mut(), 0);
-        Product { m, n, k, dst, dst_row, a: nothing, b: nothing, accumulate, count: 1, dst_item: 0, a_item: 0, b_item: 0 }
+        Product {
+            m,
+            n,
+            k,
+            dst,
+            dst_row,
+            a: nothing,
+            b: nothing,
+            accumulate,
+            count: 1,
+            dst_item: 0,
+            a_item: 0,
+            b_item: 0,
+            prepared: std::ptr::null(),
+        }
     }
 }

@@ -52,13 +52,22 @@ pub(super) unsafe fn matmul(product: &Product, weights: Weights, exact: bool, mu
             (0..product.m).for_each(|row| one_row(product, row, weights));
             return;
         }
-        let mut widened = WIDENED.take();
-        widened.resize(product.k * product.n, 0.0);
-        for (row, out) in widened.chunks_exact_mut(product.n.max(1)).enumerate() {
-            widen(weights, row, out);
+        if !product.prepared.is_null() {
+            return multiply(product);
         }
+        let mut widened = WIDENED.take();
+        widen_all(weights, product.k, product.n, &mut widened);
         multiply(&Product { b: View { start: widened.as_ptr(), row: product.n as isize, column: 1 }, ..*product });
         WIDENED.set(widened);
+    }
+}
+
+/// All rows in memory as 32-bit floats.
+pub(super) unsafe fn widen_all(weights: Weights, rows: usize, columns: usize, out: &mut Vec<f32>) {
+    out.resize(rows * columns, 0.0);
+    for (row, out) in out.chunks_exact_mut(columns.max(1)).enumerate() {
+        // SAFETY: the caller's.
+        unsafe { widen(weights, row, out) };
     }
 }
 

@@ -262,8 +262,11 @@ unsafe fn drive<S: Simd, const M: usize>(product: &Product) {
                     accumulate: product.accumulate || first > 0,
                     ..*product
                 };
-                // A few rows use the panel too seldom to copy it.
-                if product.m > 8 * M || product.b.column != 1 {
+                if !product.prepared.is_null() {
+                    let panel = product.prepared.cast::<f32>().add(column * product.k + first * step);
+                    part.b = View { start: panel, row: step as isize, column: 1 };
+                } else if product.m > 8 * M || product.b.column != 1 {
+                    // Fewer rows use the panel too seldom to copy it.
                     pack(part.b, part.k, width, &mut packed, step);
                     part.b = View { start: packed.as_ptr(), row: step as isize, column: 1 };
                 }
@@ -272,6 +275,39 @@ unsafe fn drive<S: Simd, const M: usize>(product: &Product) {
         }
     }
     PANEL.set(packed);
+}
+
+/// Bytes of a factor copied by [`prepare`].
+pub(super) fn prepared_bytes(rows: usize, columns: usize) -> usize {
+    4 * rows * columns.next_multiple_of(panel_width())
+}
+
+/// Columns of a panel; without vectors nothing is copied.
+fn panel_width() -> usize {
+    if is_x86_feature_detected!("avx512f") { 3 * Wide::LANES } else { 3 * Narrow::LANES }
+}
+
+/// Copies a whole factor, panel after panel, for products that are by vectors.
+///
+/// # Safety
+/// The view is a matrix of these sizes, and `out` has [`prepared_bytes`].
+pub(super) unsafe fn prepare(view: View, rows: usize, columns: usize, out: &mut [f32]) {
+    let step = panel_width();
+    for (panel, first) in out.chunks_exact_mut((rows * step).max(1)).zip((0..columns).step_by(step)) {
+        // SAFETY: the panel's columns lie inside the matrix, and the processor has the vectors: see `has_vectors`.
+        unsafe { pack_narrow(View { start: view.at(0, first), ..view }, rows, step.min(columns - first), panel, step) };
+    }
+}
+
+/// Whether products are by vectors, which read prepared factors.
+pub(super) fn has_vectors() -> bool {
+    is_x86_feature_detected!("avx512f") || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn pack_narrow(b: View, rows: usize, columns: usize, out: &mut [f32], step: usize) {
+    // SAFETY: the caller's.
+    unsafe { pack(b, rows, columns, out, step) };
 }
 
 /// Copies a panel so that its rows are contiguous, `step` apart.
