@@ -42,10 +42,18 @@ const MODELS: &[(&str, &str)] = &[
         "param w: f32[5] = ones\n let p = square(w) + 0.3\n predict y = logit(sum(log(p) * X + log1p(p) + sqrt(p)) + abs(a))",
     ),
     (
+        "angles",
+        "param w: f32[5] = ones\n let z = sin(w * X) * cos(3 * w + X) + atan2(w * X, X - 0.3 * w) + atan2(0.2 + square(X), w)\n predict y = logit(sum(z))",
+    ),
+    (
         "choices",
         "param w: f32[5] = ones\n let z = select(X > 0.1, w * X, -w) + max(w, X) + min(w, 0.2 * X) + relu(w + X)\n predict y = logit(sum(z))",
     ),
     ("logic", "param w: f32[5] = ones\n let z = select(X > 0 and not (X > 0.5) or X <= -0.5, w, 2 * w)\n predict y = logit(sum(z * X))"),
+    (
+        "layers of a loop",
+        "var h = X\n for w in [4, 3] {\n layer l = linear(_, w)\n param b: f32[w] = ones\n h = tanh(l(h)) + b * l(h)\n }\n predict y = logit(sum(h))",
+    ),
     ("linear to one", "predict y = logit(linear(X, 1))"),
     ("linear to many", "predict y = logit(sum(linear(X, 9)))"),
     ("from one column", "let one = concat(a)\n predict y = logit(sum(tanh(linear(one, 6))))"),

@@ -362,3 +362,45 @@ fn many_buffers_give_the_same_bits() {
     buffers.extend((0..12).map(|_| vec![0; n]));
     same_bits("many buffers", &make, &buffers, &Extent::Fixed(n as u64), 0);
 }
+
+/// Exponentials, logarithms and angles against `f64`.
+#[test]
+fn functions_are_near_their_values() {
+    use ScalarOp::{Atan2, Cos, Exp, Log, Log1p, Sigmoid, Sin, Softplus, Sqrt, Tanh};
+    let n = 4000;
+    for (op, size, absolute) in [
+        (Exp, 80.0, 0.0),
+        (Log, 1e6, 1e-7),
+        (Log1p, 50.0, 1e-7),
+        (Sqrt, 1e6, 0.0),
+        (Sigmoid, 30.0, 1e-9),
+        (Tanh, 12.0, 0.0),
+        (Softplus, 30.0, 1e-9),
+        (Sin, 30.0, 2e-7),
+        (Cos, 30.0, 2e-7),
+        (Sin, 8000.0, 1e-6),
+        (Atan2, 5.0, 2e-7),
+    ] {
+        let mut own = Loop::default();
+        let inputs: Vec<Reg> = (0..op.arity())
+            .map(|_| {
+                let buffer = own.buffer(Type::F32, n);
+                own.load(buffer, Type::F32)
+            })
+            .collect();
+        let value = own.scalar(op, &inputs);
+        own.store(value, Type::F32, n);
+        let kernel = own.kernel(Extent::Fixed(n as u64), true);
+        let spread = |factor: usize| (0..n).map(move |at| (((at * factor) % 4001) as f64 / 2000.5 - 1.0) * size);
+        let domain = |x: f64| if matches!(op, Log | Log1p | Sqrt) { x.abs() + 1e-3 } else { x };
+        let inputs: Vec<Vec<u32>> =
+            [17, 1201][..op.arity()].iter().map(|&factor| spread(factor).map(|x| (domain(x) as f32).to_bits()).collect()).collect();
+        let mut buffers: Vec<Vec<u32>> = inputs.iter().cloned().chain([vec![0; n]]).collect();
+        call(&load(&[kernel], Level::V3), &mut buffers, 0);
+        for at in 0..n {
+            let x: Vec<f64> = inputs.iter().map(|input| f64::from(f32::from_bits(input[at]))).collect();
+            let (found, wanted) = (f64::from(f32::from_bits(buffers[op.arity()][at])), op.eval(&x));
+            assert!((found - wanted).abs() <= 5e-7 * wanted.abs() + absolute, "{} of {x:?} is {found}, not {wanted}", op.name());
+        }
+    }
+}

@@ -96,6 +96,9 @@ pub(crate) trait Arithmetic {
             ScalarOp::Sigmoid => self.sigmoid(x[0]),
             ScalarOp::Tanh => self.tanh(x[0]),
             ScalarOp::Softplus => self.softplus(x[0]),
+            ScalarOp::Sin => self.sine(x[0], 0),
+            ScalarOp::Cos => self.sine(x[0], 1),
+            ScalarOp::Atan2 => self.atan2(x[0], x[1]),
             ScalarOp::Lt => self.compare(Comparison::Less, x[0], x[1]),
             ScalarOp::Le => self.compare(Comparison::LessOrEqual, x[0], x[1]),
             ScalarOp::Eq => self.compare(Comparison::Equal, x[0], x[1]),
@@ -269,6 +272,92 @@ pub(crate) trait Arithmetic {
         let zero = self.constant(0.0);
         let positive = self.max(x, zero);
         self.add(positive, rest)
+    }
+
+    /// The sine of an angle and some quarters of a turn; NaN of what is not finite. Angles beyond some ten thousand lose accuracy.
+    fn sine(&mut self, x: Self::Value, quarters: i32) -> Self::Value {
+        // As in `exp`, the nearest number of quarters of a turn is left in the low bits.
+        let magic = self.constant(12_582_912.0);
+        let per_quarter = self.constant(std::f32::consts::FRAC_2_PI);
+        let shifted = self.mul_add(x, per_quarter, magic);
+        let n = self.sub(shifted, magic);
+        let mut r = x;
+        for part in [-1.570_312_5, -4.837_512_969_970_703e-4, -7.549_789_948_768_648e-8] {
+            let part = self.constant(part);
+            r = self.mul_add(n, part, r);
+        }
+        let z = self.mul(r, r);
+        let poly = self.polynomial(z, &[-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]);
+        let cube = self.mul(z, r);
+        let odd = self.mul_add(poly, cube, r);
+        let poly = self.polynomial(z, &[2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]);
+        let fourth = self.mul(z, z);
+        let minus_half = self.constant(-0.5);
+        let one = self.constant(1.0);
+        let even = self.mul_add(z, minus_half, one);
+        let even = self.mul_add(poly, fourth, even);
+        let bits = self.bits(shifted);
+        let first = self.int_constant(quarters);
+        let quarter = self.int_add(bits, first);
+        // The lowest bit as the sign of one, the next one as the sign of the result.
+        let lowest = self.shift_left(quarter, 31);
+        let one_bits = self.int_constant(1.0f32.to_bits() as i32);
+        let choice = self.bit_or(lowest, one_bits);
+        let choice = self.number_of(choice);
+        let zero = self.constant(0.0);
+        let is_even = self.compare(Comparison::Less, choice, zero);
+        let value = self.select(is_even, even, odd);
+        let sign = self.shift_right(quarter, 1);
+        let sign = self.shift_left(sign, 31);
+        let value = self.bits(value);
+        let value = self.bit_xor(value, sign);
+        self.number_of(value)
+    }
+
+    /// The angle of a point, by the arc tangent of the smaller coordinate over the larger.
+    fn atan2(&mut self, y: Self::Value, x: Self::Value) -> Self::Value {
+        let (high, wide) = (self.abs(y), self.abs(x));
+        let (small, large) = (self.min(high, wide), self.max(high, wide));
+        let (zero, one) = (self.constant(0.0), self.constant(1.0));
+        // Neither 0/0 nor ∞/∞ has a value; their angles have.
+        let same = self.compare(Comparison::Equal, small, large);
+        let ratio = self.div(small, large);
+        let ratio = self.select(same, one, ratio);
+        let nothing = self.compare(Comparison::Equal, large, zero);
+        let ratio = self.select(nothing, zero, ratio);
+        // Above tan(π/8): atan(t) = π/4 + atan((t - 1) / (t + 1)).
+        let limit = self.constant(0.414_213_57);
+        let near_one = self.compare(Comparison::Greater, ratio, limit);
+        let (less, more) = (self.add_constant(ratio, -1.0), self.add_constant(ratio, 1.0));
+        let moved = self.div(less, more);
+        let t = self.select(near_one, moved, ratio);
+        let eighth = self.constant(std::f32::consts::FRAC_PI_4);
+        let base = self.select(near_one, eighth, zero);
+        let z = self.mul(t, t);
+        let poly = self.polynomial(z, &[8.053_745e-2, -1.387_768_6e-1, 1.997_771_1e-1, -3.333_295e-1]);
+        let cube = self.mul(z, t);
+        let angle = self.mul_add(poly, cube, t);
+        let angle = self.add(base, angle);
+        let quarter = self.constant(std::f32::consts::FRAC_PI_2);
+        let rest = self.sub(quarter, angle);
+        let steep = self.compare(Comparison::Greater, high, wide);
+        let angle = self.select(steep, rest, angle);
+        let half = self.constant(std::f32::consts::PI);
+        let rest = self.sub(half, angle);
+        // By the signs' bits: zeroes have them too.
+        let sign_bit = self.int_constant(i32::MIN);
+        let one_bits = self.int_constant(1.0f32.to_bits() as i32);
+        let own = self.bits(x);
+        let own = self.bit_and(own, sign_bit);
+        let own = self.bit_or(own, one_bits);
+        let own = self.number_of(own);
+        let left = self.compare(Comparison::Less, own, zero);
+        let angle = self.select(left, rest, angle);
+        let sign = self.bits(y);
+        let sign = self.bit_and(sign, sign_bit);
+        let bits = self.bits(angle);
+        let signed = self.bit_or(bits, sign);
+        self.number_of(signed)
     }
 
     /// Mixes 32 bits: the function `recc_core::ops::random::mix` states.

@@ -38,6 +38,12 @@ pub enum ScalarOp {
     Tanh,
     /// ln(1 + e^a), which neither overflows nor loses small values.
     Softplus,
+    /// Sine of an angle in radians.
+    Sin,
+    /// Cosine of an angle in radians.
+    Cos,
+    /// The angle, from -π to π, of the point with ordinate a and abscissa b.
+    Atan2,
     /// a < b
     Lt,
     /// a <= b
@@ -77,7 +83,7 @@ pub enum Signature {
 
 impl ScalarOp {
     /// All of them, for tests.
-    pub const ALL: [ScalarOp; 24] = [
+    pub const ALL: [ScalarOp; 27] = [
         ScalarOp::Add,
         ScalarOp::Sub,
         ScalarOp::Mul,
@@ -93,6 +99,9 @@ impl ScalarOp {
         ScalarOp::Sigmoid,
         ScalarOp::Tanh,
         ScalarOp::Softplus,
+        ScalarOp::Sin,
+        ScalarOp::Cos,
+        ScalarOp::Atan2,
         ScalarOp::Lt,
         ScalarOp::Le,
         ScalarOp::Eq,
@@ -122,6 +131,9 @@ impl ScalarOp {
             ScalarOp::Sigmoid => "sigmoid",
             ScalarOp::Tanh => "tanh",
             ScalarOp::Softplus => "softplus",
+            ScalarOp::Sin => "sin",
+            ScalarOp::Cos => "cos",
+            ScalarOp::Atan2 => "atan2",
             ScalarOp::Lt => "lt",
             ScalarOp::Le => "le",
             ScalarOp::Eq => "eq",
@@ -138,9 +150,10 @@ impl ScalarOp {
     pub fn arity(self) -> usize {
         match self {
             ScalarOp::Add | ScalarOp::Sub | ScalarOp::Mul | ScalarOp::Div | ScalarOp::Min | ScalarOp::Max => 2,
-            ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq | ScalarOp::And | ScalarOp::Or => 2,
+            ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq | ScalarOp::And | ScalarOp::Or | ScalarOp::Atan2 => 2,
             ScalarOp::Neg | ScalarOp::Abs | ScalarOp::Exp | ScalarOp::Log | ScalarOp::Log1p | ScalarOp::Sqrt => 1,
-            ScalarOp::Sigmoid | ScalarOp::Tanh | ScalarOp::Softplus | ScalarOp::Not | ScalarOp::Widen | ScalarOp::Narrow => 1,
+            ScalarOp::Sigmoid | ScalarOp::Tanh | ScalarOp::Softplus | ScalarOp::Sin | ScalarOp::Cos => 1,
+            ScalarOp::Not | ScalarOp::Widen | ScalarOp::Narrow => 1,
             ScalarOp::Select => 3,
         }
     }
@@ -155,7 +168,7 @@ impl ScalarOp {
             ScalarOp::Narrow => Signature::Narrow,
             ScalarOp::Add | ScalarOp::Sub | ScalarOp::Mul | ScalarOp::Div | ScalarOp::Min | ScalarOp::Max => Signature::Numbers,
             ScalarOp::Neg | ScalarOp::Abs | ScalarOp::Exp | ScalarOp::Log | ScalarOp::Log1p | ScalarOp::Sqrt => Signature::Numbers,
-            ScalarOp::Sigmoid | ScalarOp::Tanh | ScalarOp::Softplus => Signature::Numbers,
+            ScalarOp::Sigmoid | ScalarOp::Tanh | ScalarOp::Softplus | ScalarOp::Sin | ScalarOp::Cos | ScalarOp::Atan2 => Signature::Numbers,
         }
     }
 
@@ -163,6 +176,7 @@ impl ScalarOp {
     pub fn cost(self) -> u32 {
         match self {
             ScalarOp::Exp | ScalarOp::Log | ScalarOp::Log1p | ScalarOp::Sigmoid | ScalarOp::Tanh | ScalarOp::Softplus => 16,
+            ScalarOp::Sin | ScalarOp::Cos | ScalarOp::Atan2 => 16,
             ScalarOp::Div | ScalarOp::Sqrt => 6,
             ScalarOp::Add | ScalarOp::Sub | ScalarOp::Mul | ScalarOp::Min | ScalarOp::Max | ScalarOp::Neg | ScalarOp::Abs => 1,
             ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq | ScalarOp::Not | ScalarOp::And | ScalarOp::Or => 1,
@@ -207,6 +221,9 @@ impl ScalarOp {
                     a.max(0.0) + (-a.abs()).exp().ln_1p()
                 }
             }
+            (ScalarOp::Sin, [a]) => a.sin(),
+            (ScalarOp::Cos, [a]) => a.cos(),
+            (ScalarOp::Atan2, [a, b]) => a.atan2(*b),
             (ScalarOp::Lt, [a, b]) => truth(a < b),
             (ScalarOp::Le, [a, b]) => truth(a <= b),
             (ScalarOp::Eq, [a, b]) => truth(a == b),
@@ -274,6 +291,22 @@ impl ScalarOp {
             (ScalarOp::Softplus, [p]) => {
                 let slope = b.one(ScalarOp::Sigmoid, *p);
                 vec![Some(b.mul(g, slope))]
+            }
+            (ScalarOp::Sin, [p]) => {
+                let slope = b.one(ScalarOp::Cos, *p);
+                vec![Some(b.mul(g, slope))]
+            }
+            (ScalarOp::Cos, [p]) => {
+                let slope = b.one(ScalarOp::Sin, *p);
+                let part = b.mul(g, slope);
+                vec![Some(b.neg(part))]
+            }
+            (ScalarOp::Atan2, [p, q]) => {
+                let (p_square, q_square) = (b.mul(*p, *p), b.mul(*q, *q));
+                let square = b.two(ScalarOp::Add, p_square, q_square);
+                let part = b.two(ScalarOp::Div, g, square);
+                let (left, right) = (b.mul(part, *q), b.mul(part, *p));
+                vec![Some(left), Some(b.neg(right))]
             }
             (ScalarOp::Select, [c, _, _]) => {
                 let zero = b.like(g, 0.0);

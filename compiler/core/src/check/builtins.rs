@@ -21,10 +21,12 @@ const UNARY: &[(&str, ScalarOp)] = &[
     ("sigmoid", ScalarOp::Sigmoid),
     ("tanh", ScalarOp::Tanh),
     ("softplus", ScalarOp::Softplus),
+    ("sin", ScalarOp::Sin),
+    ("cos", ScalarOp::Cos),
 ];
 
 /// Elementwise functions of several instructions or values.
-const OTHER_ELEMENTWISE: &[&str] = &["square", "relu", "silu", "max", "min"];
+const OTHER_ELEMENTWISE: &[&str] = &["square", "relu", "silu", "max", "min", "atan2"];
 
 /// Most numbers a value may have for each example.
 pub(super) const MOST_ELEMENTS: u64 = 1 << 24;
@@ -134,6 +136,11 @@ impl Checker<'_> {
             }
             "require" => self.require(args),
             "max" | "min" => self.extreme(name, args),
+            "atan2" => {
+                let [y, x] = args.take(self, name, ["y", "x"]);
+                args.done(self, name);
+                self.binary_op(ScalarOp::Atan2, &y, &x, span)
+            }
             "sum" | "mean" => self.total(name, args),
             "select" => self.select(args),
             "concat" | "stack" => self.join_values(name, args),

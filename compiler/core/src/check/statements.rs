@@ -297,7 +297,8 @@ impl Checker<'_> {
 
     fn layer(&mut self, name: &Name, value: &Expr) {
         let Some(parent) = self.path else { return };
-        let path = self.paths.binding(parent, &name.text);
+        // In the order of calls and parameters: each round of a loop has a layer of its own.
+        let path = self.paths.enter(parent, &name.text, None);
         let scope = self.scopes.iter().flatten().map(|binding| (binding.name.clone(), binding.value.clone())).collect();
         // What the layer's call reads is used by it.
         for binding in self.scopes.iter_mut().flatten() {

@@ -19,7 +19,7 @@ pub struct Broadcast {
 
 impl Broadcast {
     /// Axes of the result that the operand lacks.
-    fn new_axes(&self) -> Vec<usize> {
+    pub(crate) fn new_axes(&self) -> Vec<usize> {
         (0..self.dims.len()).filter(|axis| !self.axes.contains(axis)).collect()
     }
 }

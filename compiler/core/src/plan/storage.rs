@@ -5,7 +5,7 @@
 //! not cheap to compute again from what it has, are kept for the whole batch.
 
 use super::stages::{Stages, is_barrier, is_chained};
-use crate::graph::{DType, Graph, NodeId, Program, Space};
+use crate::graph::{DType, Dim, Graph, NodeId, Program, Space};
 use crate::ops::Op;
 use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,6 +243,9 @@ impl Finder<'_> {
         if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) || is_pooled_number(graph, node) {
             return true;
         }
+        if users.iter().any(|user| repeats(&graph[*user].op)) && self.is_dear(node, stage, cone) {
+            return true;
+        }
         // Sums are among those that ask.
         let asked = self.asked[stage].get(&node).copied().unwrap_or(0);
         let readers = users.iter().filter(|user| !is_barrier(&graph[**user].op)).count();
@@ -262,6 +265,19 @@ impl Finder<'_> {
         let flat = graph[user].ty.dims.len() == 1;
         let stored = self.needs.kept.contains_key(&user) || self.wants_scratch(user, stage, cone);
         !(flat && (stored || graph.users(user).into_iter().all(written)))
+    }
+
+    /// Whether each element takes an exponential or the like, by the node itself or by elementwise nodes before it that have no memory.
+    fn is_dear(&self, node: NodeId, stage: usize, cone: &BTreeSet<NodeId>) -> bool {
+        let graph = &self.program.graph;
+        let Op::Map(map) = &graph[node].op else { return false };
+        let computed = |operand: &NodeId| cone.contains(operand) && !self.needs.kept.contains_key(operand);
+        map.op.cost() >= RECOMPUTE
+            || graph
+                .operands(node)
+                .into_iter()
+                .filter(computed)
+                .any(|operand| self.is_dear(operand, stage, cone) && !self.wants_scratch(operand, stage, cone))
     }
 
     /// Instructions to compute one element, up to a limit.
@@ -286,4 +302,12 @@ impl Finder<'_> {
         // Choosing is cheap and frees nothing when stored.
         if matches!(&graph[node].op, Op::Map(map) if map.op == ScalarOp::Select) { total.min(RECOMPUTE) } else { total }
     }
+}
+
+/// Whether an operator reads its operand several times from the beginning: along a new axis with one of the operand's behind it. What is repeated
+/// along the last axes is computed before their loops.
+fn repeats(op: &Op) -> bool {
+    let Op::Broadcast(broadcast) = op else { return false };
+    let repeated = |&axis: &usize| broadcast.dims[axis] != Dim::Fixed(1) && broadcast.axes.iter().any(|own| *own > axis);
+    broadcast.new_axes().iter().any(repeated)
 }
