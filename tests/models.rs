@@ -418,19 +418,22 @@ fn losses() -> impl Iterator<Item = (String, String)> {
 /// Specs that rank, plainly, by angles, and beside another loss of some rows.
 fn rankings() -> impl Iterator<Item = (String, String)> {
     let features = FEATURES.replace("vocab_of(u)", "vocab");
-    let spec = move |name: &str, softmax: &str, objective: &str| {
+    let spec = move |name: &str, softmax: &str, loss: &str| {
         let model = format!(
             "model m {{\n table e {{ keys: h, dim: 4 }}\n let s = e[h]\n let q = tanh(linear(s, 4)) + s\n predict y = logit(sum(mean(q, axis: h)))\n predict next = softmax(q, over: e, target: shift(h){softmax})\n}}"
         );
         let text = format!(
-            "{features}\n{model}\nobjective {{ y: bce, next: cross_entropy{objective} }}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1), tables: sgd(lr: 1) }}\n"
+            "{features}\n{model}\nobjective {{ y: bce, next: {loss} }}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1), tables: sgd(lr: 1) }}\n"
         );
         (format!("ranking {name}"), text)
     };
     [
-        spec("by products", ", negatives: 3", ""),
-        spec("by angles", ", negatives: 5, temperature: 0.3, normalize: true", "(weight: 0.5)"),
-        spec("of some rows", ", negatives: 1", "(where: y)"),
+        spec("by products", ", negatives: 3", "cross_entropy"),
+        spec("by angles", ", negatives: 5, temperature: 0.3, normalize: true", "cross_entropy(weight: 0.5)"),
+        spec("of some rows", ", negatives: 1", "cross_entropy(where: y)"),
+        spec("by pairs", ", negatives: 3", "bpr"),
+        spec("by pairs of some rows", ", negatives: 2, temperature: 0.5", "bpr(where: y, weight: 2)"),
+        spec("one by one", ", negatives: 4, normalize: true", "bce"),
     ]
     .into_iter()
 }

@@ -7,7 +7,7 @@ use crate::passes::run_passes;
 use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
 use crate::spec::{LossOf, Precision, Spec};
-use crate::train::{Parts, Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of};
+use crate::train::{Parts, Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of, loss_of_steps};
 use recc_abi::{Element, Role, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
@@ -142,7 +142,8 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
         let row_weight = parts.into_iter().reduce(|a, b| graph.map(ScalarOp::Mul, &[a, b]));
         let (each, parts) = match loss.of {
             LossOf::Head { kind, link, label } => (loss_of(graph, kind, link, label), None),
-            LossOf::Steps { each, count, column } => {
+            LossOf::Steps { kind, logits, column } => {
+                let (each, count) = loss_of_steps(graph, kind, logits);
                 let all = graph.add(Op::Uniform(Uniform { kind: UniformKind::NextCount(column) }), &[]);
                 (each, Some(Parts { each: count, all }))
             }

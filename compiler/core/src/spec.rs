@@ -109,17 +109,28 @@ pub enum LossOf {
         /// The label.
         label: NodeId,
     },
-    /// The cross entropy of a ranking's steps.
+    /// A loss of a ranking's steps.
     Steps {
-        /// The sum of an example's steps.
-        each: NodeId,
-        /// How many of them have a target.
-        count: NodeId,
+        /// Which loss.
+        kind: LossKind,
+        /// The logits.
+        logits: StepLogits,
         /// The column of the sequence.
         column: u32,
     },
     /// A number that the spec computes.
     Each(NodeId),
+}
+
+/// Logits of the rows of a table, for each step of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct StepLogits {
+    /// Of the next step's row: `f32[~L]`.
+    pub hit: NodeId,
+    /// Of the drawn rows: `f32[~L, N]`.
+    pub missed: NodeId,
+    /// 1 where there is a next step, else 0: `f32[~L]`.
+    pub has_next: NodeId,
 }
 
 /// What the factors of matrix products with weights are rounded to; everything else is `f32`.
@@ -230,8 +241,7 @@ impl Spec {
         let losses = self.losses.iter().map(|loss| {
             let name = |column: Option<u32>| column.map_or("none", |column| &self.columns[column as usize].name);
             let kind = match loss.of {
-                LossOf::Head { kind, .. } => format!("{kind:?}"),
-                LossOf::Steps { .. } => format!("{:?}", LossKind::CrossEntropy),
+                LossOf::Head { kind, .. } | LossOf::Steps { kind, .. } => format!("{kind:?}"),
                 LossOf::Each(_) => "its own".to_owned(),
             };
             format!("{}: {kind}, weight {:?}, where {}, weights {}", loss.name, loss.weight, name(loss.rows), name(loss.row_weight))

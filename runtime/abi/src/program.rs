@@ -526,7 +526,8 @@ pub struct Cohort {
 /// The losses of a link z and a label y.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LossKind {
-    /// Binary cross entropy of a logit: softplus(z) - y·z.
+    /// Binary cross entropy of a logit: softplus(z) - y·z. Of a softmax, for each step that has a target, with the target's logit s and those of the drawn rows s_k:
+    /// softplus(-s) + Σ_k softplus(s_k) (Kang and McAuley 2018).
     Bce,
     /// Focal loss of a logit (Lin et al. 2017): (1 - p)^gamma · -ln p, with p the probability of the label's own side.
     Focal {
@@ -546,15 +547,18 @@ pub enum LossKind {
     },
     /// Cross entropy of a softmax: the log of its sum less the target's logit, for each step that has a target.
     CrossEntropy,
+    /// Bayesian personalised ranking of a softmax (Rendle et al. 2009): the mean of softplus(s_k - s) over the drawn rows, for each step that has a target.
+    Bpr,
 }
 
 impl LossKind {
     /// Whether it is a loss of what a link gives.
     pub fn fits(self, link: &Link) -> bool {
         match self {
-            LossKind::Bce | LossKind::Focal { .. } => *link == Link::Logit,
+            LossKind::Bce => matches!(link, Link::Logit | Link::Softmax(_)),
+            LossKind::Focal { .. } => *link == Link::Logit,
             LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => *link == Link::Value,
-            LossKind::CrossEntropy => matches!(link, Link::Softmax(_)),
+            LossKind::CrossEntropy | LossKind::Bpr => matches!(link, Link::Softmax(_)),
         }
     }
 }

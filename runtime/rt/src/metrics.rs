@@ -32,7 +32,8 @@ impl Scores {
 
     /// The loss the prediction is trained with, unweighted.
     pub(crate) fn loss(&self, prediction: &Prediction) -> f64 {
-        self.mean(prediction.loss)
+        // That of a ranking is over drawn rows, which only training has.
+        if prediction.ranking().is_some() { f64::NAN } else { self.mean(prediction.loss) }
     }
 
     fn mean(&self, loss: LossKind) -> f64 {
@@ -50,8 +51,7 @@ impl Scores {
                 let least = size.min(delta);
                 least * (size - 0.5 * least)
             }
-            // Its sum is over drawn rows, which only training has.
-            LossKind::CrossEntropy => f64::NAN,
+            LossKind::CrossEntropy | LossKind::Bpr => f64::NAN,
         };
         self.pairs().map(each).sum::<f64>() / self.links.len() as f64
     }

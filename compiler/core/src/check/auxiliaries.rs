@@ -55,7 +55,7 @@ impl Checker<'_> {
             let input = Input::number(&self.columns[column as usize].name, column);
             (value, self.graph.add(Op::Input(input), &[]))
         });
-        Predicted { prediction, span: name.span, head }
+        Predicted { prediction, span: name.span, head, steps: None }
     }
 
     /// A number label as it is, or a condition; whether it is a probability's label.

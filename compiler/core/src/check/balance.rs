@@ -68,7 +68,8 @@ impl Checker<'_> {
         let through = |loss: &Loss| {
             let node = match loss.of {
                 LossOf::Head { link, .. } => link,
-                LossOf::Steps { each, .. } | LossOf::Each(each) => each,
+                LossOf::Steps { logits, .. } => logits.hit,
+                LossOf::Each(each) => each,
             };
             depends_on(&self.graph, node, over)
         };

@@ -149,7 +149,7 @@ impl Checker<'_> {
         if let (Some(value), true) = (find("collaborate"), self.training) {
             self.collaborate(value, &z, node, label, &prediction);
         }
-        Some(Predicted { prediction, span: first.span, head: Some((node, label)) })
+        Some(Predicted { prediction, span: first.span, head: Some((node, label)), steps: None })
     }
 
     /// One number for each member.

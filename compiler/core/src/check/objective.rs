@@ -117,10 +117,7 @@ impl Checker<'_> {
             "mae" => LossKind::Mae,
             "huber" => LossKind::Huber { delta: 1.0 },
             "cross_entropy" => LossKind::CrossEntropy,
-            "bpr" => {
-                self.not_yet(span, &format!("the loss `{name}`"));
-                return None;
-            }
+            "bpr" => LossKind::Bpr,
             other => {
                 self.report(
                     Problem::error("E0508", span, format!("there is no loss `{other}`"))
@@ -133,7 +130,7 @@ impl Checker<'_> {
             let (link, fits) = match prediction.link {
                 Link::Logit => ("logit", "`bce` or `focal`"),
                 Link::Value => ("value", "`mse`, `mae` or `huber`"),
-                Link::Softmax(_) => ("softmax", "`cross_entropy`"),
+                Link::Softmax(_) => ("softmax", "`cross_entropy`, `bpr` or `bce`"),
             };
             self.report(
                 Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))
@@ -166,7 +163,7 @@ impl Checker<'_> {
                     let own: &[&str] = match kind {
                         LossKind::Focal { .. } => &["gamma", "alpha"],
                         LossKind::Huber { .. } => &["delta"],
-                        LossKind::Bce | LossKind::Mse | LossKind::Mae | LossKind::CrossEntropy => &[],
+                        LossKind::Bce | LossKind::Mse | LossKind::Mae | LossKind::CrossEntropy | LossKind::Bpr => &[],
                     };
                     let known = own.iter().copied().chain(["weight", "where", "balanced"]);
                     self.report(
@@ -223,11 +220,12 @@ impl Heads<'_> {
                 }
                 _ => 1.0,
             };
-            if let Some((link, label)) = own.head.filter(|_| factor != 0.0) {
-                let of = match own.prediction.link {
-                    Link::Softmax(_) => LossOf::Steps { each: link, count: label, column: own.prediction.label },
-                    Link::Logit | Link::Value => LossOf::Head { kind: written.kind, link, label },
-                };
+            let of = match (own.head, own.steps) {
+                (Some((link, label)), _) => Some(LossOf::Head { kind: written.kind, link, label }),
+                (_, Some(logits)) => Some(LossOf::Steps { kind: written.kind, logits, column: own.prediction.label }),
+                (None, None) => None,
+            };
+            if let Some(of) = of.filter(|_| factor != 0.0) {
                 found.push(written.loss(own.prediction.result(), of, factor));
             }
         }

@@ -6,9 +6,10 @@ use super::statements::Predicted;
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space, TableId};
 use crate::loops::Combine;
-use crate::ops::{Broadcast, Gather, Hold, Input, InputKind, Op, Reduce, Shift};
+use crate::ops::{Broadcast, Gather, Input, InputKind, Op, Reduce, Shift};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
+use crate::spec::StepLogits;
 use recc_abi::{Column, ColumnKind, Element, Link, LossKind, Prediction, Ranking, Token};
 use recc_syntax::ast::{Argument, Expr, ExprKind, Name, Span};
 
@@ -59,21 +60,21 @@ impl Checker<'_> {
         self.tables[table].used = true;
         self.origin();
         let ranking = Ranking { table: table as u32, temperature: softmax.temperature, normalize: softmax.normalize };
-        let head = if self.training {
+        let steps = if self.training {
             let drawn = self.drawn_column(&name.text, column, table, count as u32);
-            Some(self.cross_entropy(query_tensor.node, table, column, (drawn, count), &ranking))
+            Some(self.logits(query_tensor.node, table, column, (drawn, count), &ranking))
         } else {
             self.query_result(&name.text, query_tensor.node, softmax.normalize);
             None
         };
-        self.push_ranking(name, column, ranking, head);
+        self.push_ranking(name, column, ranking, steps);
     }
 
-    fn push_ranking(&mut self, name: &Name, label: u32, ranking: Ranking, head: Option<(NodeId, NodeId)>) {
+    fn push_ranking(&mut self, name: &Name, label: u32, ranking: Ranking, steps: Option<StepLogits>) {
         let link = Link::Softmax(ranking);
         let loss = LossKind::CrossEntropy;
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model: None, weights: None };
-        self.predictions.push(Predicted { prediction, span: name.span, head });
+        self.predictions.push(Predicted { prediction, span: name.span, head: None, steps });
     }
 
     /// With a mistake it is still a prediction: its loss is not reported too.
@@ -217,15 +218,8 @@ impl Checker<'_> {
         column
     }
 
-    /// The loss of each example, summed over its steps, and how many of them have a target.
-    fn cross_entropy(
-        &mut self,
-        query: NodeId,
-        table: usize,
-        column: u32,
-        (drawn, count): (u32, u64),
-        ranking: &Ranking,
-    ) -> (NodeId, NodeId) {
+    /// Logits of what comes next and of the rows drawn for each step.
+    fn logits(&mut self, query: NodeId, table: usize, column: u32, (drawn, count): (u32, u64), ranking: &Ranking) -> StepLogits {
         let of = self.entries_of(column);
         let seen = self.entries(column, InputKind::Entries { of });
         let rows = self.rows(table, column, seen);
@@ -234,26 +228,9 @@ impl Checker<'_> {
         let others = self.rows(table, drawn, negatives);
         let query = if ranking.normalize { self.unit_length(query) } else { query };
         let dims = self.graph[others].ty.dims.clone();
-        let wide = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims: dims.clone(), axes: vec![0, 2] }), &[query]);
-        let hit = self.scaled_dot(query, target, ranking);
-        let missed = self.scaled_dot(wide, others, ranking);
-        // The largest is taken off before, so that nothing overflows; no gradient goes through it.
-        let largest = self.graph.add(Op::Reduce(Reduce { combine: Combine::Max, axes: vec![1] }), &[missed]);
-        let largest = self.graph.map(ScalarOp::Max, &[largest, hit]);
-        let largest = self.graph.add(Op::Hold(Hold), &[largest]);
-        let own = self.graph.map(ScalarOp::Sub, &[hit, largest]);
-        let own_power = self.graph.map(ScalarOp::Exp, &[own]);
-        let each = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims: dims[..2].to_vec(), axes: vec![0] }), &[largest]);
-        let below = self.graph.map(ScalarOp::Sub, &[missed, each]);
-        let powers = self.graph.map(ScalarOp::Exp, &[below]);
-        let sum = self.graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: vec![1] }), &[powers]);
-        let total = self.graph.sum(own_power, sum);
-        let log = self.graph.map(ScalarOp::Log, &[total]);
-        let loss = self.graph.map(ScalarOp::Sub, &[log, own]);
-        let has_next = self.entries(column, InputKind::HasNext { of });
-        let loss = self.graph.map(ScalarOp::Mul, &[loss, has_next]);
-        let over_steps = Op::Reduce(Reduce { combine: Combine::Add, axes: vec![0] });
-        (self.graph.add(over_steps.clone(), &[loss]), self.graph.add(over_steps, &[has_next]))
+        let wide = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes: vec![0, 2] }), &[query]);
+        let (hit, missed) = (self.scaled_dot(query, target, ranking), self.scaled_dot(wide, others, ranking));
+        StepLogits { hit, missed, has_next: self.entries(column, InputKind::HasNext { of }) }
     }
 
     fn entries(&mut self, column: u32, kind: InputKind) -> NodeId {

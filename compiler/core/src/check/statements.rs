@@ -9,6 +9,7 @@ use crate::graph::{Dim, Named, NodeId, Space};
 use crate::ops::{Op, Reshape, Variable as ReadVariable};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
+use crate::spec::StepLogits;
 use recc_abi::{Link, LossKind, Prediction, Role, Variable};
 use recc_syntax::ast::{self, Body, Expr, ExprKind, Name, Span, Statement, StatementKind};
 use std::rc::Rc;
@@ -19,6 +20,8 @@ pub(super) struct Predicted {
     pub(super) prediction: Prediction,
     pub(super) span: Span,
     pub(super) head: Option<(NodeId, NodeId)>,
+    /// Of a ranking, in training.
+    pub(super) steps: Option<StepLogits>,
 }
 
 impl Checker<'_> {
@@ -457,7 +460,7 @@ impl Checker<'_> {
         let model = self.in_ensemble.then(|| self.model_name.clone());
         let link = if logit { Link::Logit } else { Link::Value };
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model, weights: None };
-        self.predictions.push(Predicted { prediction, span: name.span, head });
+        self.predictions.push(Predicted { prediction, span: name.span, head, steps: None });
     }
 
     /// A value that the plan gives out.

@@ -1,8 +1,10 @@
 //! Losses, on the link's own parameters: logits, never clipped probabilities.
 
-use crate::graph::{Graph, NodeId, Space};
-use crate::ops::{BatchSum, Constant, Op, Uniform, UniformKind};
+use crate::graph::{Dim, Graph, NodeId, Space};
+use crate::loops::Combine;
+use crate::ops::{BatchSum, Broadcast, Constant, Hold, Op, Reduce, Uniform, UniformKind};
 use crate::scalar::ScalarOp;
+use crate::spec::StepLogits;
 use recc_abi::LossKind;
 
 /// The loss of each example.
@@ -19,9 +21,59 @@ pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -
             graph.map(ScalarOp::Abs, &[error])
         }
         LossKind::Huber { delta } => huber(graph, link, label, delta),
-        // Made with its prediction.
-        LossKind::CrossEntropy => link,
+        LossKind::CrossEntropy | LossKind::Bpr => unreachable!("{kind:?} is a loss of steps"),
     }
+}
+
+/// The loss of each example, summed over its steps, and how many of them have a target.
+pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (NodeId, NodeId) {
+    let StepLogits { hit, missed, has_next } = logits;
+    let each = match kind {
+        LossKind::Bce => {
+            let minus = graph.map(ScalarOp::Neg, &[hit]);
+            let own = graph.map(ScalarOp::Softplus, &[minus]);
+            let others = graph.map(ScalarOp::Softplus, &[missed]);
+            let others = graph.add(over(1), &[others]);
+            graph.sum(own, others)
+        }
+        LossKind::Bpr => {
+            let dims = graph[missed].ty.dims.clone();
+            let count = if let Some(Dim::Fixed(count)) = dims.get(1) { *count } else { 1 };
+            let wide = graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes: vec![0] }), &[hit]);
+            let above = graph.map(ScalarOp::Sub, &[missed, wide]);
+            let each = graph.map(ScalarOp::Softplus, &[above]);
+            let sum = graph.add(over(1), &[each]);
+            let share = graph.constant_like(sum, 1.0 / count as f64);
+            graph.map(ScalarOp::Mul, &[sum, share])
+        }
+        LossKind::CrossEntropy => cross_entropy(graph, hit, missed),
+        LossKind::Focal { .. } | LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => unreachable!("{kind:?} is no loss of steps"),
+    };
+    let each = graph.map(ScalarOp::Mul, &[each, has_next]);
+    (graph.add(over(0), &[each]), graph.add(over(0), &[has_next]))
+}
+
+/// A sum over an axis.
+fn over(axis: usize) -> Op {
+    Op::Reduce(Reduce { combine: Combine::Add, axes: vec![axis] })
+}
+
+/// The log of the sum of all exponentials, less the target's logit. The largest is taken off before, so that nothing overflows; no gradient
+/// goes through it.
+fn cross_entropy(graph: &mut Graph, hit: NodeId, missed: NodeId) -> NodeId {
+    let largest = graph.add(Op::Reduce(Reduce { combine: Combine::Max, axes: vec![1] }), &[missed]);
+    let largest = graph.map(ScalarOp::Max, &[largest, hit]);
+    let largest = graph.add(Op::Hold(Hold), &[largest]);
+    let own = graph.map(ScalarOp::Sub, &[hit, largest]);
+    let own_power = graph.map(ScalarOp::Exp, &[own]);
+    let dims = graph[missed].ty.dims.clone();
+    let each = graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes: vec![0] }), &[largest]);
+    let below = graph.map(ScalarOp::Sub, &[missed, each]);
+    let powers = graph.map(ScalarOp::Exp, &[below]);
+    let sum = graph.add(over(1), &[powers]);
+    let total = graph.sum(own_power, sum);
+    let log = graph.map(ScalarOp::Log, &[total]);
+    graph.map(ScalarOp::Sub, &[log, own])
 }
 
 /// Where an example's loss is a sum over parts: how many it has, and all of the batch.
