@@ -634,6 +634,17 @@ fn levels_are_printed_and_do_not_depend_on_the_place() {
     contains(&fails(2, Command::new(RECC).args(["emit", "--stage", "loop", "--kernel", "none"]).arg(&spec)), &["recc_step_"]);
 }
 
+/// The counts that PyTorch gives for the same model (3.42 million operations to train on an example, 1.14 to score it).
+#[test]
+fn costs_are_those_of_the_peers_model() {
+    let spec = root().join("benches/models/deepfm.rec");
+    let text = String::from_utf8(ok(Command::new(RECC).args(["check", "--cost"]).arg(spec)).stdout).expect("text");
+    contains(&text, &["571,423 parameters", "rows of 16", "64 bytes each, with the optimizer's state 192 bytes", "3.43 M", "1.14 M"]);
+    let folder = Folder::new();
+    let hashed = folder.write("hashed.rec", &SPEC.replace("hash(50)", "hash(1000)"));
+    contains(&String::from_utf8_lossy(&ok(Command::new(RECC).args(["check", "--cost"]).arg(hashed)).stdout), &["1,001 rows of"]);
+}
+
 #[test]
 fn speed_is_measured_on_drawn_input() {
     let folder = Folder::new();

@@ -1,5 +1,6 @@
 //! `recc`: the compiler's command line, and the launcher of every compiled model.
 
+mod cost;
 mod diff;
 mod driver;
 mod elf;
@@ -43,6 +44,9 @@ enum Command {
     #[command(after_help = "Examples:\n  recc build model.rec -o model\n  recc build model.rec -o scorer --weights ck --cpu x86-64-v3")]
     Build(BuildArgs),
     /// Report all problems, without generating code
+    #[command(
+        after_help = "Examples:\n  recc check model.rec\n  recc check --cost model.rec -D DIM=32\n  recc check --format sarif examples/*.rec"
+    )]
     Check(CheckArgs),
     /// Print any level of the compilation as text
     #[command(
@@ -138,6 +142,9 @@ struct CheckArgs {
     /// Print the spec with every default written out
     #[arg(long)]
     resolved: bool,
+    /// Print what the model holds, and what an example costs it
+    #[arg(long)]
+    cost: bool,
 }
 
 #[derive(Args)]
@@ -350,6 +357,9 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         }
         if let (true, Some(spec)) = (args.resolved, &checked.spec) {
             print(&spec.resolved())?;
+        }
+        if let (true, Some(spec)) = (args.cost, &checked.spec) {
+            print(&cost::text(spec)?)?;
         }
     }
     Ok(u8::from(failed))
