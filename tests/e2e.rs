@@ -634,6 +634,42 @@ fn levels_are_printed_and_do_not_depend_on_the_place() {
     contains(&fails(2, Command::new(RECC).args(["emit", "--stage", "loop", "--kernel", "none"]).arg(&spec)), &["recc_step_"]);
 }
 
+/// `standardize` learns the mean and the deviation of what the steps before it give.
+#[test]
+fn numbers_are_standardized_behind_other_steps() {
+    let folder = Folder::new();
+    let spec = SPEC.replace("age |> fill(0) |> log1p", "age |> fill(0) |> max(0) |> log1p |> standardize");
+    let model = folder.build("small", &spec);
+    // log1p of these: 0, 0 and 3.
+    let rows = ["0,-5,a,x,t", "1,0,b,y,t", "1,19.085536923187668,a,y,t"];
+    let data = folder.write("rows.csv", &format!("click,age,user,item,tags\n{}\n", rows.join("\n")));
+    let checkpoint = folder.0.path().join("ck");
+    ok(Command::new(&model)
+        .arg("train")
+        .arg("--train")
+        .arg(&data)
+        .arg("--valid")
+        .arg(&data)
+        .args(["--epochs", "1", "--out"])
+        .arg(&checkpoint));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&checkpoint).expect("the checkpoint").flatten() {
+        let path = entry.path().join("transforms.json");
+        if path.exists() {
+            let transforms: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("transforms")).expect("JSON");
+            found
+                .push((transforms["age"]["mean"].as_f64().expect("a mean"), transforms["age"]["deviation"].as_f64().expect("a deviation")));
+        }
+    }
+    let (mean, deviation) = *found.first().expect("transforms");
+    assert!((mean - 1.0).abs() < 1e-6 && (deviation - 2f64.sqrt()).abs() < 1e-6, "{found:?}");
+    // The model itself refuses what has no value there.
+    let broken = folder.build("broken", &spec.replace("max(0) |> log1p", "exp |> exp"));
+    let other = folder.0.path().join("other");
+    let text = fails(1, Command::new(broken).arg("train").arg("--train").arg(&data).arg("--valid").arg(&data).arg("--out").arg(other));
+    contains(&text, &["rows.csv, row 3, column \"age\"", "no finite value before `standardize`"]);
+}
+
 /// The counts that PyTorch gives for the same model (3.42 million operations to train on an example, 1.14 to score it).
 #[test]
 fn costs_are_those_of_the_peers_model() {

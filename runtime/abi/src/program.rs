@@ -219,6 +219,91 @@ pub enum FeatureKind {
     Drawn,
 }
 
+/// A step of a number's pipeline, for learning what comes behind it; in the model the step is a node of its graph.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NumberStep {
+    /// |x|
+    Abs,
+    /// e^x
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// ln(1 + x)
+    Log1p,
+    /// Square root.
+    Sqrt,
+    /// x²
+    Square,
+    /// 1 / (1 + e^-x)
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// ln(1 + e^x)
+    Softplus,
+    /// The larger of x and 0.
+    Relu,
+    /// x times its sigmoid.
+    Silu,
+    /// Sine.
+    Sin,
+    /// Cosine.
+    Cos,
+    /// The larger of x and a number.
+    Max(f64),
+    /// The smaller of x and a number.
+    Min(f64),
+    /// The angle of the point with ordinate x and this abscissa.
+    Atan2(f64),
+}
+
+impl NumberStep {
+    /// A step by its name in a spec, with the number behind it if it takes one.
+    pub fn named(name: &str, argument: Option<f64>) -> Option<NumberStep> {
+        Some(match (name, argument) {
+            ("abs", None) => NumberStep::Abs,
+            ("exp", None) => NumberStep::Exp,
+            ("log", None) => NumberStep::Log,
+            ("log1p", None) => NumberStep::Log1p,
+            ("sqrt", None) => NumberStep::Sqrt,
+            ("square", None) => NumberStep::Square,
+            ("sigmoid", None) => NumberStep::Sigmoid,
+            ("tanh", None) => NumberStep::Tanh,
+            ("softplus", None) => NumberStep::Softplus,
+            ("relu", None) => NumberStep::Relu,
+            ("silu", None) => NumberStep::Silu,
+            ("sin", None) => NumberStep::Sin,
+            ("cos", None) => NumberStep::Cos,
+            ("max", Some(other)) => NumberStep::Max(other),
+            ("min", Some(other)) => NumberStep::Min(other),
+            ("atan2", Some(other)) => NumberStep::Atan2(other),
+            _ => return None,
+        })
+    }
+
+    /// What it makes of a number.
+    pub fn apply(self, x: f64) -> f64 {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        match self {
+            NumberStep::Abs => x.abs(),
+            NumberStep::Exp => x.exp(),
+            NumberStep::Log => x.ln(),
+            NumberStep::Log1p => x.ln_1p(),
+            NumberStep::Sqrt => x.sqrt(),
+            NumberStep::Square => x * x,
+            NumberStep::Sigmoid => sigmoid(x),
+            NumberStep::Tanh => x.tanh(),
+            NumberStep::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            NumberStep::Relu => x.max(0.0),
+            NumberStep::Silu => x * sigmoid(x),
+            NumberStep::Sin => x.sin(),
+            NumberStep::Cos => x.cos(),
+            NumberStep::Max(other) => x.max(other),
+            NumberStep::Min(other) => x.min(other),
+            NumberStep::Atan2(other) => x.atan2(other),
+        }
+    }
+}
+
 /// How a column's text becomes input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ColumnKind {
@@ -231,8 +316,8 @@ pub enum ColumnKind {
     Number {
         /// The value of an empty cell; an error without one.
         fill: Option<f32>,
-        /// Whether its mean and deviation are learned.
-        moments: bool,
+        /// Whether the mean and the deviation are learned of what these steps make of it.
+        moments: Option<Vec<NumberStep>>,
     },
     /// A time: whole seconds, kept as an integer.
     Time,

@@ -307,8 +307,13 @@ impl<'p> Transformer<'p> {
                     (text, _) => number(text).and_then(|value| in_domain(column, value)),
                 };
                 let value = value.map_err(|text| wrong(cell, text))?;
-                if self.learning && *moments {
-                    self.moments[at].add(f64::from(value));
+                if let (true, Some(steps)) = (self.learning, moments) {
+                    let value = steps.iter().fold(f64::from(value), |value, step| step.apply(value));
+                    if !value.is_finite() {
+                        let text = "has no finite value before `standardize`\nhelp: cut the column off in the spec first: `max` and `min`";
+                        return Err(wrong(cell, text.to_owned()));
+                    }
+                    self.moments[at].add(value);
                 }
                 record[part] = value.to_bits();
             }

@@ -5,7 +5,7 @@ use super::feature::{Feature, Kind, Step};
 use super::sequences::Splitting;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, Planted, Split, Token};
+use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Planted, Split, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// A pipeline as written: its source and its steps.
@@ -399,13 +399,38 @@ impl Checker<'_> {
                 None => return (None, Vec::new()),
             }
         }
-        let moments = steps.iter().any(|step| step.name.text == "standardize");
-        if let Some(late) = steps.iter().skip(1).find(|step| step.name.text == "standardize") {
-            self.not_yet(late.span, "`standardize` behind another transform");
+        self.check_number_steps(&steps);
+        let standardized = steps.iter().position(|step| step.name.text == "standardize");
+        let again = steps.iter().skip(standardized.map_or(0, |at| at + 1)).find(|step| step.name.text == "standardize");
+        if let Some(again) = again.filter(|_| standardized.is_some()) {
+            self.report(
+                Problem::error("E0304", again.span, "`standardize` stands twice")
+                    .help("the mean and the deviation are learned once, of what the steps before make of the column: keep one"),
+            );
             return (None, Vec::new());
         }
-        self.check_number_steps(&steps);
+        let moments = match standardized {
+            None => None,
+            Some(at) => match steps[..at].iter().map(|step| self.number_step(step)).collect() {
+                Some(before) => Some(before),
+                None => return (None, Vec::new()),
+            },
+        };
         (Some(ColumnKind::Number { fill, moments }), steps)
+    }
+
+    /// A step before `standardize`; none if it has a mistake, which is reported where the step is applied.
+    fn number_step(&mut self, step: &Step) -> Option<NumberStep> {
+        let argument = match step.args.as_slice() {
+            [] => None,
+            _ => Some(self.number_argument(step)?),
+        };
+        let found = NumberStep::named(&step.name.text, argument);
+        if found.is_none() && super::builtins::is_elementwise(&step.name.text) {
+            let text = format!("`{}` takes {}", step.name.text, if argument.is_some() { "no number" } else { "one number" });
+            self.report(Problem::error("E0305", step.span, text).help("such as `log1p`, or `min(100)`"));
+        }
+        found
     }
 
     /// The value of empty cells goes through the transforms as well.
