@@ -642,7 +642,7 @@ fn numbers_are_standardized_behind_other_steps() {
     let model = folder.build("small", &spec);
     // log1p of these: 0, 0 and 3.
     let rows = ["0,-5,a,x,t", "1,0,b,y,t", "1,19.085536923187668,a,y,t"];
-    let data = folder.write("rows.csv", &format!("click,age,user,item,tags\n{}\n", rows.join("\n")));
+    let data = folder.write("rows.csv", format!("click,age,user,item,tags\n{}\n", rows.join("\n")));
     let checkpoint = folder.0.path().join("ck");
     ok(Command::new(&model)
         .arg("train")

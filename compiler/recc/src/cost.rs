@@ -21,7 +21,7 @@ struct Example {
 
 /// The costs of a spec as text.
 pub(crate) fn text(spec: &Spec) -> Result<String, Failure> {
-    let built = build(spec).map_err(|error| Failure::internal("build", &error.to_string()))?;
+    let built = build(spec).map_err(|error| Failure::internal("build", error.to_string()))?;
     let mut out = format!("{}\n\n", spec.name);
     let dense: u64 = spec.variables.iter().filter(|own| own.table.is_none() && own.role == Role::Parameter).map(numbers).sum();
     let state: u64 = built.variables.iter().filter(|own| own.table.is_none() && own.role == Role::Optimizer).map(numbers).sum();
