@@ -677,7 +677,7 @@ fn costs_are_those_of_the_peers_model() {
     let text = String::from_utf8(ok(Command::new(RECC).args(["check", "--cost"]).arg(spec)).stdout).expect("text");
     contains(&text, &["571,423 parameters", "rows of 16", "64 bytes each, with the optimizer's state 192 bytes", "3.43 M", "1.14 M"]);
     let folder = Folder::new();
-    let hashed = folder.write("hashed.rec", &SPEC.replace("hash(50)", "hash(1000)"));
+    let hashed = folder.write("hashed.rec", SPEC.replace("hash(50)", "hash(1000)"));
     contains(&String::from_utf8_lossy(&ok(Command::new(RECC).args(["check", "--cost"]).arg(hashed)).stdout), &["1,001 rows of"]);
 }
 
