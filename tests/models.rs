@@ -54,6 +54,11 @@ const MODELS: &[(&str, &str)] = &[
         "layers of a loop",
         "var h = X\n for w in [4, 3] {\n layer l = linear(_, w)\n param b: f32[w] = ones\n h = tanh(l(h)) + b * l(h)\n }\n predict y = logit(sum(h))",
     ),
+    (
+        "layers among other bindings",
+        "let x = tanh(linear(X, 5))\n layer tower = linear(_, 5)\n let z = tower(x) + tower(X)\n predict y = logit(sum(tanh(z)) + sum(linear(z, 3)))",
+    ),
+    ("a pair of each row", "param pairs: f32[7, 2] = normal(0.5)\n predict y = logit(sum(pick(pairs, a)) + sum(X))"),
     ("linear to one", "predict y = logit(linear(X, 1))"),
     ("linear to many", "predict y = logit(sum(linear(X, 9)))"),
     ("from one column", "let one = concat(a)\n predict y = logit(sum(tanh(linear(one, 6))))"),

@@ -21,7 +21,9 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::{Context, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use recc_abi::KernelEntry;
-use recc_core::loops::{Affine, BufferArg, Combine, Cost, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, VerifiedKernel, cost};
+use recc_core::loops::{
+    Affine, BufferArg, Combine, Cost, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, VerifiedKernel, cost, sums_of_outside,
+};
 use recc_core::scalar::ScalarOp;
 use std::collections::BTreeMap;
 
@@ -629,10 +631,8 @@ impl<'f> Translator<'f> {
     /// Vectors of iterations at a time, in one round if `once`; sums begun outside are kept in parts and added in order at the end.
     fn vector_loop(&mut self, vector: VectorLoop, begin: Value, end: Value, once: bool, body: &[Stmt]) {
         self.vector = Some(vector);
-        let mut outside = Vec::new();
-        sums_of_outside(body, &mut outside);
         let mut saved = Vec::new();
-        for (reg, combine) in outside {
+        for (reg, combine) in sums_of_outside(body.iter()) {
             if let Some(known) = self.accumulators.get(&reg).cloned()
                 && known.ty == Type::F32
             {
@@ -736,24 +736,4 @@ fn instructions(body: &[Stmt], elements: &[Type]) -> u32 {
         Stmt::Accumulator { .. } | Stmt::MatMul(_) => 0,
     };
     body.iter().map(cost).sum()
-}
-
-/// Accumulators a body adds to and does not define.
-fn sums_of_outside(body: &[Stmt], out: &mut Vec<(Reg, Combine)>) {
-    let mut own = Vec::new();
-    collect_sums(body, &mut own, out);
-    out.retain(|(reg, _)| !own.contains(reg));
-    out.sort_by_key(|(reg, _)| *reg);
-    out.dedup_by_key(|(reg, _)| *reg);
-}
-
-fn collect_sums(body: &[Stmt], own: &mut Vec<Reg>, out: &mut Vec<(Reg, Combine)>) {
-    for stmt in body {
-        match stmt {
-            Stmt::Accumulator { reg, .. } => own.push(*reg),
-            Stmt::Accumulate { reg, combine, .. } => out.push((*reg, *combine)),
-            Stmt::For { body, .. } => collect_sums(body, own, out),
-            Stmt::Let { .. } | Stmt::Store { .. } | Stmt::MatMul(_) => {}
-        }
-    }
 }

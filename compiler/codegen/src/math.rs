@@ -274,7 +274,8 @@ pub(crate) trait Arithmetic {
         self.add(positive, rest)
     }
 
-    /// The sine of an angle and some quarters of a turn; NaN of what is not finite. Angles beyond some ten thousand lose accuracy.
+    /// The sine of an angle and some quarters of a turn; NaN of what is not finite. Angles beyond some ten thousand lose
+    /// accuracy, and from some millions on all but the range from -1 to 1.
     fn sine(&mut self, x: Self::Value, quarters: i32) -> Self::Value {
         // As in `exp`, the nearest number of quarters of a turn is left in the low bits.
         let magic = self.constant(12_582_912.0);
@@ -286,6 +287,10 @@ pub(crate) trait Arithmetic {
             let part = self.constant(part);
             r = self.mul_add(n, part, r);
         }
+        // Of an angle so large that its quarters have no exact number what is left would lie outside the polynomials.
+        let (least, most) = (self.constant(-0.79), self.constant(0.79));
+        let r = self.max(r, least);
+        let r = self.min(r, most);
         let z = self.mul(r, r);
         let poly = self.polynomial(z, &[-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]);
         let cube = self.mul(z, r);

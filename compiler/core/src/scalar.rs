@@ -304,6 +304,10 @@ impl ScalarOp {
             (ScalarOp::Atan2, [p, q]) => {
                 let (p_square, q_square) = (b.mul(*p, *p), b.mul(*q, *q));
                 let square = b.two(ScalarOp::Add, p_square, q_square);
+                // The angle of the origin is 0 and moves nowhere.
+                let (zero, one) = (b.like(square, 0.0), b.like(square, 1.0));
+                let apart = b.two(ScalarOp::Lt, zero, square);
+                let square = b.select(apart, square, one);
                 let part = b.two(ScalarOp::Div, g, square);
                 let (left, right) = (b.mul(part, *q), b.mul(part, *p));
                 vec![Some(left), Some(b.neg(right))]

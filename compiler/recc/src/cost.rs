@@ -1,6 +1,6 @@
 //! `check --cost`: what a model holds, and what an example costs it.
 
-use recc_abi::{Column, ColumnKind, Encoder, ItemSpace, Role, TableMember, Variable};
+use recc_abi::{Column, ColumnKind, Element, Encoder, ItemSpace, Role, TableMember, Variable};
 use recc_core::loops::cost;
 use recc_core::plan::Planned;
 use recc_core::spec::{Spec, Table};
@@ -40,7 +40,7 @@ pub(crate) fn text(spec: &Spec) -> Result<String, Failure> {
     let _ = writeln!(
         out,
         "\n  {:<34} {:>15} {:>12}",
-        if bags { "an example of one entry a list" } else { "an example" },
+        if bags { "an example, lists of one entry" } else { "an example" },
         "a training step",
         "scoring"
     );
@@ -51,12 +51,12 @@ pub(crate) fn text(spec: &Spec) -> Result<String, Failure> {
     row("bytes loaded and stored", &|own| size(own.moved as u64));
     row("bytes of rows of tables", &|own| size(own.rows as u64));
     let ratio = |own: &Example| own.operations / own.rows.max(1.0);
-    row("operations for a byte of rows", &|own| format!("{:.0}", ratio(own)));
+    row("operations for a byte of rows", &|own| few(ratio(own)));
     let _ = writeln!(
         out,
-        "\n  Rows of large tables come from memory, all else from caches. Training is bound by arithmetic where a processor does fewer than {:.0}\n  operations while a byte comes from memory, else by memory; scoring where it does fewer than {:.0}. `bench --profile` measures both.",
-        ratio(&step),
-        ratio(&score)
+        "\n  Rows of large tables come from memory, all else from caches. Training is bound by arithmetic where a processor does fewer than {}\n  operations while a byte comes from memory, else by memory; scoring where it does fewer than {}. `bench --profile` measures both.",
+        few(ratio(&step)),
+        few(ratio(&score))
     );
     Ok(out)
 }
@@ -116,10 +116,17 @@ fn example(planned: &Planned, spec: &Spec, built: &Built, trains: bool) -> Examp
             _ => 1.0,
         });
         // An update reads and writes a row and its state.
-        let bytes = if trains { row + 2.0 * state as f64 } else { row };
+        let stored = table.storage.bytes() * table.dim + if table.storage == Element::I8 { 4 } else { 0 };
+        let bytes = if trains { row + 2.0 * state as f64 } else { stored as f64 };
         found.rows += lookups.sum::<f64>() * bytes;
     }
     found
+}
+
+/// `277`, `3.2`, `0.12`
+fn few(number: f64) -> String {
+    let places = [(10.0, 0), (1.0, 1)].into_iter().find(|(least, _)| number >= *least).map_or(2, |(_, places)| places);
+    format!("{number:.places$}")
 }
 
 /// `1,047,040`

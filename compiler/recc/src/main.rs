@@ -338,6 +338,9 @@ fn build(args: &BuildArgs) -> Result<u8, Failure> {
 }
 
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
+    if args.cost && args.format != Format::Text {
+        return Err(Failure::usage("--cost prints text\nhelp: leave `--format` out"));
+    }
     let mut failed = false;
     for path in &args.specs {
         let sources = match driver::sources(path) {
@@ -469,7 +472,10 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
         Stage::Plan => Ok(format!("step\n{}\nscore\n{}", built.step_plan, built.score_plan)),
         Stage::Loop => kernels(&|kernel| Ok(kernel.to_string())),
         Stage::Clif => kernels(&|kernel| verified(kernel, &|kernel| print_clif(kernel, args.cpu))),
-        Stage::Asm => kernels(&|kernel| verified(kernel, &|kernel| print_assembly(kernel, args.cpu))),
+        Stage::Asm => kernels(&|kernel| {
+            let text = verified(kernel, &|kernel| print_assembly(kernel, args.cpu))?;
+            Ok(format!("{}:\n{text}", kernel.name))
+        }),
         Stage::Ast | Stage::Spec | Stage::Ptx => Ok(String::new()),
     }
 }

@@ -47,6 +47,3 @@ pub struct KernelFunctions {
     /// The runtime's own, behind the functions: kernels do not look at it. 0 where there is nothing.
     pub prepared: usize,
 }
-
-/// Names of the fields of [`KernelFunctions`], in order.
-pub const KERNEL_FUNCTIONS: [&str; 1] = ["recc_rt_matmul"];

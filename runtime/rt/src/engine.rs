@@ -233,7 +233,7 @@ impl<'p> Engine<'p> {
         self.write_numbers(batch, numbers);
         let pointers = self.pointers(batch, variables);
         // SAFETY: the pointers are this batch's.
-        unsafe { self.prepared.fill(&pointers.0, self.pool) };
+        unsafe { self.prepared.fill(batch.rows, &pointers.0, self.pool) };
         for (at, launch) in self.plan.launches.iter().enumerate() {
             if at == self.plan.first_update as usize {
                 between(self)?;

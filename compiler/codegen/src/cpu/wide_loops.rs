@@ -12,7 +12,7 @@ use cranelift_codegen::ir::{
     Value, types,
 };
 use cranelift_codegen::isa::CallConv;
-use recc_core::loops::{Extent, Instr, LoopVar, Reg, Stmt, Type, reads};
+use recc_core::loops::{Extent, Instr, LoopVar, Reg, Stmt, Type, reads, stored_buffers};
 use std::collections::BTreeMap;
 
 /// Appends loops' functions to a kernel's code; where each begins.
@@ -48,7 +48,7 @@ pub(super) fn link(code: &mut [u8], call: &FinalizedMachReloc, entries: &[usize]
 
 /// A body's statements: those that are the same in all iterations, and the others.
 fn parted(var: LoopVar, body: &[Stmt]) -> (Vec<&Stmt>, Vec<&Stmt>) {
-    let stored: Vec<usize> = body.iter().flat_map(wide::stored_buffers).collect();
+    let stored: Vec<usize> = body.iter().flat_map(stored_buffers).collect();
     let (mut shared, mut varying, mut differ) = (Vec::new(), Vec::new(), Vec::new());
     for stmt in body {
         if let Stmt::Let { reg, instr, .. } = stmt {

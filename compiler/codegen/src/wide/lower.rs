@@ -3,7 +3,7 @@
 use super::code::{Binary, Bound, Inst, Integer, Logic, Operand, Place, Shift, Unary, Value};
 use super::{Asked, Scalar, Width};
 use crate::math::{Arithmetic, Comparison};
-use recc_core::loops::{Affine, Combine, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, reads};
+use recc_core::loops::{Affine, Combine, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, reads, stored_buffers, sums_of_outside};
 use recc_core::scalar::Signature;
 use std::collections::BTreeMap;
 
@@ -32,8 +32,7 @@ pub(super) struct Lowered {
 
 /// The loop for a group; none if it holds something that vectors do not have.
 pub(super) fn lower(asked: &Asked<'_>, width: Width, group: Group) -> Option<Lowered> {
-    let mut sums = Vec::new();
-    sums_of_outside(asked.body, &mut Vec::new(), &mut sums);
+    let sums = sums_of_outside(asked.body.iter().copied());
     let out =
         Lowered { code: Vec::new(), group, streams: Vec::new(), scalars: Vec::new(), wholes: Vec::new(), slots: 0, sums, own_sums: 0 };
     let mut lower = Lower {
@@ -53,28 +52,6 @@ pub(super) fn lower(asked: &Asked<'_>, width: Width, group: Group) -> Option<Low
     };
     lower.body(asked.body)?;
     Some(lower.out)
-}
-
-/// Buffers that a statement writes.
-pub(crate) fn stored_buffers(stmt: &Stmt) -> Vec<usize> {
-    match stmt {
-        Stmt::Store { buffer, .. } => vec![*buffer],
-        Stmt::For { body, .. } => body.iter().flat_map(stored_buffers).collect(),
-        Stmt::MatMul(product) => vec![product.dst.buffer],
-        Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => Vec::new(),
-    }
-}
-
-/// Accumulators that a body adds to and does not define.
-fn sums_of_outside(body: &[&Stmt], own: &mut Vec<Reg>, out: &mut Vec<(Reg, Combine)>) {
-    for stmt in body {
-        match stmt {
-            Stmt::Accumulator { reg, .. } => own.push(*reg),
-            Stmt::Accumulate { reg, combine, .. } if !own.contains(reg) && !out.contains(&(*reg, *combine)) => out.push((*reg, *combine)),
-            Stmt::For { body, .. } => sums_of_outside(&body.iter().collect::<Vec<_>>(), own, out),
-            Stmt::Let { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } | Stmt::MatMul(_) => {}
-        }
-    }
 }
 
 struct Lower<'k> {

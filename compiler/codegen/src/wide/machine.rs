@@ -765,7 +765,8 @@ impl Machine {
     fn gather(&mut self, to: Value, from: &Place, (index, scale): (Value, u8), partial: bool) -> Option<()> {
         let index = self.known(Operand::Value(index))?;
         let result = self.define(to)?;
-        let mut from = self.address(from, i64::from(scale), false)?;
+        // The index takes the place that the round has otherwise.
+        let mut from = self.address(from, i64::from(scale), true)?;
         from.index = index;
         // Lanes that are not loaded must not hold what the register held before.
         self.load_into(result, Operand::Constant(0))?;

@@ -10,8 +10,6 @@ mod instructions;
 mod lower;
 mod machine;
 
-pub(crate) use lower::stored_buffers;
-
 use lower::Group;
 use recc_core::loops::{Affine, Combine, Extent, LoopVar, Reg, Stmt, Type};
 

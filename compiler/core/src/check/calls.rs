@@ -130,7 +130,8 @@ impl Checker<'_> {
         let [input] = args.take(self, "layer", ["input"]);
         args.done(self, "layer");
         let scopes = std::mem::take(&mut self.scopes);
-        let (module, path) = (self.module, self.path);
+        let (module, path, outer) = (self.module, self.path, self.layer_call);
+        self.layer_call = Some(input.span);
         self.module = layer.module;
         self.path = Some(layer.path);
         self.paths.rewind(layer.path);
@@ -143,6 +144,7 @@ impl Checker<'_> {
         self.scopes = scopes;
         self.module = module;
         self.path = path;
+        self.layer_call = outer;
         value
     }
 

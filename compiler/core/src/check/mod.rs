@@ -117,6 +117,8 @@ struct Checker<'s> {
     models: Vec<String>,
     /// Blocks being expanded, to refuse recursion.
     calls: Vec<String>,
+    /// The input of the layer that is being applied.
+    layer_call: Option<Span>,
     /// Statements and calls left before a spec is refused as endless.
     fuel: u32,
     /// Random places met so far under each path.
@@ -177,6 +179,7 @@ impl<'s> Checker<'s> {
             in_ensemble: false,
             models: Vec::new(),
             calls: Vec::new(),
+            layer_call: None,
             fuel: FUEL,
             sites: BTreeMap::new(),
             declared: Vec::new(),

@@ -167,7 +167,7 @@ impl Checker<'_> {
                     };
                     let known = own.iter().copied().chain(["weight", "where", "balanced"]);
                     self.report(
-                        Problem::error("E0210", argument.value.span, format!("`{name}` has no such argument"))
+                        Problem::error("E0210", argument.value.span, format!("`{name}` has no argument `{}`", other.unwrap_or("")))
                             .help(suggest(other.unwrap_or(""), known)),
                     );
                     return None;

@@ -25,7 +25,9 @@ struct PathNode {
     name: String,
     parent: Option<PathId>,
     children: Vec<PathId>,
-    /// The next child to visit again when a layer is applied again.
+    /// Those of the children that are told apart by their order: calls, parameters and layers.
+    ordered: Vec<PathId>,
+    /// The next of those to visit again when a layer is applied again.
     cursor: usize,
     variable: Option<VariableId>,
     /// The place in the text that made it.
@@ -51,7 +53,15 @@ impl Paths {
 
     fn push(&mut self, name: &str, parent: Option<PathId>, site: Option<Span>) -> PathId {
         let id = PathId(self.nodes.len());
-        self.nodes.push(PathNode { name: name.to_owned(), parent, children: Vec::new(), cursor: 0, variable: None, site });
+        self.nodes.push(PathNode {
+            name: name.to_owned(),
+            parent,
+            children: Vec::new(),
+            ordered: Vec::new(),
+            cursor: 0,
+            variable: None,
+            site,
+        });
         if let Some(parent) = parent {
             self.nodes[parent.0].children.push(id);
         }
@@ -67,12 +77,13 @@ impl Paths {
     /// The next child of a name: block calls and parameters. Visited again in the same order when a layer is applied again.
     pub(super) fn enter(&mut self, parent: PathId, name: &str, site: Option<Span>) -> PathId {
         let cursor = self.nodes[parent.0].cursor;
-        if let Some(&child) = self.nodes[parent.0].children.get(cursor) {
+        if let Some(&child) = self.nodes[parent.0].ordered.get(cursor) {
             self.nodes[parent.0].cursor += 1;
             self.nodes[child.0].cursor = 0;
             return child;
         }
         let child = self.push(name, Some(parent), site);
+        self.nodes[parent.0].ordered.push(child);
         self.nodes[parent.0].cursor += 1;
         child
     }

@@ -121,7 +121,7 @@ impl Checker<'_> {
             StatementKind::Param(name, ty, init) => self.parameter(name, ty, init.as_ref(), Role::Parameter, in_model),
             StatementKind::State(name, ty, init) => self.parameter(name, ty, init.as_ref(), Role::State, in_model),
             StatementKind::Update(name, value) => self.update_state(name, value),
-            StatementKind::Layer(name, value) => self.layer(name, value),
+            StatementKind::Layer(name, value) => self.layer(name, value, in_model),
             StatementKind::Expose(name, value) => self.expose(name, value.as_ref(), in_model),
             StatementKind::Predict(name, value) => self.predict(name, value, in_model),
             StatementKind::Table(table) => {
@@ -203,6 +203,16 @@ impl Checker<'_> {
         // A model's own parameter is a binding; a block's belongs to the call.
         let path = if in_model { parent } else { self.paths.enter(parent, &name.text, None) };
         let id = match self.paths.variable(path) {
+            Some(known) if self.variables[known.0 as usize].1.shape != shape => {
+                let known = self.variables[known.0 as usize].1.shape.clone();
+                let text = format!("`{}` is {} and would have to be {}", name.text, shape_text(&known), shape_text(&shape));
+                self.report(
+                    Problem::error("E0203", self.layer_call.unwrap_or(name.span), "a layer's parameters have one shape for all its uses")
+                        .here(text)
+                        .help("give it values of one width, or make another layer for the others"),
+                );
+                return self.bind(name, Value::Poison, false, false);
+            }
             Some(known) => known,
             None => {
                 let id = super::variable_id(self.variables.len());
@@ -298,10 +308,10 @@ impl Checker<'_> {
         }
     }
 
-    fn layer(&mut self, name: &Name, value: &Expr) {
+    fn layer(&mut self, name: &Name, value: &Expr, in_model: bool) {
         let Some(parent) = self.path else { return };
-        // In the order of calls and parameters: each round of a loop has a layer of its own.
-        let path = self.paths.enter(parent, &name.text, None);
+        // A model's own layer is a binding; in a block or a loop each round has one of its own.
+        let path = if in_model { parent } else { self.paths.enter(parent, &name.text, None) };
         let scope = self.scopes.iter().flatten().map(|binding| (binding.name.clone(), binding.value.clone())).collect();
         // What the layer's call reads is used by it.
         for binding in self.scopes.iter_mut().flatten() {
@@ -492,14 +502,19 @@ fn statement_name(statement: &Statement) -> Option<&str> {
         StatementKind::Let(name, _) | StatementKind::Var(name, _) | StatementKind::Assign(name, _) | StatementKind::Predict(name, _) => {
             Some(&name.text)
         }
-        StatementKind::Param(name, ..) | StatementKind::State(name, ..) | StatementKind::Expose(name, Some(_)) => Some(&name.text),
+        StatementKind::Param(name, ..) | StatementKind::State(name, ..) | StatementKind::Layer(name, _) => Some(&name.text),
+        StatementKind::Expose(name, Some(_)) => Some(&name.text),
         StatementKind::Update(..)
-        | StatementKind::Layer(..)
         | StatementKind::Expose(_, None)
         | StatementKind::Table(_)
         | StatementKind::For(..)
         | StatementKind::Expr(_) => None,
     }
+}
+
+/// `f32[3, 4]`
+fn shape_text(shape: &[u64]) -> String {
+    format!("f32[{}]", shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", "))
 }
 
 /// `@name("…")`

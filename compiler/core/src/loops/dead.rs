@@ -1,6 +1,6 @@
 //! Drops what nobody reads: stores to scratch that no kernel loads, values without users, loops and buffers that are left empty.
 
-use super::{Extent, Instr, Kernel, Reg, Stmt, Term, reads};
+use super::{Combine, Extent, Instr, Kernel, Reg, Stmt, Term, reads};
 use recc_abi::BufferId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,5 +101,34 @@ fn renumber(body: &mut [Stmt], places: &BTreeMap<usize, usize>) {
             Stmt::For { body, .. } => renumber(body, places),
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => {}
         }
+    }
+}
+
+/// Buffers that a statement writes.
+pub fn stored_buffers(stmt: &Stmt) -> Vec<usize> {
+    match stmt {
+        Stmt::Store { buffer, .. } => vec![*buffer],
+        Stmt::For { body, .. } => body.iter().flat_map(stored_buffers).collect(),
+        Stmt::MatMul(product) => vec![product.dst.buffer],
+        Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => Vec::new(),
+    }
+}
+
+/// Accumulators that statements add to and do not define, each once.
+pub fn sums_of_outside<'s>(body: impl Iterator<Item = &'s Stmt>) -> Vec<(Reg, Combine)> {
+    let (mut own, mut found) = (Vec::new(), Vec::new());
+    body.for_each(|stmt| collect_sums(stmt, &mut own, &mut found));
+    found.retain(|(reg, _)| !own.contains(reg));
+    found.sort_by_key(|(reg, _)| *reg);
+    found.dedup_by_key(|(reg, _)| *reg);
+    found
+}
+
+fn collect_sums(stmt: &Stmt, own: &mut Vec<Reg>, found: &mut Vec<(Reg, Combine)>) {
+    match stmt {
+        Stmt::Accumulator { reg, .. } => own.push(*reg),
+        Stmt::Accumulate { reg, combine, .. } => found.push((*reg, *combine)),
+        Stmt::For { body, .. } => body.iter().for_each(|stmt| collect_sums(stmt, own, found)),
+        Stmt::Let { .. } | Stmt::Store { .. } | Stmt::MatMul(_) => {}
     }
 }

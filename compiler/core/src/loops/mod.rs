@@ -16,7 +16,7 @@ use crate::scalar::ScalarOp;
 use recc_abi::{BufferId, Element};
 
 pub use cost::{Cost, cost};
-pub use dead::{drop_dead, loaded_buffers, touched_buffers};
+pub use dead::{drop_dead, loaded_buffers, stored_buffers, sums_of_outside, touched_buffers};
 pub use merge::merge_loops;
 pub use vectorise::vectorise;
 pub use verify::{VerifiedKernel, Violation, verify};

@@ -243,7 +243,7 @@ impl Finder<'_> {
         if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) || is_pooled_number(graph, node) {
             return true;
         }
-        if users.iter().any(|user| repeats(&graph[*user].op)) && self.is_dear(node, stage, cone) {
+        if users.iter().any(|user| repeats(&graph[*user].op)) && self.is_dear(node, cone, 0) {
             return true;
         }
         // Sums are among those that ask.
@@ -267,17 +267,14 @@ impl Finder<'_> {
         !(flat && (stored || graph.users(user).into_iter().all(written)))
     }
 
-    /// Whether each element takes an exponential or the like, by the node itself or by elementwise nodes before it that have no memory.
-    fn is_dear(&self, node: NodeId, stage: usize, cone: &BTreeSet<NodeId>) -> bool {
+    /// Whether each element takes an exponential or the like, by the node itself or by the elementwise nodes right before it.
+    fn is_dear(&self, node: NodeId, cone: &BTreeSet<NodeId>, depth: u32) -> bool {
         let graph = &self.program.graph;
         let Op::Map(map) = &graph[node].op else { return false };
-        let computed = |operand: &NodeId| cone.contains(operand) && !self.needs.kept.contains_key(operand);
+        // What others read too has a memory of its own, and what lies far back is not worth the search.
+        let own = |operand: &NodeId| cone.contains(operand) && !self.needs.kept.contains_key(operand) && graph.users(*operand).len() == 1;
         map.op.cost() >= RECOMPUTE
-            || graph
-                .operands(node)
-                .into_iter()
-                .filter(computed)
-                .any(|operand| self.is_dear(operand, stage, cone) && !self.wants_scratch(operand, stage, cone))
+            || depth < 8 && graph.operands(node).into_iter().filter(own).any(|operand| self.is_dear(operand, cone, depth + 1))
     }
 
     /// Instructions to compute one element, up to a limit.

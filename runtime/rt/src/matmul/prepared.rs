@@ -3,7 +3,7 @@
 //! The copies hold the same numbers, so products give the same bits with and without them.
 
 use super::product::View;
-use super::reduced::{Form, Weights, widen_all};
+use super::reduced::{FEW, Form, Weights, widen_all};
 use super::{bf16, single};
 use crate::failure::Failure;
 use crate::memory::Memory;
@@ -29,7 +29,6 @@ unsafe impl Sync for Copied {}
 /// The factors of a plan's products.
 pub(crate) struct Prepared {
     copies: Vec<Copied>,
-    filled: bool,
     /// Whether the plan changes variables, so that copies hold for one step.
     changes: bool,
 }
@@ -39,7 +38,7 @@ impl Prepared {
     pub(crate) fn new(plan: &Plan) -> Result<Self, Failure> {
         let changes = (plan.first_update as usize) < plan.launches.len();
         if !single::has_vectors() {
-            return Ok(Prepared { copies: Vec::new(), filled: true, changes });
+            return Ok(Prepared { copies: Vec::new(), changes });
         }
         let bytes = |factor: &Factor| {
             let (rows, columns) = (factor.rows as usize, factor.columns as usize);
@@ -54,26 +53,32 @@ impl Prepared {
             };
             Copied { factor: *factor, element: buffer.element, scales, start: std::ptr::null(), memory }
         });
-        Ok(Prepared { copies: copies.collect(), filled: false, changes })
+        Ok(Prepared { copies: copies.collect(), changes })
     }
 
-    /// Copies the factors, if what they are may have changed.
+    /// Copies the factors that a batch of some rows is multiplied by, if what they are may have changed. What is stored in few bytes is read as it is by
+    /// a few rows, and has no copy until there are more.
     ///
     /// # Safety
     /// The pointers are those of the plan's buffers.
-    pub(crate) unsafe fn fill(&mut self, pointers: &[*mut u8], pool: &rayon::ThreadPool) {
-        if self.filled && !self.changes {
-            return;
-        }
-        for copied in &mut self.copies {
+    pub(crate) unsafe fn fill(&mut self, rows: usize, pointers: &[*mut u8], pool: &rayon::ThreadPool) {
+        let changes = self.changes;
+        let wanted = |copied: &&mut Copied| {
+            let few = copied.element != Element::F32 && !copied.factor.bf16 && rows <= FEW;
+            (changes || copied.start.is_null()) && !few
+        };
+        let mut work: Vec<(&mut Copied, usize)> = Vec::new();
+        for copied in self.copies.iter_mut().filter(wanted) {
             let base = pointers[copied.factor.buffer.0 as usize].cast_const();
             copied.start = base.wrapping_add((copied.factor.offset * copied.element.bytes() as i64) as usize);
+            let scales = copied.scales.map_or(0, |buffer| pointers[buffer] as usize);
+            work.push((copied, scales));
         }
-        let scales: Vec<usize> = self.copies.iter().map(|copied| copied.scales.map_or(0, |buffer| pointers[buffer] as usize)).collect();
+        if work.is_empty() {
+            return;
+        }
         // SAFETY: the caller's.
-        let copy = |(copied, scales): (&mut Copied, usize)| unsafe { copied.fill(scales as *const f32) };
-        pool.install(|| self.copies.par_iter_mut().zip(scales).for_each(copy));
-        self.filled = true;
+        pool.install(|| work.into_par_iter().for_each(|(copied, scales)| unsafe { copied.fill(scales as *const f32) }));
     }
 
     /// The copy of a product's right factor, or null.
@@ -157,7 +162,7 @@ mod tests {
                 let mut prepared = Prepared::new(&plan).expect("memory");
                 let pointers = [bytes.as_ptr().cast_mut(), scales.as_ptr().cast_mut().cast()];
                 // SAFETY: the pointers are those of the plan's two buffers.
-                unsafe { prepared.fill(&pointers, &pool) };
+                unsafe { prepared.fill(70, &pointers, &pool) };
                 assert!(!prepared.find(pointers[0], (k as i64, n as i64), (row, column), bf16).is_null());
                 assert!(prepared.find(pointers[0], (k as i64, n as i64 + 1), (row, column), bf16).is_null());
                 let stored = match element {

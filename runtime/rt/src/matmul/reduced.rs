@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use std::cell::Cell;
 
 /// Rows of the left factor up to which the weights are read as they are stored.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 /// Lanes of a vector.
 const LANES: usize = 16;
 /// Vectors of the result that are summed together.
