@@ -143,6 +143,9 @@ pub fn check(sources: &Sources, overrides: &[Override]) -> Checked {
         }
     }
     problems.sort_by_key(|problem| problem.labels.first().map(|label| (label.span.file, label.span.start)));
+    // One wrong argument may break several lines of the block that it was given to: the first is enough.
+    let place = |problem: &Problem| problem.labels.first().map(|label| label.span);
+    problems.dedup_by(|later, first| later.code == first.code && later.message == first.message && place(later) == place(first));
     Checked { spec: spec.filter(|_| !failed), problems, file }
 }
 
