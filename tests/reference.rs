@@ -46,3 +46,21 @@ fn specs_of_benches_check_and_build() {
     }
     assert!(count >= 1, "{count}");
 }
+
+/// A step that is learned behind is the function that the model computes.
+#[test]
+fn steps_of_numbers_are_the_functions_of_their_names() {
+    let mut count = 0;
+    for op in recc_core::scalar::ScalarOp::ALL {
+        for argument in [None, Some(0.7)] {
+            let Some(step) = recc_abi::NumberStep::named(op.name(), argument) else { continue };
+            for x in [-2.5, -0.3, 0.0, 0.4, 3.0] {
+                let operands = [x, argument.unwrap_or(0.0)];
+                let (found, wanted) = (step.apply(x), op.eval(&operands[..op.arity()]));
+                assert!(found == wanted || found.is_nan() && wanted.is_nan(), "{} of {x}: {found}, not {wanted}", op.name());
+            }
+            count += 1;
+        }
+    }
+    assert_eq!(count, 13);
+}

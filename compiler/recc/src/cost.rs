@@ -5,7 +5,7 @@ use recc_core::loops::cost;
 use recc_core::plan::Planned;
 use recc_core::spec::{Spec, Table};
 use recc_core::{Built, build};
-use recc_rt::Failure;
+use recc_rt::{Failure, size_text};
 use std::fmt::Write as _;
 
 /// What one example takes.
@@ -143,9 +143,6 @@ fn amount(number: f64) -> String {
     if power == 0 { format!("{number:.0}") } else { format!("{:.2}{}", number / 1000f64.powi(power as i32), units[power]) }
 }
 
-/// `2.3 MB`
 fn size(bytes: u64) -> String {
-    let units = ["bytes", "kB", "MB", "GB", "TB"];
-    let power = (((bytes.max(1) as f64).log10() / 3.0) as usize).min(units.len() - 1);
-    if power == 0 { format!("{bytes} bytes") } else { format!("{:.1} {}", bytes as f64 / 1000f64.powi(power as i32), units[power]) }
+    size_text(bytes as f64)
 }

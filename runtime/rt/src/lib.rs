@@ -35,5 +35,6 @@ pub use data::{Sample, sample};
 pub use engine::Code;
 pub use failure::Failure;
 pub use matmul::FUNCTIONS;
+pub use memory::size_text;
 pub use stored::as_stored;
 pub use warm::{Fate, compare, renamed};

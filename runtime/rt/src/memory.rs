@@ -89,9 +89,10 @@ impl Memory {
     }
 }
 
-/// `1.5 GB`
-fn size_text(bytes: f64) -> String {
+/// `1.5 GB`, `200 bytes`
+pub fn size_text(bytes: f64) -> String {
     let units = ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"];
     let power = ((bytes.max(1.0).log10() / 3.0) as usize).min(units.len() - 1);
-    format!("{:.1} {}", bytes / 1000f64.powi(power as i32), units[power])
+    let places = usize::from(power > 0);
+    format!("{:.places$} {}", bytes / 1000f64.powi(power as i32), units[power])
 }

@@ -347,21 +347,11 @@ impl Machine {
         self.last = last_reads(&code.code);
         for (at, inst) in code.code.iter().enumerate() {
             self.inst(at, inst)?;
-            let done = inst.reads().into_iter().chain(inst.defines()).filter(|value| self.last.get(value).is_none_or(|last| *last <= at));
-            for value in done.collect::<Vec<_>>() {
-                if let Some(register) = self.held.remove(&value) {
-                    self.give_back(register);
-                }
-            }
-            // Values that a loop needed until its end.
-            if matches!(inst, Inst::LoopEnd { .. }) {
-                let done: Vec<Value> = self.held.keys().copied().filter(|value| self.last.get(value) == Some(&at)).collect();
-                for value in done {
-                    if let Some(register) = self.held.remove(&value) {
-                        self.give_back(register);
-                    }
-                }
-            }
+            // What was read last here, or before the end of the loop that needed it until now, or never is.
+            let past = |value: &Value| self.last.get(value).is_none_or(|last| *last <= at);
+            let done: Vec<Value> = self.held.keys().copied().filter(past).collect();
+            let registers: Vec<Register> = done.into_iter().filter_map(|value| self.held.remove(&value)).collect();
+            registers.into_iter().for_each(|register| self.give_back(register));
         }
         self.sums = all;
         Some(())
@@ -519,17 +509,11 @@ impl Machine {
         };
         self.emit(Code::Mov_r64_rm64, &[Register::RDX.into(), base])?;
         for &(integer, stride) in &place.further {
-            let integer = match integer {
-                Integer::Counter => Arg::Register(COUNTER),
-                Integer::Slot(slot) => self.frame_at(self.frame.slot(slot)).into(),
+            let product = match integer {
+                Integer::Counter => Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, COUNTER, stride),
+                Integer::Slot(slot) => Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, self.frame_at(self.frame.slot(slot)), stride),
             };
-            match integer {
-                Arg::Memory(memory) => {
-                    let made = Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, memory, stride);
-                    self.push(made.ok()?);
-                }
-                _ => self.push(Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, COUNTER, stride).ok()?),
-            }
+            self.push(product.ok()?);
             self.emit(Code::Add_r64_rm64, &[Register::RDX.into(), FURTHER.into()])?;
         }
         Some(())

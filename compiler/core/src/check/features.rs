@@ -400,11 +400,11 @@ impl Checker<'_> {
             }
         }
         self.check_number_steps(&steps);
-        let standardized = steps.iter().position(|step| step.name.text == "standardize");
-        let again = steps.iter().skip(standardized.map_or(0, |at| at + 1)).find(|step| step.name.text == "standardize");
-        if let Some(again) = again.filter(|_| standardized.is_some()) {
+        let mut standardized = (0..steps.len()).filter(|&at| steps[at].name.text == "standardize");
+        let (standardized, again) = (standardized.next(), standardized.next());
+        if let Some(again) = again {
             self.report(
-                Problem::error("E0304", again.span, "`standardize` stands twice")
+                Problem::error("E0304", steps[again].span, "`standardize` stands twice")
                     .help("the mean and the deviation are learned once, of what the steps before make of the column: keep one"),
             );
             return (None, Vec::new());

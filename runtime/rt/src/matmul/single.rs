@@ -17,6 +17,31 @@ use std::hint::black_box;
 /// Rows of `b` that are gone through at once.
 const DEPTH: usize = 128;
 
+/// How products are computed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By AVX-512.
+    Wide,
+    /// By AVX2 with fused multiply-add.
+    Narrow,
+    /// Number by number.
+    Plain,
+}
+
+impl Way {
+    /// The widest vectors that the processor has.
+    #[inline]
+    fn best() -> Way {
+        if is_x86_feature_detected!("avx512f") {
+            Way::Wide
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            Way::Narrow
+        } else {
+            Way::Plain
+        }
+    }
+}
+
 /// Vectors of one width.
 trait Simd {
     const LANES: usize;
@@ -284,7 +309,7 @@ pub(super) fn prepared_bytes(rows: usize, columns: usize) -> usize {
 
 /// Columns of a panel; without vectors nothing is copied.
 fn panel_width() -> usize {
-    if is_x86_feature_detected!("avx512f") { 3 * Wide::LANES } else { 3 * Narrow::LANES }
+    3 * if Way::best() == Way::Wide { Wide::LANES } else { Narrow::LANES }
 }
 
 /// Copies a whole factor, panel after panel, for products that are by vectors.
@@ -301,7 +326,7 @@ pub(super) unsafe fn prepare(view: View, rows: usize, columns: usize, out: &mut 
 
 /// Whether products are by vectors, which read prepared factors.
 pub(super) fn has_vectors() -> bool {
-    is_x86_feature_detected!("avx512f") || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    Way::best() != Way::Plain
 }
 
 #[target_feature(enable = "avx2")]
@@ -422,12 +447,10 @@ unsafe fn plain_item(product: &Product) {
 pub(super) unsafe fn matmul(product: &Product) {
     // SAFETY: the caller's; the processor has what is asked for.
     unsafe {
-        if is_x86_feature_detected!("avx512f") {
-            wide(product);
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            narrow(product);
-        } else {
-            plain(product);
+        match Way::best() {
+            Way::Wide => wide(product),
+            Way::Narrow => narrow(product),
+            Way::Plain => plain(product),
         }
     }
 }
