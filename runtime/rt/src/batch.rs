@@ -3,7 +3,7 @@
 use crate::cohort::Condition;
 use crate::ranking::Target;
 use crate::spool::Window;
-use crate::transform::{Fitted, long};
+use crate::transform::{Fitted, Ids, long};
 use recc_abi::{Column, ColumnKind, InputSource, Plan, RowSource, Table};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -87,10 +87,15 @@ pub(crate) struct Layout<'p> {
     pub(crate) draw: u64,
 }
 
-impl Layout<'_> {
+impl<'p> Layout<'p> {
     /// The column that says where a column's entries begin.
     fn entries_of(&self, column: u32) -> u32 {
         recc_abi::entries_of(self.columns, column)
+    }
+
+    /// What the ids of a column's records are.
+    fn ids(&self, column: u32) -> &'p Ids {
+        self.fitted.ids(Fitted::vocab_column(self.columns, column as usize))
     }
 
     /// Whether the last entry of a column is not shown.
@@ -204,14 +209,14 @@ impl<'p> Assembler<'p> {
     /// Rows of ids, example by example.
     fn ids(&self, window: &Window, rows: &[u32], columns: &[u32]) -> Vec<u32> {
         let layout = self.layout;
-        let vocabs: Vec<usize> = columns.iter().map(|&column| Fitted::vocab_column(layout.columns, column as usize)).collect();
-        let mut ids = Vec::with_capacity(rows.len() * columns.len());
+        let own = |&column: &u32| (layout.words[column as usize], layout.ids(column));
+        let columns: Vec<(usize, &Ids)> = columns.iter().map(own).collect();
+        let mut found = Vec::with_capacity(rows.len() * columns.len());
         for &row in rows {
             let record = &window.records[row as usize * layout.width..(row as usize + 1) * layout.width];
-            let word = |column: u32| record[layout.words[column as usize]];
-            ids.extend(columns.iter().zip(&vocabs).map(|(&column, &vocab)| layout.fitted.row_of(vocab, word(column))));
+            found.extend(columns.iter().map(|(word, ids)| ids.row(record[*word])));
         }
-        ids
+        found
     }
 
     /// Where the entries of each example's bag begin, and where the last one's end.
@@ -234,7 +239,7 @@ impl<'p> Assembler<'p> {
     /// What each row of a ranking is ranked for: the last entry of its sequence, where it is held back.
     fn targets(&self, window: &Window, rows: &[u32], column: u32) -> Vec<Target> {
         let layout = self.layout;
-        let vocab = Fitted::vocab_column(layout.columns, column as usize);
+        let known = layout.ids(column);
         let target = |&row: &u32| {
             let ids = all_entries(window, layout, row, column);
             let (next, before) = match ids.split_last() {
@@ -242,9 +247,9 @@ impl<'p> Assembler<'p> {
                 _ => (None, ids),
             };
             Target {
-                row: next.map_or(0, |&next| layout.fitted.row_of(vocab, next)),
+                row: next.map_or(0, |&next| known.row(next)),
                 exists: next.is_some(),
-                seen: before.iter().map(|&id| layout.fitted.row_of(vocab, id)).collect(),
+                seen: before.iter().map(|&id| known.row(id)).collect(),
             }
         };
         rows.iter().map(target).collect()
@@ -258,10 +263,10 @@ impl<'p> Assembler<'p> {
     /// For each step the row of the next one; 0 where there is none or an unknown one.
     fn next<'a>(&'a self, window: &'a Window, rows: &'a [u32], column: u32) -> impl Iterator<Item = u32> + 'a {
         let layout = self.layout;
-        let vocab = Fitted::vocab_column(layout.columns, column as usize);
+        let known = layout.ids(column);
         rows.iter().flat_map(move |&row| {
             let ids = bag_of(window, layout, row, column);
-            (0..ids.len()).map(move |at| ids.get(at + 1).map_or(0, |&next| layout.fitted.row_of(vocab, next)))
+            (0..ids.len()).map(move |at| ids.get(at + 1).map_or(0, |&next| known.row(next)))
         })
     }
 
@@ -290,10 +295,10 @@ impl<'p> Assembler<'p> {
 
     fn bag(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
         let layout = self.layout;
-        let vocab = Fitted::vocab_column(layout.columns, column as usize);
+        let known = layout.ids(column);
         let mut ids = Vec::new();
         for &row in rows {
-            ids.extend(bag_of(window, layout, row, column).iter().map(|&id| layout.fitted.row_of(vocab, id)));
+            ids.extend(bag_of(window, layout, row, column).iter().map(|&id| known.row(id)));
         }
         // What follows the last entry is read and not used.
         ids.push(0);

@@ -5,7 +5,8 @@
 
 use crate::failure::Failure;
 use crate::model::Model;
-use crate::transform::{Fitted, Vocab};
+use crate::transform::Fitted;
+use crate::vocab::Vocab;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::UInt64Type;
 use arrow_array::{ArrayRef, LargeBinaryArray, LargeStringArray, RecordBatch, UInt64Array};

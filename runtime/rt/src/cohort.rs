@@ -85,11 +85,11 @@ impl Condition {
                     Comparison::Eq => value == *bound,
                 }
             }
-            Condition::Id { word, vocab, rows } => rows.contains(&fitted.row_of(*vocab, record[*word])),
+            Condition::Id { word, vocab, rows } => rows.contains(&fitted.ids(*vocab).row(record[*word])),
             Condition::Key { word, hashes } => hashes.contains(&long(record, *word)),
             Condition::Bag { word, vocab, rows } => {
                 let start = long(record, *word) as usize;
-                bags[start..start + record[*word + 2] as usize].iter().any(|&id| rows.contains(&fitted.row_of(*vocab, id)))
+                bags[start..start + record[*word + 2] as usize].iter().any(|&id| rows.contains(&fitted.ids(*vocab).row(id)))
             }
             Condition::Not(inner) => !inner.holds(record, bags, fitted),
             Condition::And(a, b) => a.holds(record, bags, fitted) && b.holds(record, bags, fitted),

@@ -27,6 +27,7 @@ mod spool;
 mod stored;
 mod train;
 mod transform;
+mod vocab;
 mod warm;
 
 pub use checkpoint::{Generation, Purpose, Which, open as open_checkpoint};

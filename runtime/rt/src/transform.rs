@@ -2,67 +2,19 @@
 //!
 //! A transformed row is a record of 32-bit words: a number is one word, an id one, a key two (a 64-bit hash), a bag three (where its
 //! entries begin, in two words, and how many there are). While a dictionary is being learned ids are provisional, in order of first
-//! appearance; [`Fitted::row_of`] turns them into rows.
+//! appearance; [`Ids::row`] turns them into rows.
 
 use crate::data::{Place, Rows, last_of_group};
 use crate::failure::Failure;
+use crate::vocab::Vocab;
 use csv::ByteRecord;
-use indexmap::IndexMap;
 use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Split, Token};
-use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Stands for a value that has no row of its own.
 const NOTHING: u32 = u32::MAX;
-
-/// A value as data writes it; short ones lie in place.
-type Word = SmallVec<[u8; 16]>;
-
-/// A dictionary: how often each value was seen, in provisional order; once fitted, in the order of rows from 1.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Vocab {
-    counts: IndexMap<Word, u64, foldhash::fast::RandomState>,
-    /// Values beyond those, which nobody asks for.
-    unnamed: usize,
-}
-
-impl Vocab {
-    /// A dictionary of a size whose words nobody asks for.
-    pub(crate) fn unnamed(size: usize) -> Self {
-        Vocab { unnamed: size, ..Vocab::default() }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.counts.len() + self.unnamed
-    }
-
-    /// Values and how often each was seen, in order.
-    pub(crate) fn words(&self) -> impl Iterator<Item = (&[u8], u64)> {
-        self.counts.iter().map(|(word, count)| (&word[..], *count))
-    }
-
-    /// The provisional id of a value that was seen `count` times more.
-    pub(crate) fn learn(&mut self, word: &[u8], count: u64) -> u32 {
-        if let Some((at, _, seen)) = self.counts.get_full_mut(word) {
-            *seen += count;
-            return at as u32;
-        }
-        self.counts.insert_full(word.into(), count).0 as u32
-    }
-
-    /// Without the values that were not seen often enough; the others keep their order.
-    fn retained(mut self, enough: impl Fn(u64) -> bool) -> Self {
-        self.counts.retain(|_, count| enough(*count));
-        self
-    }
-
-    /// The row of a value; 0 for one that is not known.
-    pub(crate) fn row(&self, word: &[u8]) -> u32 {
-        self.counts.get_index_of(word).map_or(0, |at| at as u32 + 1)
-    }
-}
 
 /// Sums for a mean and a deviation (Welford).
 #[derive(Debug, Default, Clone, Copy)]
@@ -86,6 +38,30 @@ impl Moments {
     }
 }
 
+/// What the ids of a column's records are.
+#[derive(Debug, Default, Clone)]
+pub(crate) enum Ids {
+    /// Rows.
+    #[default]
+    Rows,
+    /// Places in a dictionary all of whose values have rows.
+    All,
+    /// Places in a dictionary some of whose values have rows: the row of each.
+    Some(Vec<u32>),
+}
+
+impl Ids {
+    /// The row of an id as records hold it.
+    pub(crate) fn row(&self, id: u32) -> u32 {
+        match self {
+            Ids::Rows => id,
+            // What stands for no value becomes row 0.
+            Ids::All => id.wrapping_add(1),
+            Ids::Some(rows) => rows.get(id as usize).copied().unwrap_or(0),
+        }
+    }
+}
+
 /// What was learned from training data.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Fitted {
@@ -97,20 +73,20 @@ pub(crate) struct Fitted {
     pub(crate) quantiles: Vec<(u32, f64, f32)>,
     /// Whether nothing was learned, because rows are drawn: conditions then hold for whatever rows they happen to hold for.
     pub(crate) drawn: bool,
-    /// Row of each provisional id, by column; empty when ids are rows already.
-    rows: Vec<Vec<u32>>,
+    /// What the ids of records are, by column.
+    ids: Vec<Ids>,
 }
 
 impl Fitted {
     /// Restores what a checkpoint holds.
     pub(crate) fn restored(vocabs: Vec<Vocab>, moments: Vec<(f64, f64)>, quantiles: Vec<(u32, f64, f32)>) -> Self {
-        let rows = vec![Vec::new(); vocabs.len()];
-        Fitted { vocabs: vocabs.into_iter().map(Arc::new).collect(), moments, quantiles, drawn: false, rows }
+        let ids = vec![Ids::Rows; vocabs.len()];
+        Fitted { vocabs: vocabs.into_iter().map(Arc::new).collect(), moments, quantiles, drawn: false, ids }
     }
 
     /// The same for records whose ids are rows already: every record but those that were learned from.
     pub(crate) fn settled(&self) -> Self {
-        Fitted { rows: vec![Vec::new(); self.vocabs.len()], ..self.clone() }
+        Fitted { ids: vec![Ids::Rows; self.vocabs.len()], ..self.clone() }
     }
 
     /// The dictionary a column uses.
@@ -137,12 +113,9 @@ impl Fitted {
         found.map(|(_, _, value)| f64::from(*value))
     }
 
-    /// The row of an id as records hold it.
-    pub(crate) fn row_of(&self, vocab: usize, id: u32) -> u32 {
-        match self.rows.get(vocab) {
-            Some(rows) if !rows.is_empty() => rows.get(id as usize).copied().unwrap_or(0),
-            _ => id,
-        }
+    /// What the ids of a dictionary's records are.
+    pub(crate) fn ids(&self, vocab: usize) -> &Ids {
+        &self.ids[vocab]
     }
 }
 
@@ -174,6 +147,9 @@ pub(crate) struct Transformer<'p> {
     parts: Vec<Range<usize>>,
     /// Entries of the row's cell, by column.
     counts: Vec<usize>,
+    /// Columns that are a word of a dictionary of their own, and columns of all other kinds.
+    words: Vec<usize>,
+    others: Vec<usize>,
 }
 
 /// Words of a column's part of a record.
@@ -241,12 +217,20 @@ impl<'p> Transformer<'p> {
         }
         let (layout, width) = record_layout(columns);
         let learning = fitted.is_none();
+        let is_shared = |own: usize| columns.iter().any(|other| other.kind.encoder() == Some(&Encoder::VocabOf(own as u32)));
+        let is_word = |&at: &usize| match (&columns[at].kind, &columns[at].token) {
+            (ColumnKind::Id { encoder: Encoder::Vocab { .. } }, Token::Column(_)) => {
+                cells[at].is_some() && !data.is_grouped() && !is_shared(at)
+            }
+            _ => false,
+        };
+        let (words, others) = (0..columns.len()).partition(is_word);
         let fitted = fitted.unwrap_or_else(|| Fitted {
             vocabs: vec![Arc::default(); columns.len()],
             moments: vec![(0.0, 1.0); columns.len()],
             quantiles: Vec::new(),
             drawn: false,
-            rows: Vec::new(),
+            ids: vec![Ids::Rows; columns.len()],
         });
         Ok(Transformer {
             columns,
@@ -261,6 +245,8 @@ impl<'p> Transformer<'p> {
             token: Vec::new(),
             parts: Vec::new(),
             counts: vec![0; columns.len()],
+            words,
+            others,
         })
     }
 
@@ -269,12 +255,30 @@ impl<'p> Transformer<'p> {
         out.words.clear();
         out.words.resize(rows.len() * self.width, 0);
         out.bags.clear();
+        for at in 0..self.words.len() {
+            self.word_of_each(self.words[at], rows, &mut out.words);
+        }
         for (at, (row, record)) in rows.iter().zip(out.words.chunks_exact_mut(self.width.max(1))).enumerate() {
-            for (number, column) in self.columns.iter().enumerate() {
-                self.cell(number, row, record, &mut out.bags).map_err(|wrong| problem(&first.after(at), column, &wrong))?;
+            for other in 0..self.others.len() {
+                let number = self.others[other];
+                self.cell(number, row, record, &mut out.bags).map_err(|wrong| problem(&first.after(at), &self.columns[number], &wrong))?;
             }
         }
         Ok(())
+    }
+
+    /// Writes the part of a column of words, which are found together, in the records of neighbouring rows.
+    fn word_of_each(&mut self, at: usize, rows: &[ByteRecord], records: &mut [u32]) {
+        let Some(cell) = self.cells[at] else { return };
+        let (part, width) = (self.layout[at], self.width);
+        let cells = rows.iter().map(|row| row.get(cell).unwrap_or_default().trim_ascii()).enumerate();
+        let words = cells.filter(|(_, cell)| !cell.is_empty());
+        if self.learning {
+            (0..rows.len()).for_each(|row| records[row * width + part] = NOTHING);
+            self.learned[at].learn_each(words, |row, id| records[row * width + part] = id);
+        } else {
+            self.fitted.vocabs[at].row_each(words, |row, id| records[row * width + part] = id);
+        }
     }
 
     /// Writes a column's part of a record; entries of a bag go to `bags`.
@@ -412,30 +416,29 @@ impl<'p> Transformer<'p> {
     /// Ends learning: dictionaries keep the values seen often enough, in the order in which they first appeared.
     pub(crate) fn finish(mut self) -> Fitted {
         let mut fitted = std::mem::take(&mut self.fitted);
-        fitted.rows = vec![Vec::new(); self.columns.len()];
         for (at, column) in self.columns.iter().enumerate() {
             fitted.moments[at] = self.moments[at].finish();
             if let Some(Encoder::Vocab { min_count }) = column.kind.encoder() {
                 let vocab = std::mem::take(&mut self.learned[at]);
                 let enough = |count: u64| count >= u64::from(*min_count).max(1);
-                let mut kept = 0;
-                let rows: Vec<u32> = vocab
-                    .words()
-                    .map(|(_, count)| {
-                        if enough(count) {
-                            kept += 1;
-                            kept
-                        } else {
-                            0
-                        }
-                    })
-                    .collect();
-                fitted.rows[at] = if rows.is_empty() { vec![0] } else { rows };
-                fitted.vocabs[at] = Arc::new(vocab.retained(enough));
+                let kept = vocab.retained(enough);
+                fitted.ids[at] = if kept.len() == vocab.len() { Ids::All } else { Ids::Some(rows_kept(&vocab, enough)) };
+                fitted.vocabs[at] = Arc::new(kept);
             }
         }
         fitted
     }
+}
+
+/// The row of each value of a dictionary of which some are kept; 0 for the others.
+fn rows_kept(vocab: &Vocab, enough: impl Fn(u64) -> bool) -> Vec<u32> {
+    let mut kept = 0;
+    let row = |(_, count)| {
+        let own = enough(count);
+        kept += u32::from(own);
+        if own { kept } else { 0 }
+    };
+    vocab.words().map(row).collect()
 }
 
 /// The values of a cell. Blanks between values may be several.
@@ -551,6 +554,9 @@ fn problem(place: &Place, column: &Column, wrong: &Wrong) -> Failure {
 
 /// A finite number.
 fn number(text: &[u8]) -> Result<f32, String> {
+    if let Some(whole) = whole_number(text) {
+        return Ok(whole);
+    }
     let value: Option<f64> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     match value {
         Some(value) if value.is_finite() && (value as f32).is_finite() => Ok(value as f32),
@@ -560,6 +566,14 @@ fn number(text: &[u8]) -> Result<f32, String> {
         Some(_) => Err("is not a finite number\nhelp: leave the cell empty and use `fill`, or remove the row".to_owned()),
         None => Err("is not a number\nhelp: correct the cell, or read the column as `id`".to_owned()),
     }
+}
+
+/// The most frequent numbers, counts of a few digits, without the parser of all numbers.
+fn whole_number(text: &[u8]) -> Option<f32> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let few = (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let value = digits.iter().fold(0u32, |value, digit| value.wrapping_mul(10).wrapping_add(u32::from(digit & 15)));
+    few.then(|| if digits.len() < text.len() { -(value as f32) } else { value as f32 })
 }
 
 /// What may be wrong with a header that lacks a column.

@@ -5,7 +5,8 @@
 use crate::checkpoint::Generation;
 use crate::failure::Failure;
 use crate::model::{Model, Saved};
-use crate::transform::{Fitted, Vocab};
+use crate::transform::Fitted;
+use crate::vocab::Vocab;
 use recc_abi::{Encoder, Role};
 use std::collections::BTreeMap;
 
