@@ -82,6 +82,37 @@ fn confidence_learns_through_its_weights() {
 }
 
 /// The part of the gradient that a collaboration adds: with it less without it.
+/// Of a label of four levels: the loss of each is -ln of its probability, and what is predicted their mean.
+#[test]
+fn levels_have_the_probabilities_between_thresholds() {
+    let text = "features {\n label stars: number\n}\nmodel m {\n param z: f32 = zeros\n predict stars = ordinal(z, levels: 4)\n}\nobjective { stars: ordinal }\ntrain { dense: sgd(lr: 1) }\n";
+    let (spec, built) = recc_tests::build(text);
+    let mut data = draw(&spec, &built, 1, 1);
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    for (z, learned) in [(0.0, [0.0; 3]), (0.7, [0.3, -1.2, 2.0]), (-30.0, [0.0, 0.5, -40.0])] {
+        let value = |path: &str| if path == "m.z" { vec![z] } else { learned.to_vec() };
+        data.variables = built.variables.iter().enumerate().map(|(at, own)| (VariableId(at as u32), value(&own.path))).collect();
+        // At first all levels are alike likely.
+        let start = [1.0f64 / 3.0, 1.0, 3.0].map(f64::ln);
+        let distance = |level: usize| ((start[level] - start[level - 1]).exp_m1().ln() + learned[level]).exp().ln_1p();
+        let first = start[0] + learned[0];
+        let thresholds = [first, first + distance(1), first + distance(1) + distance(2)];
+        let above: Vec<f64> = [1.0].into_iter().chain(thresholds.map(|at| sigmoid(z - at))).chain([0.0]).collect();
+        let chances: Vec<f64> = above.windows(2).map(|pair| pair[0] - pair[1]).collect();
+        close(&result(&built, &data, "stars"), &[(1..=4).map(|level| f64::from(level) * chances[level as usize - 1]).sum()]);
+        for level in 1..=4usize {
+            data.numbers.values_mut().for_each(|labels| *labels = vec![level as f64]);
+            let values = evaluate(&built.step, &data);
+            let loss = built.step.results.iter().find(|result| result.name == "loss").expect("a loss").node;
+            let likelihood = (-values[&loss].flat()[0]).exp();
+            assert!((likelihood - chances[level - 1]).abs() < 1e-9, "level {level} at {z}: {likelihood}, not {}", chances[level - 1]);
+        }
+        if z == 0.0 {
+            close(&chances, &[0.25; 4]);
+        }
+    }
+}
+
 fn collaboration(settings: &str, uses: &str, logits: [f64; 2]) -> (Vec<f64>, f64) {
     let loss = |built: &Built, data: &Data| {
         let values = evaluate(&built.step, data);

@@ -452,9 +452,20 @@ fn losses_of_some_rows() -> (String, String) {
     ("losses of some rows".to_owned(), spec)
 }
 
+/// A label of several levels, and of two.
+fn ordinals() -> impl Iterator<Item = (String, String)> {
+    [(2, "ordinal"), (5, "ordinal(where: y, weight: 0.5)")].into_iter().map(|(levels, loss)| {
+        let model = format!(
+            "model m {{\n predict y = logit(linear(X, 1))\n predict t = ordinal(mlp(X, [4], activation: tanh) |> linear(1), levels: {levels})\n}}"
+        );
+        let train = "metrics { report: [] }\ntrain { dense: sgd(lr: 1) }";
+        (format!("{levels} levels"), format!("{FEATURES}\n{model}\nobjective {{ y: bce, t: {loss} }}\n{train}\n"))
+    })
+}
+
 #[test]
 fn losses_agree_with_the_reference() {
-    for (name, spec) in losses().chain([losses_of_some_rows()]).chain(rankings()) {
+    for (name, spec) in losses().chain([losses_of_some_rows()]).chain(rankings()).chain(ordinals()) {
         for rows in [1, 13, 130] {
             check_spec(&name, &spec, rows, Level::native());
         }
@@ -488,7 +499,7 @@ fn gradients_agree_with_central_differences() {
     let trained = |spec: &str| format!("{}\ntrain {{ {rate} }}\n", spec.split_once("\ntrain").map_or(spec, |(before, _)| before));
     let smooth = library().into_iter().filter(|(_, spec)| !spec.starts_with("// Holds values constant"));
     let blocks = smooth.map(|(name, spec)| (name, trained(&spec)));
-    for (name, spec) in models.chain(blocks).chain(losses()).chain([losses_of_some_rows()]).chain(rankings()) {
+    for (name, spec) in models.chain(blocks).chain(losses()).chain([losses_of_some_rows()]).chain(rankings()).chain(ordinals()) {
         let (spec, built) = recc_tests::build(&spec);
         let data = draw(&spec, &built, 6, 5);
         let after = updated(&built.step, &data);

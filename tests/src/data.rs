@@ -47,7 +47,11 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
                 // Weights of rows are not negative.
                 let weight = column.domain == Some(Domain::Weight);
                 let number = |draw: &mut Draw| if weight { draw.number().abs() } else { draw.number() };
-                let label = |draw: &mut Draw| if *binary { draw.below(2) as f64 } else { number(draw) };
+                let label = |draw: &mut Draw| match column.domain {
+                    Some(Domain::Levels(levels)) => 1.0 + draw.below(levels as usize) as f64,
+                    _ if *binary => draw.below(2) as f64,
+                    _ => number(draw),
+                };
                 data.numbers.insert(at, (0..rows).map(|_| label(&mut draw)).collect());
             }
             ColumnKind::Time => {

@@ -3,6 +3,7 @@
 use crate::plan::{KernelEntry, Plan, VariableId};
 use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// A compiled model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -132,6 +133,8 @@ pub enum Domain {
     NotNegative,
     /// Of a loss's weights: 0 and above.
     Weight,
+    /// Of a label predicted by `ordinal`: whole numbers from 1 up to this one.
+    Levels(u32),
 }
 
 impl Domain {
@@ -141,6 +144,7 @@ impl Domain {
             Domain::Positive => value > 0.0,
             Domain::AboveMinusOne => value > -1.0,
             Domain::NotNegative | Domain::Weight => value >= 0.0,
+            Domain::Levels(last) => value.fract() == 0.0 && value >= 1.0 && value <= last as f32,
         }
     }
 
@@ -149,18 +153,20 @@ impl Domain {
         match self {
             Domain::Positive => Some("max(1)"),
             Domain::AboveMinusOne | Domain::NotNegative => Some("max(0)"),
-            Domain::Weight => None,
+            Domain::Weight | Domain::Levels(_) => None,
         }
     }
 
     /// The transform and its numbers, in words.
-    pub fn describe(self) -> &'static str {
-        match self {
+    pub fn describe(self) -> Cow<'static, str> {
+        let text = match self {
             Domain::Positive => "`log` takes numbers above 0",
             Domain::AboveMinusOne => "`log1p` takes numbers above -1",
             Domain::NotNegative => "`sqrt` takes 0 and numbers above",
             Domain::Weight => "the weight of a loss is 0 or above",
-        }
+            Domain::Levels(last) => return Cow::Owned(format!("a label predicted by `ordinal` is a whole number from 1 to {last}")),
+        };
+        Cow::Borrowed(text)
     }
 }
 
@@ -561,6 +567,11 @@ pub enum Link {
     Logit,
     /// A number.
     Value,
+    /// The mean of a label's levels, which are whole numbers from 1, by their probabilities.
+    Ordinal {
+        /// How many.
+        levels: u32,
+    },
     /// Which row of a table: its product with a query, the result `<name>.query`, is the row's logit.
     Softmax(Ranking),
 }
@@ -582,11 +593,17 @@ impl Prediction {
         self.link == Link::Logit
     }
 
+    /// Whether its loss is known from its value and its label. That of a ranking is over drawn rows, which only training has, and that of levels
+    /// by their thresholds.
+    pub fn has_loss(&self) -> bool {
+        matches!(self.link, Link::Logit | Link::Value)
+    }
+
     /// What it ranks, if it is a softmax.
     pub fn ranking(&self) -> Option<&Ranking> {
         match &self.link {
             Link::Softmax(ranking) => Some(ranking),
-            Link::Logit | Link::Value => None,
+            Link::Logit | Link::Value | Link::Ordinal { .. } => None,
         }
     }
 
@@ -632,6 +649,8 @@ pub enum LossKind {
     },
     /// Cross entropy of a softmax: the log of its sum less the target's logit, for each step that has a target.
     CrossEntropy,
+    /// Negative log likelihood of a label's level, by logits of being above each level but the last: z less thresholds that rise (McCullagh 1980).
+    Ordinal,
     /// Bayesian personalised ranking of a softmax (Rendle et al. 2009): the mean of softplus(s_k - s) over the drawn rows, for each step that has a target.
     Bpr,
 }
@@ -644,6 +663,7 @@ impl LossKind {
             LossKind::Focal { .. } => *link == Link::Logit,
             LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => *link == Link::Value,
             LossKind::CrossEntropy | LossKind::Bpr => matches!(link, Link::Softmax(_)),
+            LossKind::Ordinal => matches!(link, Link::Ordinal { .. }),
         }
     }
 }
@@ -696,7 +716,7 @@ impl MetricKind {
             MetricKind::Auc | MetricKind::Gauc { .. } | MetricKind::Logloss | MetricKind::Ne | MetricKind::Calibration => {
                 *link == Link::Logit
             }
-            MetricKind::Rmse => *link == Link::Value,
+            MetricKind::Rmse => matches!(link, Link::Value | Link::Ordinal { .. }),
             MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => matches!(link, Link::Softmax(_)),
         }
     }

@@ -32,8 +32,7 @@ impl Scores {
 
     /// The loss the prediction is trained with, unweighted.
     pub(crate) fn loss(&self, prediction: &Prediction) -> f64 {
-        // That of a ranking is over drawn rows, which only training has.
-        if prediction.ranking().is_some() { f64::NAN } else { self.mean(prediction.loss) }
+        if prediction.has_loss() { self.mean(prediction.loss) } else { f64::NAN }
     }
 
     fn mean(&self, loss: LossKind) -> f64 {
@@ -51,7 +50,7 @@ impl Scores {
                 let least = size.min(delta);
                 least * (size - 0.5 * least)
             }
-            LossKind::CrossEntropy | LossKind::Bpr => f64::NAN,
+            LossKind::CrossEntropy | LossKind::Bpr | LossKind::Ordinal => f64::NAN,
         };
         self.pairs().map(each).sum::<f64>() / self.links.len() as f64
     }

@@ -116,8 +116,7 @@ pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failu
     // A loss of no row adds nothing, as in training.
     let own =
         program.predictions.iter().zip(&report.whole.losses).filter(|(prediction, loss)| prediction.model.is_none() && !loss.is_nan());
-    // Of rankings alone there is none: their loss is over drawn rows.
-    let measured = program.predictions.iter().any(|prediction| prediction.ranking().is_none());
+    let measured = program.predictions.iter().any(recc_abi::Prediction::has_loss);
     report.loss = if measured { own.map(|(_, loss)| loss).sum() } else { f64::NAN };
     for cohort in &program.cohorts {
         let rows = scored.rows(&[Some(cohort.column)]).map_or(0, |rows| rows.len());

@@ -3,7 +3,7 @@
 use super::Checker;
 use super::feature::Kind;
 use super::scope::Binding;
-use super::statements::Predicted;
+use super::statements::{Head, Predicted};
 use super::value::{Located, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space};
 use crate::ops::{Input, Op, Reshape};
@@ -53,9 +53,9 @@ impl Checker<'_> {
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model: None, weights: None };
         let head = value.zip(column).map(|(value, column)| {
             let input = Input::number(&self.columns[column as usize].name, column);
-            (value, self.graph.add(Op::Input(input), &[]))
+            Head::Number { link: value, label: self.graph.add(Op::Input(input), &[]) }
         });
-        Predicted { prediction, span: name.span, head, steps: None }
+        Predicted { prediction, span: name.span, head }
     }
 
     /// A number label as it is, or a condition; whether it is a probability's label.

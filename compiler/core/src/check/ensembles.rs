@@ -1,7 +1,7 @@
 //! Ensembles: several models whose predictions are fused, and what they learn from each other.
 
 use super::calls::Args;
-use super::statements::Predicted;
+use super::statements::{Head, Predicted};
 use super::value::{Located, Tensor, Value, describe_type};
 use super::{Checker, Walked};
 use crate::graph::{Dim, NodeId, Space};
@@ -133,8 +133,12 @@ impl Checker<'_> {
 
     fn fuse_prediction(&mut self, ensemble: &Ensemble<'_>, own: &[&Predicted]) -> Option<Predicted> {
         let first = own[0];
-        let links: Vec<NodeId> = own.iter().filter_map(|own| own.head.map(|(link, _)| link)).collect();
-        let (_, label) = first.head.filter(|_| links.len() == own.len())?;
+        let heads = own.iter().map(|own| match own.head {
+            Some(Head::Number { link, label }) => Some((link, label)),
+            Some(Head::Steps(_) | Head::Loss(_)) | None => None,
+        });
+        let (links, labels): (Vec<NodeId>, Vec<NodeId>) = heads.collect::<Option<Vec<_>>>()?.into_iter().unzip();
+        let label = labels[0];
         let find = |key: &str| ensemble.settings.entries.iter().find(|setting| setting.key.text == key).map(|setting| &setting.value);
         let z = self.stacked(&links);
         let Fusion { node, weights } = self.fusion(find("fuse")?, &z, first.prediction.is_logit())?;
@@ -149,7 +153,7 @@ impl Checker<'_> {
         if let (Some(value), true) = (find("collaborate"), self.training) {
             self.collaborate(value, &z, node, label, &prediction);
         }
-        Some(Predicted { prediction, span: first.span, head: Some((node, label)), steps: None })
+        Some(Predicted { prediction, span: first.span, head: Some(Head::Number { link: node, label }) })
     }
 
     /// One number for each member.

@@ -14,6 +14,7 @@ mod eval;
 mod feature;
 mod features;
 mod fit;
+mod levels;
 mod objective;
 mod ranking;
 mod schedule;

@@ -4,7 +4,7 @@ use super::Checker;
 use super::ensembles::{Collaboration, Ensemble};
 use super::feature::Kind;
 use super::settings::as_call;
-use super::statements::Predicted;
+use super::statements::{Head, Predicted};
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, LossOf};
@@ -93,6 +93,7 @@ impl Checker<'_> {
                 let loss = match prediction.link {
                     Link::Logit => "bce",
                     Link::Value => "mse",
+                    Link::Ordinal { .. } => "ordinal",
                     Link::Softmax(_) => "cross_entropy",
                 };
                 let what = if at < auxiliaries { "prediction" } else { "auxiliary objective" };
@@ -116,12 +117,13 @@ impl Checker<'_> {
             "mse" => LossKind::Mse,
             "mae" => LossKind::Mae,
             "huber" => LossKind::Huber { delta: 1.0 },
+            "ordinal" => LossKind::Ordinal,
             "cross_entropy" => LossKind::CrossEntropy,
             "bpr" => LossKind::Bpr,
             other => {
                 self.report(
                     Problem::error("E0508", span, format!("there is no loss `{other}`"))
-                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "bpr", "cross_entropy"])),
+                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "ordinal", "bpr", "cross_entropy"])),
                 );
                 return None;
             }
@@ -130,6 +132,7 @@ impl Checker<'_> {
             let (link, fits) = match prediction.link {
                 Link::Logit => ("logit", "`bce` or `focal`"),
                 Link::Value => ("value", "`mse`, `mae` or `huber`"),
+                Link::Ordinal { .. } => ("prediction of levels", "`ordinal`"),
                 Link::Softmax(_) => ("softmax", "`cross_entropy`, `bpr` or `bce`"),
             };
             self.report(
@@ -163,7 +166,7 @@ impl Checker<'_> {
                     let own: &[&str] = match kind {
                         LossKind::Focal { .. } => &["gamma", "alpha"],
                         LossKind::Huber { .. } => &["delta"],
-                        LossKind::Bce | LossKind::Mse | LossKind::Mae | LossKind::CrossEntropy | LossKind::Bpr => &[],
+                        LossKind::Bce | LossKind::Mse | LossKind::Mae | LossKind::Ordinal | LossKind::CrossEntropy | LossKind::Bpr => &[],
                     };
                     let known = own.iter().copied().chain(["weight", "where", "balanced"]);
                     self.report(
@@ -220,11 +223,11 @@ impl Heads<'_> {
                 }
                 _ => 1.0,
             };
-            let of = match (own.head, own.steps) {
-                (Some((link, label)), _) => Some(LossOf::Head { kind: written.kind, link, label }),
-                (_, Some(logits)) => Some(LossOf::Steps { kind: written.kind, logits, column: own.prediction.label }),
-                (None, None) => None,
-            };
+            let of = own.head.map(|head| match head {
+                Head::Number { link, label } => LossOf::Head { kind: written.kind, link, label },
+                Head::Steps(logits) => LossOf::Steps { kind: written.kind, logits, column: own.prediction.label },
+                Head::Loss(each) => LossOf::Each(each),
+            });
             if let Some(of) = of.filter(|_| factor != 0.0) {
                 found.push(written.loss(own.prediction.result(), of, factor));
             }

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::feature::Kind;
-use super::statements::Predicted;
+use super::statements::{Head, Predicted};
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space, TableId};
 use crate::loops::Combine;
@@ -74,7 +74,7 @@ impl Checker<'_> {
         let link = Link::Softmax(ranking);
         let loss = LossKind::CrossEntropy;
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model: None, weights: None };
-        self.predictions.push(Predicted { prediction, span: name.span, head: None, steps });
+        self.predictions.push(Predicted { prediction, span: name.span, head: steps.map(Head::Steps) });
     }
 
     /// With a mistake it is still a prediction: its loss is not reported too.

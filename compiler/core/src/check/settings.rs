@@ -272,7 +272,7 @@ impl Checker<'_> {
         if some(|link| matches!(link, Link::Softmax(_))) {
             default.extend(["ndcg(10)", "hr(10)", "mrr"]);
         }
-        if some(|link| *link == Link::Value) {
+        if some(|link| matches!(link, Link::Value | Link::Ordinal { .. })) {
             default.push("rmse");
         }
         let plain = |name: &&str| {
@@ -363,7 +363,7 @@ impl Checker<'_> {
             };
             let own = match self.predictions[0].prediction.link {
                 Link::Logit => "report `auc` or `logloss`",
-                Link::Value => "report `rmse`",
+                Link::Value | Link::Ordinal { .. } => "report `rmse`",
                 Link::Softmax(_) => "report `ndcg(10)`, `hr(10)` or `mrr`",
             };
             self.report(Problem::error("E0604", span, format!("`{name}` is of {of}, and {nothing}")).help(own));

@@ -3,25 +3,36 @@
 use super::Checker;
 use super::calls::has_hole;
 use super::feature::Kind;
-use super::scope::Binding;
+use super::levels::MOST_LEVELS;
+use super::scope::{Binding, PathId};
 use super::value::{AxisId, Exposed, Layer, Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Named, NodeId, Space};
 use crate::ops::{Op, Reshape, Variable as ReadVariable};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
 use crate::spec::StepLogits;
-use recc_abi::{Link, LossKind, Prediction, Role, Variable};
-use recc_syntax::ast::{self, Body, Expr, ExprKind, Name, Span, Statement, StatementKind};
+use recc_abi::{Init, Link, LossKind, Prediction, Role, Variable, VariableId};
+use recc_syntax::ast::{self, Argument, Body, Expr, ExprKind, Name, Span, Statement, StatementKind};
 use std::rc::Rc;
 
-/// A prediction, and its link and label in the graph of the walk; none if it has a mistake.
+/// A prediction.
 #[derive(Clone, Debug)]
 pub(super) struct Predicted {
     pub(super) prediction: Prediction,
     pub(super) span: Span,
-    pub(super) head: Option<(NodeId, NodeId)>,
-    /// Of a ranking, in training.
-    pub(super) steps: Option<StepLogits>,
+    /// None if it has a mistake, and for a ranking that is not trained.
+    pub(super) head: Option<Head>,
+}
+
+/// What a loss is computed from, in the graph of the walk.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Head {
+    /// A link and a label.
+    Number { link: NodeId, label: NodeId },
+    /// Logits of a ranking's steps.
+    Steps(StepLogits),
+    /// The only loss it has.
+    Loss(NodeId),
 }
 
 impl Checker<'_> {
@@ -214,18 +225,30 @@ impl Checker<'_> {
                 return self.bind(name, Value::Poison, false, false);
             }
             Some(known) => known,
-            None => {
-                let id = super::variable_id(self.variables.len());
-                let variable =
-                    Variable { path: String::new(), shape: shape.clone(), table: None, init: init.resolve(&shape), role, scored: true };
-                self.variables.push((path, variable));
-                self.paths.set_variable(path, id);
-                id
-            }
+            None => self.new_variable(path, &shape, init.resolve(&shape), role),
         };
         self.origin();
-        let node = self.graph.add(Op::Variable(ReadVariable { id, path: self.paths.early_text(path), dims: shape }), &[]);
+        let node = self.read_variable(id, path, shape);
         self.bind(name, Value::Tensor(Tensor { node, axes }), role == Role::State, true);
+    }
+
+    fn new_variable(&mut self, path: PathId, shape: &[u64], init: Init, role: Role) -> VariableId {
+        let id = super::variable_id(self.variables.len());
+        let variable = Variable { path: String::new(), shape: shape.to_vec(), table: None, init, role, scored: true };
+        self.variables.push((path, variable));
+        self.paths.set_variable(path, id);
+        id
+    }
+
+    fn read_variable(&mut self, id: VariableId, path: PathId, dims: Vec<u64>) -> NodeId {
+        self.graph.add(Op::Variable(ReadVariable { id, path: self.paths.early_text(path), dims }), &[])
+    }
+
+    /// A parameter of the statement that is walked, of zeros at first.
+    pub(super) fn own_parameter(&mut self, name: &str, shape: &[u64]) -> Option<NodeId> {
+        let path = self.paths.enter(self.path?, name, None);
+        let id = self.paths.variable(path).unwrap_or_else(|| self.new_variable(path, shape, Init::Constant(0.0), Role::Parameter));
+        Some(self.read_variable(id, path, shape.to_vec()))
     }
 
     fn parameter_shape(&mut self, ty: &ast::Type) -> Option<(Vec<u64>, Vec<AxisId>)> {
@@ -394,16 +417,7 @@ impl Checker<'_> {
         if link == "softmax" {
             return self.predict_softmax(name, args, callee.span);
         }
-        if link == "ordinal" {
-            return self.not_yet(callee.span, &format!("predictions by `{link}`"));
-        }
-        if !matches!(link.as_str(), "logit" | "value") {
-            return self.no_link(callee.span, link);
-        }
-        let [argument] = args.as_slice() else {
-            let problem = Problem::error("E0209", value.span, format!("`{link}` takes one value"));
-            return self.report(problem.help(format!("such as `{link}(mlp(x, [64]) |> linear(1))`")));
-        };
+        let Some((word, link, argument)) = self.link(link, args, callee.span, value.span) else { return };
         if name.text == "balance" {
             let problem = Problem::error("E0102", name.span, "`balance` is a setting of an objective, and no name of a prediction");
             self.report(problem.help("give the label another name: `label balanced: binary = column(\"balance\")`"));
@@ -421,7 +435,7 @@ impl Checker<'_> {
             let help = suggest(&name.text, names.iter().map(String::as_str));
             return self.report(Problem::error("E0504", name.span, format!("there is no label `{}` to predict", name.text)).help(help));
         };
-        let Some(z) = z else { return self.push_prediction(name, label, link == "logit", None) };
+        let Some(z) = z else { return self.push_prediction(name, label, link, None) };
         if let Some(known) = self.predictions.iter().find(|known| known.prediction.name == name.text) {
             let problem =
                 Problem::error("E0507", name.span, format!("`{}` is predicted twice", name.text)).and(known.span, "the first prediction");
@@ -430,7 +444,7 @@ impl Checker<'_> {
         let dims = self.graph[z.node].ty.dims.clone();
         if !(dims.is_empty() || dims == [Dim::Fixed(1)]) {
             let text = describe_type(&self.graph, z.node);
-            let problem = Problem::error("E0203", callee.span, format!("a {link} takes one number per example"))
+            let problem = Problem::error("E0203", callee.span, format!("`{word}` takes one number per example"))
                 .here(format!("takes f32 or f32[1], found {text}"))
                 .and(argument.value.span, format!("this is {text}"));
             let help = if dims.iter().any(|dim| dim.fixed().is_none()) {
@@ -441,16 +455,52 @@ impl Checker<'_> {
                 "project it first: `… |> linear(1)`"
             };
             self.report(problem.help(help));
-            return self.push_prediction(name, label, link == "logit", None);
+            return self.push_prediction(name, label, link, None);
         }
         let binary = matches!(self.features[label].kind, Kind::Label { binary: true });
-        if link == "logit" && !binary {
+        if link == Link::Logit && !binary {
             let problem = Problem::error("E0505", callee.span, format!("`{}` is a number, and a logit is of a binary label", name.text));
             self.report(
                 problem.and(self.features[label].span, "the label").help("predict it with `value(…)`, or declare the label `: binary`"),
             );
         }
-        self.finish_prediction(name, label, link == "logit", z);
+        if let Link::Ordinal { levels } = link {
+            return self.predict_levels(name, label, levels, z, callee.span);
+        }
+        self.finish_prediction(name, label, link, z);
+    }
+
+    /// A link of one number: its word, what it is, and what it is given.
+    fn link<'a>(&mut self, word: &'a str, args: &'a [Argument], callee: Span, span: Span) -> Option<(&'a str, Link, &'a Argument)> {
+        let mut given = args;
+        let link = match word {
+            "logit" => Link::Logit,
+            "value" => Link::Value,
+            "ordinal" => {
+                let [first, Argument { name: Some(name), value }] = args else {
+                    let problem = Problem::error("E0209", span, "`ordinal` takes one value and the number of levels");
+                    self.report(problem.help("such as `ordinal(z, levels: 5)` for a label of 1 to 5"));
+                    return None;
+                };
+                if name.text != "levels" {
+                    let problem = Problem::error("E0210", name.span, format!("`ordinal` has no argument `{}`", name.text));
+                    self.report(problem.help(suggest(&name.text, ["levels"])));
+                    return None;
+                }
+                given = std::slice::from_ref(first);
+                Link::Ordinal { levels: self.whole(value, "levels", 2, MOST_LEVELS)? as u32 }
+            }
+            _ => {
+                self.no_link(callee, word);
+                return None;
+            }
+        };
+        let [argument @ Argument { name: None, .. }] = given else {
+            let problem = Problem::error("E0209", span, format!("`{word}` takes one value"));
+            self.report(problem.help(format!("such as `{word}(mlp(x, [64]) |> linear(1))`")));
+            return None;
+        };
+        Some((word, link, argument))
     }
 
     fn no_link(&mut self, span: Span, found: &str) {
@@ -463,14 +513,18 @@ impl Checker<'_> {
     }
 
     /// Without a head it has a mistake, and is still a prediction: its loss is not reported too.
-    fn push_prediction(&mut self, name: &Name, label: usize, logit: bool, head: Option<(NodeId, NodeId)>) {
+    pub(super) fn push_prediction(&mut self, name: &Name, label: usize, link: Link, head: Option<Head>) {
         let label = self.features[label].columns[0];
         // Until the objective says otherwise.
-        let loss = if logit { LossKind::Bce } else { LossKind::Mse };
+        let loss = match link {
+            Link::Logit => LossKind::Bce,
+            Link::Value => LossKind::Mse,
+            Link::Ordinal { .. } => LossKind::Ordinal,
+            Link::Softmax(_) => LossKind::CrossEntropy,
+        };
         let model = self.in_ensemble.then(|| self.model_name.clone());
-        let link = if logit { Link::Logit } else { Link::Value };
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model, weights: None };
-        self.predictions.push(Predicted { prediction, span: name.span, head, steps: None });
+        self.predictions.push(Predicted { prediction, span: name.span, head });
     }
 
     /// A value that the plan gives out.
@@ -478,19 +532,33 @@ impl Checker<'_> {
         self.forward.program.results.push(Named { name: name.to_owned(), node });
     }
 
-    fn finish_prediction(&mut self, name: &Name, label: usize, logit: bool, z: Tensor) {
+    fn finish_prediction(&mut self, name: &Name, label: usize, link: Link, z: Tensor) {
         self.origin();
-        let mut node = z.node;
-        if self.graph[node].ty.dims == [Dim::Fixed(1)] {
-            node = self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[node]);
-        }
-        node = self.graph.broadcast(node, Space::Example, &[]);
-        let Value::Tensor(target) = self.number_feature(label) else { return };
+        let node = self.one_number(z.node);
+        let Some(target) = self.label(label) else { return };
+        let value = if link == Link::Logit { self.graph.map(ScalarOp::Sigmoid, &[node]) } else { node };
+        self.push_prediction(name, label, link, Some(Head::Number { link: node, label: target }));
+        self.prediction_results(node, value);
+    }
+
+    /// `f32` or `f32[1]` as `f32` of each example.
+    pub(super) fn one_number(&mut self, node: NodeId) -> NodeId {
+        let is_long = self.graph[node].ty.dims == [Dim::Fixed(1)];
+        let node = if is_long { self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[node]) } else { node };
+        self.graph.broadcast(node, Space::Example, &[])
+    }
+
+    /// A label's values.
+    pub(super) fn label(&mut self, label: usize) -> Option<NodeId> {
+        let Value::Tensor(target) = self.number_feature(label) else { return None };
         self.features[label].used = true;
-        let value = if logit { self.graph.map(ScalarOp::Sigmoid, &[node]) } else { node };
-        self.push_prediction(name, label, logit, Some((node, target.node)));
+        Some(target.node)
+    }
+
+    /// Gives out the last prediction.
+    pub(super) fn prediction_results(&mut self, link: NodeId, value: NodeId) {
         if let Some(result) = self.predictions.last().map(|own| own.prediction.result()) {
-            self.result(&format!("{result}.link"), node);
+            self.result(&format!("{result}.link"), link);
             self.result(&result, value);
         }
     }

@@ -21,7 +21,7 @@ pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -
             graph.map(ScalarOp::Abs, &[error])
         }
         LossKind::Huber { delta } => huber(graph, link, label, delta),
-        LossKind::CrossEntropy | LossKind::Bpr => unreachable!("{kind:?} is a loss of steps"),
+        LossKind::CrossEntropy | LossKind::Bpr | LossKind::Ordinal => unreachable!("{kind:?} is no loss of one link"),
     }
 }
 
@@ -47,7 +47,9 @@ pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (
             graph.map(ScalarOp::Mul, &[sum, share])
         }
         LossKind::CrossEntropy => cross_entropy(graph, hit, missed),
-        LossKind::Focal { .. } | LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => unreachable!("{kind:?} is no loss of steps"),
+        LossKind::Focal { .. } | LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } | LossKind::Ordinal => {
+            unreachable!("{kind:?} is no loss of steps")
+        }
     };
     let each = graph.map(ScalarOp::Mul, &[each, has_next]);
     (graph.add(over(0), &[each]), graph.add(over(0), &[has_next]))
