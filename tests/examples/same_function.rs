@@ -24,51 +24,112 @@ const TOLERANCE: f64 = 1e-5;
 /// Numbers, ids of one value, and ids of the bag.
 const WIDTHS: [usize; 3] = [13, 25, 10];
 
-/// Layers of a model and of its peer; linear weights are the other's transposes.
-const LAYERS: &[(&str, &str)] = &[
-    ("deepfm.wide.linear", "net.lin"),
-    ("deepfm.deep.mlp.linear[0]", "net.mlp.0"),
-    ("deepfm.deep.mlp.linear[1]", "net.mlp.2"),
-    ("deepfm.deep.mlp.linear[2]", "net.mlp.4"),
-    ("deepfm.deep.linear", "net.mlp.6"),
-    ("dcnv2.c.cross.linear[0]", "net.cross.0"),
-    ("dcnv2.c.cross.linear[1]", "net.cross.1"),
-    ("dcnv2.c.cross.linear[2]", "net.cross.2"),
-    ("dcnv2.h.mlp.linear[0]", "net.mlp.0"),
-    ("dcnv2.h.mlp.linear[1]", "net.mlp.2"),
-    ("dcnv2.h.mlp.linear[2]", "net.mlp.4"),
-    ("dcnv2.click.linear", "net.out"),
-    ("dlrm.bottom.mlp.linear[0]", "net.bot.0"),
-    ("dlrm.bottom.mlp.linear[1]", "net.bot.2"),
-    ("dlrm.bottom.mlp.linear[2]", "net.bot.4"),
-    ("dlrm.top.mlp.linear[0]", "net.top.0"),
-    ("dlrm.top.mlp.linear[1]", "net.top.2"),
-    ("dlrm.top.linear", "net.top.4"),
+/// Variables of a model and of its peer: `#` is a number, `%` twice that number.
+const PEERS: &[(&str, &str, Form)] = &[
+    ("deepfm.wide.linear", "net.lin", Form::Linear),
+    ("deepfm.deep.mlp.linear[#]", "net.mlp.%", Form::Linear),
+    ("deepfm.deep.linear", "net.mlp.6", Form::Linear),
+    ("dcnv2.c.cross.linear[#]", "net.cross.#", Form::Linear),
+    ("dcnv2.h.mlp.linear[#]", "net.mlp.%", Form::Linear),
+    ("dcnv2.click.linear", "net.out", Form::Linear),
+    ("dlrm.bottom.mlp.linear[#]", "net.bot.%", Form::Linear),
+    ("dlrm.top.mlp.linear[#]", "net.top.%", Form::Linear),
+    ("dlrm.top.linear", "net.top.4", Form::Linear),
+    ("autoint.interacting_layer[#].linear[0]", "net.qkvr.#", Form::PartOfLinear(0, 4)),
+    ("autoint.interacting_layer[#].linear[1]", "net.qkvr.#", Form::PartOfLinear(1, 4)),
+    ("autoint.interacting_layer[#].linear[2]", "net.qkvr.#", Form::PartOfLinear(2, 4)),
+    ("autoint.interacting_layer[#].linear[3]", "net.qkvr.#", Form::PartOfLinear(3, 4)),
+    ("autoint.deep.mlp.linear[#]", "net.mlp.%", Form::Linear),
+    ("autoint.deep.linear", "net.mlp.4", Form::Linear),
+    ("autoint.wide.linear", "net.out", Form::Linear),
+    ("wukong.level[#].y", "net.L.#.y", Form::Same),
+    ("wukong.level[#].mix", "net.L.#.lcb.weight", Form::Same),
+    ("wukong.level[#].skip", "net.L.#.res.weight", Form::Same),
+    ("wukong.level[#].layer_norm[0].scale", "net.L.#.ln1.weight", Form::Same),
+    ("wukong.level[#].layer_norm[0].shift", "net.L.#.ln1.bias", Form::Same),
+    ("wukong.level[#].layer_norm[1].scale", "net.L.#.ln2.weight", Form::Same),
+    ("wukong.level[#].layer_norm[1].shift", "net.L.#.ln2.bias", Form::Same),
+    ("wukong.level[#].mlp.linear", "net.L.#.mlp.0", Form::Linear),
+    ("wukong.level[#].linear", "net.L.#.mlp.2", Form::Linear),
+    ("wukong.top.mlp.linear", "net.top.0", Form::Linear),
+    ("wukong.top.linear", "net.top.2", Form::Linear),
+    ("mmoe.experts.mlp[#].linear[0]", "net.e1", Form::NumberedPartOfLinear(4)),
+    ("mmoe.experts.mlp[#].linear[1].w", "net.w2", Form::NumberedPart(4)),
+    ("mmoe.experts.mlp[#].linear[1].b", "net.b2", Form::NumberedPart(4)),
+    ("mmoe.gates.linear[#]", "net.gate", Form::NumberedPartOfLinear(2)),
+    ("mmoe.click.mlp.linear", "net.tower.0.0", Form::Linear),
+    ("mmoe.click.linear", "net.tower.0.2", Form::Linear),
+    ("mmoe.stay.mlp.linear", "net.tower.1.0", Form::Linear),
+    ("mmoe.stay.linear", "net.tower.1.2", Form::Linear),
 ];
 
+/// How a variable stands in a dump.
+#[derive(Clone, Copy)]
+enum Form {
+    /// As it is.
+    Same,
+    /// Weights, which are the other's transposes, and a bias.
+    Linear,
+    /// The outputs of one of several layers of equal width, behind one another.
+    PartOfLinear(usize, usize),
+    /// The same, of so many layers: that of the number `#`.
+    NumberedPartOfLinear(usize),
+    /// One of so many equal parts along the first axis: that of the number `#`.
+    NumberedPart(usize),
+}
+
 /// Where one of our variables stands in a dump.
-enum Source {
-    /// The same elements.
-    Same(String),
-    /// Its transpose.
-    Transposed(String),
-    /// A table of all fields; ours uses the rows of its own ids.
-    Table(&'static str),
+struct Source {
+    name: String,
+    /// Which of how many equal parts of its elements.
+    part: (usize, usize),
+    kind: SourceKind,
+}
+
+enum SourceKind {
+    Same,
+    Transposed,
+    /// A table of all fields, of which ours uses the rows of its own ids.
+    Table,
+}
+
+/// The number that stands for `#`, if a path has the form of a pattern; 0 where there is none.
+fn number_in(pattern: &str, path: &str) -> Option<usize> {
+    match pattern.split_once('#') {
+        None => (pattern == path).then_some(0),
+        Some((before, behind)) => path.strip_prefix(before)?.strip_suffix(behind)?.parse().ok(),
+    }
 }
 
 fn source(path: &str) -> Result<Source, Box<dyn Error>> {
-    if let Some((layer, part)) = path.rsplit_once('.')
-        && let Some((_, theirs)) = LAYERS.iter().find(|(ours, _)| *ours == layer)
-    {
-        return Ok(if part == "w" { Source::Transposed(format!("{theirs}.weight")) } else { Source::Same(format!("{theirs}.bias")) });
+    let (layer, part) = path.rsplit_once('.').unwrap_or((path, ""));
+    for &(ours, theirs, form) in PEERS {
+        let is_layer = matches!(form, Form::Linear | Form::PartOfLinear(..) | Form::NumberedPartOfLinear(_));
+        let Some(number) = number_in(ours, if is_layer { layer } else { path }) else { continue };
+        let name = theirs.replace('#', &number.to_string()).replace('%', &(2 * number).to_string());
+        let own = match form {
+            Form::Same | Form::Linear => (0, 1),
+            Form::PartOfLinear(at, of) => (at, of),
+            Form::NumberedPartOfLinear(of) | Form::NumberedPart(of) => (number, of),
+        };
+        let (name, kind) = match (is_layer, part) {
+            (false, _) => (name, SourceKind::Same),
+            (true, "w") => (format!("{name}.weight"), SourceKind::Transposed),
+            (true, _) => (format!("{name}.bias"), SourceKind::Same),
+        };
+        return Ok(Source { name, part: own, kind });
     }
+    let plain = |name: &str, kind| Ok(Source { name: name.to_owned(), part: (0, 1), kind });
     match path.split_once('.').map_or(path, |(_, name)| name) {
-        "e" | "m" => Ok(Source::Table("emb.t.0")),
-        "w" | "wm" => Ok(Source::Table("first.t.0")),
-        "v" => Ok(Source::Same("net.de.v".to_owned())),
+        "e" | "m" => plain("emb.t.0", SourceKind::Table),
+        "w" | "wm" => plain("first.t.0", SourceKind::Table),
+        "v" => plain("net.de.v", SourceKind::Same),
         _ => Err(format!("`{path}` has no known peer").into()),
     }
 }
+
+/// Members of an ensemble lie in one network of the peer, and their rows side by side in one table.
+const MEMBERS: [&str; 3] = ["deepfm", "dcnv2", "dlrm"];
 
 struct Dump(NpzArchive<BufReader<File>>);
 
@@ -89,15 +150,24 @@ impl Dump {
     }
 
     /// A variable's elements in our order, of the weights before (`w`) or `after`.
-    fn variable(&mut self, path: &str, when: &str) -> Result<Vec<f64>, Box<dyn Error>> {
-        match source(path)? {
-            Source::Same(name) => Ok(self.array(&format!("{when}/{name}"))?.1),
-            Source::Table(name) => Ok(self.array(&format!("{when}/{name}"))?.1),
-            Source::Transposed(name) => {
-                let (shape, data) = self.array(&format!("{when}/{name}"))?;
-                Ok((0..data.len()).map(|at| data[at % shape[0] * shape[1] + at / shape[0]]).collect())
+    fn variable(&mut self, spec: &Spec, path: &str, when: &str) -> Result<Vec<f64>, Box<dyn Error>> {
+        let Source { name, part: (at, of), kind } = source(path)?;
+        let member = MEMBERS.iter().position(|member| spec.name == "cetnet" && path.starts_with(&format!("{member}.")));
+        let name = member.map_or(name.clone(), |member| name.replace("net.", &format!("net.m.{member}.")));
+        let (shape, data) = self.array(&format!("{when}/{name}"))?;
+        let size = data.len() / of;
+        let own = &data[at * size..(at + 1) * size];
+        Ok(match (kind, member) {
+            (SourceKind::Same, _) | (SourceKind::Table, None) => own.to_vec(),
+            (SourceKind::Transposed, _) => {
+                let (outputs, inputs) = (shape[0] / of, shape[1]);
+                (0..size).map(|at| own[at % outputs * inputs + at / outputs]).collect()
             }
-        }
+            (SourceKind::Table, Some(member)) => {
+                let width = shape[1] / MEMBERS.len();
+                own.chunks_exact(shape[1]).flat_map(|row| row[member * width..(member + 1) * width].to_vec()).collect()
+            }
+        })
     }
 
     /// A batch as the compiled model takes it. Ids count through all fields, so that no table has an offset.
@@ -108,11 +178,12 @@ impl Dump {
         let [numbers, ones, many] = WIDTHS;
         let rows = shape[0];
         let mut data = Data { rows, ..Data::default() };
-        let mut next = (0, 0);
+        let mut next = (0, 0, 0);
         for (place, column) in (0u32..).zip(&spec.columns) {
             match &column.kind {
                 recc_abi::ColumnKind::Label { .. } => {
-                    data.numbers.insert(place, y.iter().step_by(2).copied().collect());
+                    data.numbers.insert(place, y.iter().skip(next.2).step_by(2).copied().collect());
+                    next.2 += 1;
                 }
                 recc_abi::ColumnKind::Number { .. } => {
                     data.numbers.insert(place, x.iter().skip(next.0).step_by(numbers).copied().collect());
@@ -157,7 +228,7 @@ fn compare(spec_path: &str, dump_path: &str) -> Result<bool, Box<dyn Error>> {
     let bags = lookups_of_bags(&spec, &built);
     let mut variables: BTreeMap<VariableId, Vec<f64>> = BTreeMap::new();
     for (id, variable) in (0u32..).zip(&built.variables) {
-        variables.insert(VariableId(id), dump.variable(&variable.path, "w")?);
+        variables.insert(VariableId(id), dump.variable(&spec, &variable.path, "w")?);
     }
     let mut report: Vec<(String, f64)> = Vec::new();
     let mut touched: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -169,7 +240,10 @@ fn compare(spec_path: &str, dump_path: &str) -> Result<bool, Box<dyn Error>> {
         if at == 0 {
             let (_, out) = dump.array("out")?;
             let results = run(&built.score_plan.plan, &score, &data, &bags).results;
-            report.push(("output".to_owned(), difference(results["click"].iter().map(|&value| f64::from(value)), &out)));
+            for (at, name) in ["click", "stay"].into_iter().enumerate().filter(|(_, name)| results.contains_key(*name)) {
+                let theirs: Vec<f64> = out.iter().skip(at).step_by(out.len() / data.rows).copied().collect();
+                report.push((name.to_owned(), difference(results[name].iter().map(|&value| f64::from(value)), &theirs)));
+            }
         }
         for (table, rows) in &data.touched {
             touched.entry(table.0 as usize).or_default().extend(&rows.rows);
@@ -181,7 +255,7 @@ fn compare(spec_path: &str, dump_path: &str) -> Result<bool, Box<dyn Error>> {
         }
     }
     for (id, variable) in (0u32..).zip(&built.variables) {
-        let (ours, theirs) = (&variables[&VariableId(id)], dump.variable(&variable.path, "after")?);
+        let (ours, theirs) = (&variables[&VariableId(id)], dump.variable(&spec, &variable.path, "after")?);
         let found = match variable.table.and_then(|table| touched.get(&(table as usize))) {
             Some(rows) => {
                 let width = variable.shape.iter().product::<u64>() as usize;
