@@ -19,7 +19,7 @@ def chosen(name, default):
     return os.environ.get(name, default).split()
 
 
-MODELS = chosen("MODELS", "deepfm dcnv2 dlrm")
+MODELS = chosen("MODELS", "deepfm dcnv2 dlrm autoint wukong cetnet mmoe")
 THREADS = [int(count) for count in chosen("THREADS", "1 2")]
 PRECISIONS = chosen("PRECISIONS", "f32 bf16")
 PHASES = chosen("PHASES", "train score")

@@ -6,7 +6,7 @@ use super::calls::Args;
 use super::value::{AxisId, Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Graph, NodeId, Space};
 use crate::loops::Combine;
-use crate::ops::{BatchMatMul, Broadcast, MatMul, Op, Reduce};
+use crate::ops::{BatchMatMul, Broadcast, MatMul, Op, Reduce, Reshape};
 use crate::problem::Problem;
 use crate::scalar::ScalarOp;
 use recc_syntax::ast::Span;
@@ -171,7 +171,8 @@ impl Checker<'_> {
         if let ([a, b], [left, right]) = (tensors, labels.operands.as_slice()) {
             let (a, b) = ((a.node, left.as_slice()), (b.node, right.as_slice()));
             let found = product(&mut self.graph, a, b, &labels.result).or_else(|| product(&mut self.graph, b, a, &labels.result));
-            if let Some(node) = found {
+            let found = found.or_else(|| turned_product(&mut self.graph, a, b, &labels.result));
+            if let Some(node) = found.or_else(|| turned_product(&mut self.graph, b, a, &labels.result)) {
                 return Value::Tensor(Tensor { node, axes });
             }
         }
@@ -228,4 +229,66 @@ fn product(graph: &mut Graph, a: (NodeId, &[String]), b: (NodeId, &[String]), re
         return None;
     }
     Some(graph.add(Op::BatchMatMul(BatchMatMul { left_transposed, right_transposed: transposed }), &[a.0, b.0]))
+}
+
+/// Multiplications from which turning the axes of matrices costs less than a product in place of loops gains.
+const WORTH_TURNING: u64 = 2048;
+
+/// The matrix product that an einsum of two values is once their axes are in another order, if it is one whose left operand is `a`.
+fn turned_product(graph: &mut Graph, a: (NodeId, &[String]), b: (NodeId, &[String]), result: &[String]) -> Option<NodeId> {
+    let (left, right) = (graph[a.0].ty.clone(), graph[b.0].ty.clone());
+    let plain = left.is_plain() && right.is_plain() && left.space == Space::Example;
+    let shared: Vec<&String> = a.1.iter().filter(|name| b.1.contains(name)).collect();
+    let (batch, inner): (Vec<&String>, Vec<&String>) = shared.iter().partition(|name| result.contains(name));
+    let alone = |own: &[String]| own.iter().filter(|name| !shared.contains(name)).cloned().collect::<Vec<_>>();
+    let (rows, columns) = (alone(a.1), alone(b.1));
+    let [inner] = inner.as_slice() else { return None };
+    if !plain || rows.is_empty() || columns.is_empty() || !rows.iter().chain(&columns).all(|name| result.contains(name)) {
+        return None;
+    }
+    let inner = [(*inner).clone()];
+    let sizes = a.1.iter().zip(&left.dims).chain(columns.iter().map(|name| (name, &right.dims[place(b.1, name)])));
+    if sizes.filter_map(|(_, dim)| dim.fixed()).product::<u64>() < WORTH_TURNING {
+        return None;
+    }
+    let (node, order) = match (right.space, batch.as_slice()) {
+        (Space::Global, []) => {
+            // Rows may come in any order: in their own, or in that of the result.
+            let ordered = result.iter().filter(|name| rows.contains(name)).cloned().collect();
+            let rows = if a.1.last() == inner.first() { rows } else { ordered };
+            let a = turned(graph, a, &[&rows[..], &inner].concat());
+            let b = turned(graph, b, &[&inner, &columns[..]].concat());
+            let dims = graph[b].ty.dims.clone();
+            let width = Dim::Fixed(dims[1..].iter().filter_map(|dim| dim.fixed()).product());
+            let b = if dims.len() > 2 { graph.add(Op::Reshape(Reshape { dims: vec![dims[0], width] }), &[b]) } else { b };
+            let product = graph.add(Op::MatMul(MatMul { transposed: false }), &[a, b]);
+            let apart = graph[a].ty.dims[..rows.len()].iter().chain(&dims[1..]).copied().collect();
+            let product = if dims.len() > 2 { graph.add(Op::Reshape(Reshape { dims: apart }), &[product]) } else { product };
+            (product, [&rows[..], &columns].concat())
+        }
+        (Space::Example, [_] | []) if rows.len() == 1 && columns.len() == 1 => {
+            let middle: Vec<String> = batch.into_iter().cloned().collect();
+            let order = [&rows[..], &middle, &columns].concat();
+            let a = turned(graph, a, &[&rows[..], &middle, &inner].concat());
+            let b = turned(graph, b, &[&inner[..], &middle, &columns].concat());
+            (graph.add(Op::BatchMatMul(BatchMatMul { left_transposed: false, right_transposed: false }), &[a, b]), order)
+        }
+        _ => return None,
+    };
+    Some(turned(graph, (node, &order), result))
+}
+
+fn place(names: &[String], name: &String) -> usize {
+    names.iter().position(|own| own == name).unwrap_or(0)
+}
+
+/// A value with its axes in another order.
+fn turned(graph: &mut Graph, (node, names): (NodeId, &[String]), order: &[String]) -> NodeId {
+    if names == order {
+        return node;
+    }
+    let ty = graph[node].ty.clone();
+    let dims = order.iter().map(|name| ty.dims[place(names, name)]).collect();
+    let axes = names.iter().map(|name| place(order, name)).collect();
+    graph.add(Op::Broadcast(Broadcast { space: ty.space, dims, axes }), &[node])
 }

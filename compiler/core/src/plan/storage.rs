@@ -33,6 +33,10 @@ pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
             Op::MatMul(_) if !matches!(graph[operands[1]].op, Op::Variable(_)) && !is_barrier(&graph[operands[1]].op) => {
                 found.insert(operands[1]);
             }
+            // Read by linear places.
+            Op::Reshape(_) if graph[node].ty.space == Space::Global && matches!(graph[operands[0]].op, Op::Broadcast(_)) => {
+                found.insert(operands[0]);
+            }
             // A single number is computed once, before the loop over the items.
             Op::Broadcast(_) if graph[node].ty.space == Space::Example => {
                 let source = &graph[operands[0]];
@@ -243,7 +247,7 @@ impl Finder<'_> {
         if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) || is_pooled_number(graph, node) {
             return true;
         }
-        if users.iter().any(|user| repeats(&graph[*user].op)) && self.is_dear(node, cone, 0) {
+        if users.iter().any(|user| repeats(graph, *user)) && self.is_dear(node, cone, 0) {
             return true;
         }
         // Sums are among those that ask.
@@ -267,14 +271,18 @@ impl Finder<'_> {
         !(flat && (stored || graph.users(user).into_iter().all(written)))
     }
 
-    /// Whether each element takes an exponential or the like, by the node itself or by the elementwise nodes right before it.
+    /// Whether each element takes an exponential, a sum or the like, by the node itself or by the elementwise nodes right before it.
     fn is_dear(&self, node: NodeId, cone: &BTreeSet<NodeId>, depth: u32) -> bool {
         let graph = &self.program.graph;
-        let Op::Map(map) = &graph[node].op else { return false };
+        let dear = match &graph[node].op {
+            Op::Map(map) => map.op.cost() >= RECOMPUTE,
+            Op::Reduce(_) => return true,
+            Op::Broadcast(_) => depth == 0,
+            _ => return false,
+        };
         // What others read too has a memory of its own, and what lies far back is not worth the search.
         let own = |operand: &NodeId| cone.contains(operand) && !self.needs.kept.contains_key(operand) && graph.users(*operand).len() == 1;
-        map.op.cost() >= RECOMPUTE
-            || depth < 8 && graph.operands(node).into_iter().filter(own).any(|operand| self.is_dear(operand, cone, depth + 1))
+        dear || depth < 8 && graph.operands(node).into_iter().filter(own).any(|operand| self.is_dear(operand, cone, depth + 1))
     }
 
     /// Instructions to compute one element, up to a limit.
@@ -301,10 +309,25 @@ impl Finder<'_> {
     }
 }
 
-/// Whether an operator reads its operand several times from the beginning: along a new axis with one of the operand's behind it. What is repeated
-/// along the last axes is computed before their loops.
-fn repeats(op: &Op) -> bool {
-    let Op::Broadcast(broadcast) = op else { return false };
-    let repeated = |&axis: &usize| broadcast.dims[axis] != Dim::Fixed(1) && broadcast.axes.iter().any(|own| *own > axis);
-    broadcast.new_axes().iter().any(repeated)
+/// Whether an operator reads its operand several times from the beginning: along a new axis with one of the operand's behind it, or with a sum over one
+/// of the operand's, whose loop is the innermost. What is repeated along the last axes is computed before their loops.
+fn repeats(graph: &Graph, node: NodeId) -> bool {
+    let Op::Broadcast(broadcast) = &graph[node].op else { return false };
+    let new: Vec<usize> = broadcast.new_axes().into_iter().filter(|axis| broadcast.dims[*axis] != Dim::Fixed(1)).collect();
+    let summed = reduced_axes(graph, node, 0);
+    let is_before = |new: &usize| broadcast.axes.iter().any(|own| own > new || summed.contains(own) && !summed.contains(new));
+    new.iter().any(is_before)
+}
+
+/// Axes of a value that sums of elementwise functions of it are over.
+fn reduced_axes(graph: &Graph, node: NodeId, depth: u32) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    for user in graph.users(node) {
+        match &graph[user].op {
+            Op::Reduce(reduce) => found.extend(&reduce.axes),
+            Op::Map(_) if depth < 4 => found.extend(reduced_axes(graph, user, depth + 1)),
+            _ => {}
+        }
+    }
+    found
 }
