@@ -6,6 +6,7 @@ use recc_codegen::Level;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::graph::{Program, TableId};
 use recc_core::ops::Op;
+use recc_tests::agree::{difference, is_close, updated};
 use recc_tests::data::{draw, lookups_of_bags};
 use recc_tests::native::{as_read, load, run};
 use std::collections::BTreeMap;
@@ -252,42 +253,10 @@ fn text(body: &str, train: &str) -> String {
     )
 }
 
-/// New values of all variables by the reference: effects write, everything else stays.
-fn updated(program: &Program, data: &Data) -> BTreeMap<VariableId, Vec<f64>> {
-    let values = evaluate(program, data);
-    let mut variables = data.variables.clone();
-    for effect in &program.effects {
-        let new = &values[effect];
-        match &program.graph[*effect].op {
-            Op::Assign(op) => {
-                variables.insert(op.variable, new.flat());
-            }
-            Op::RowWrite(op) => {
-                let rows = &data.touched[&op.table].rows;
-                let target = variables.get_mut(&op.variable).expect("a variable");
-                for (row, item) in rows.iter().zip(&new.items) {
-                    target[row * item.data.len()..(row + 1) * item.data.len()].copy_from_slice(&item.data);
-                }
-            }
-            other => panic!("`{}` is no effect", other.name()),
-        }
-    }
-    variables
-}
-
 fn loss(program: &Program, data: &Data) -> f64 {
     let values = evaluate(program, data);
     let result = program.results.iter().find(|result| result.name == "loss").expect("a loss");
     values[&result.node].items[0].data[0]
-}
-
-#[track_caller]
-fn assert_close(what: &str, native: f64, reference: f64, scale: f64) {
-    let error = (native - reference).abs();
-    assert!(
-        error <= 2e-4 * scale.max(reference.abs()) || native.is_nan() && reference.is_nan(),
-        "{what}: compiled {native}, reference {reference}"
-    );
 }
 
 /// Compiled code against the reference, of a model over the features above.
@@ -297,32 +266,8 @@ fn check_native(name: &str, body: &str, train: &str, rows: usize, level: Level) 
 
 /// Compiled code against the reference: one step and one scoring call.
 fn check_spec(name: &str, spec: &str, rows: usize, level: Level) {
-    let (spec, built) = recc_tests::build(spec);
-    let data = draw(&spec, &built, rows, 11 + rows as u64);
-    let bags = lookups_of_bags(&spec, &built);
-    let step = run(&built.step_plan.plan, &load(&built.step_plan.kernels, level), &data, &bags);
-    let values = evaluate(&built.step, &data);
-    for result in &built.step.results {
-        let reference = values[&result.node].flat();
-        for (at, (native, reference)) in step.results[&result.name].iter().zip(&reference).enumerate() {
-            assert_close(&format!("{name}, {rows} rows, {} {at}", result.name), f64::from(*native), *reference, 1.0);
-        }
-    }
-    let after = updated(&built.step, &data);
-    for (id, native) in &step.variables {
-        for (at, (native, reference)) in native.iter().zip(&after[id]).enumerate() {
-            let path = &built.variables[id.0 as usize].path;
-            assert_close(&format!("{name}, {rows} rows, {path} {at}"), f64::from(*native), *reference, 1.0);
-        }
-    }
-    let score = run(&built.score_plan.plan, &load(&built.score_plan.kernels, level), &data, &bags);
-    let values = evaluate(&built.score, &data);
-    for result in &built.score.results {
-        let reference = values[&result.node].flat();
-        assert_eq!(score.results[&result.name].len(), reference.len());
-        for (at, (native, reference)) in score.results[&result.name].iter().zip(&reference).enumerate() {
-            assert_close(&format!("{name}, {rows} rows, {} {at}", result.name), f64::from(*native), *reference, 1.0);
-        }
+    if let Some(difference) = difference(spec, rows, 11 + rows as u64, level) {
+        panic!("{name}, {rows} rows, {difference}");
     }
 }
 
@@ -380,7 +325,7 @@ fn stored_weights_score_as_what_they_stand_for() {
             for (result, other) in built.score.results.iter().zip(&exact.score.results) {
                 let (wanted, trained) = (reference[&result.node].flat(), trained[&other.node].flat());
                 for (native, wanted) in native[&result.name].iter().zip(&wanted) {
-                    assert_close(&format!("{storage}, {rows} rows, {}", result.name), f64::from(*native), *wanted, 1.0);
+                    assert!(is_close(f64::from(*native), *wanted, 1.0), "{storage}, {rows} rows, {}: {native}, not {wanted}", result.name);
                 }
                 assert_ne!(wanted, trained, "{storage}");
             }
@@ -596,6 +541,6 @@ fn row_sums_of_one_table_with_several_keys_add_up() {
     outcome.variables[&table]
         .iter()
         .zip(&after[&table])
-        .for_each(|(native, reference)| assert_close("row", f64::from(*native), *reference, 1.0));
+        .for_each(|(native, reference)| assert!(is_close(f64::from(*native), *reference, 1.0), "a row: {native}, not {reference}"));
     assert_eq!(data.touched[&TableId(0)].occurrences.len(), 2);
 }

@@ -1,6 +1,8 @@
 //! What the tests share: small models from text, random data for them, the reference's answer and the compiled code's.
 
+pub mod agree;
 pub mod data;
+pub mod generate;
 pub mod native;
 
 use recc_core::spec::Spec;

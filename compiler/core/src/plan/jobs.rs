@@ -213,7 +213,13 @@ impl<'p> Planner<'p> {
         if work.is_empty() {
             return None;
         }
-        work.sort_by_key(|work| (!storage::is_pooled_number(&self.program.graph, work.node()), work.node()));
+        // Numbers pooled from rows that have no place of their own.
+        let made: BTreeSet<NodeId> = work.iter().map(|work| work.node()).collect();
+        let comes_first = |node: NodeId| {
+            let graph = &self.program.graph;
+            storage::is_pooled_number(graph, node) && graph.operands(node).iter().all(|operand| !made.contains(operand))
+        };
+        work.sort_by_key(|work| (!comes_first(work.node()), work.node()));
         self.place_scratch(&scratch, &work);
         for &view in &views {
             let operand = self.program.graph.operands(view)[0];

@@ -1,0 +1,62 @@
+//! Compiled code against the reference.
+
+use crate::data::{draw, lookups_of_bags};
+use crate::native::{load, run};
+use recc_abi::VariableId;
+use recc_codegen::Level;
+use recc_core::graph::Program;
+use recc_core::graph::reference::{Data, evaluate};
+use recc_core::ops::Op;
+use std::collections::BTreeMap;
+
+/// New values of all variables by the reference: effects write, everything else stays.
+pub fn updated(program: &Program, data: &Data) -> BTreeMap<VariableId, Vec<f64>> {
+    let values = evaluate(program, data);
+    let mut variables = data.variables.clone();
+    for effect in &program.effects {
+        let new = &values[effect];
+        match &program.graph[*effect].op {
+            Op::Assign(op) => {
+                variables.insert(op.variable, new.flat());
+            }
+            Op::RowWrite(op) => {
+                let rows = &data.touched[&op.table].rows;
+                let target = variables.get_mut(&op.variable).expect("a variable");
+                for (row, item) in rows.iter().zip(&new.items) {
+                    target[row * item.data.len()..(row + 1) * item.data.len()].copy_from_slice(&item.data);
+                }
+            }
+            other => panic!("`{}` is no effect", other.name()),
+        }
+    }
+    variables
+}
+
+/// Whether a figure of compiled code, in `f32`, is the reference's, in `f64`. Both may be no number.
+pub fn is_close(native: f64, reference: f64, scale: f64) -> bool {
+    (native - reference).abs() <= 2e-4 * scale.max(reference.abs()) || native.is_nan() && reference.is_nan()
+}
+
+/// The first figure of one step and one scoring call on random rows that differs from the reference's, if there is one.
+pub fn difference(spec: &str, rows: usize, seed: u64, level: Level) -> Option<String> {
+    let (spec, built) = crate::build(spec);
+    let data = draw(&spec, &built, rows, seed);
+    let bags = lookups_of_bags(&spec, &built);
+    let first = |what: &str, native: &[f32], reference: &[f64]| {
+        if native.len() != reference.len() {
+            return Some(format!("{what}: {} figures, reference {}", native.len(), reference.len()));
+        }
+        let at = native.iter().zip(reference).position(|(native, reference)| !is_close(f64::from(*native), *reference, 1.0))?;
+        Some(format!("{what} {at}: compiled {}, reference {}", native[at], reference[at]))
+    };
+    let step = run(&built.step_plan.plan, &load(&built.step_plan.kernels, level), &data, &bags);
+    let values = evaluate(&built.step, &data);
+    let score = run(&built.score_plan.plan, &load(&built.score_plan.kernels, level), &data, &bags);
+    let scores = evaluate(&built.score, &data);
+    let after = updated(&built.step, &data);
+    let trained = built.step.results.iter().map(|own| (own.name.clone(), &step.results[&own.name], values[&own.node].flat()));
+    let scored = built.score.results.iter().map(|own| (own.name.clone(), &score.results[&own.name], scores[&own.node].flat()));
+    let path = |id: VariableId| built.variables[id.0 as usize].path.clone();
+    let updated = step.variables.iter().map(|(id, native)| (path(*id), native, after[id].clone()));
+    trained.chain(scored).chain(updated).find_map(|(what, native, reference)| first(&what, native, &reference))
+}
