@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// Most elements of a value, and most multiplications of an einsum.
 const MOST: usize = 4_000;
 
-const FEATURES: &str = "use std.dense.{batch_norm, dropout, layer_norm, linear, mlp}
+const FEATURES: &str = "use std.dense.{dropout, layer_norm, linear, mlp}
 
 features {
     label y: binary
@@ -17,7 +17,6 @@ features {
     id u = u |> vocab
     ids tags = tags |> split(\"|\") |> vocab
     seq h = h |> split(\" \") |> vocab_of(u) |> take_last(4)
-    number unused
 }
 ";
 
@@ -158,11 +157,10 @@ impl Generator<'_> {
         let out = self.size();
         let mut shape = leading.to_vec();
         shape.push(out);
-        match self.draw.below(5) {
+        match self.draw.below(4) {
             0 if inner > 1 => self.bind(&format!("layer_norm({})", x.name), x.entries, x.shape.clone()),
-            1 if x.is_plain() => self.bind(&format!("batch_norm({})", x.name), None, x.shape.clone()),
-            2 => self.bind(&format!("dropout({}, 0.3)", x.name), x.entries, x.shape.clone()),
-            3 if x.shape.len() == 1 => self.bind(&format!("mlp({}, [{out}, 3], activation: tanh)", x.name), x.entries, vec![3]),
+            1 => self.bind(&format!("dropout({}, 0.3)", x.name), x.entries, x.shape.clone()),
+            2 if x.shape.len() == 1 => self.bind(&format!("mlp({}, [{out}, 3], activation: tanh)", x.name), x.entries, vec![3]),
             _ => self.bind(&format!("linear({}, {out})", x.name), x.entries, shape),
         }
     }
@@ -319,7 +317,8 @@ impl Generator<'_> {
     /// Two numbers made of what nobody has read yet, so that everything counts.
     fn ends(&mut self) -> [String; 2] {
         let body = self.text.clone();
-        let is_read = |known: &Known| body.matches(&format!("{})", known.name)).count() + body.matches(&format!("{},", known.name)).count() > 0;
+        let is_read =
+            |known: &Known| body.matches(&format!("{})", known.name)).count() + body.matches(&format!("{},", known.name)).count() > 0;
         let open: Vec<Known> = self.known.iter().filter(|known| known.name.starts_with('v') && !is_read(known)).cloned().collect();
         let mut ends = [vec!["a".to_owned()], vec!["sum(X)".to_owned()]];
         for (at, known) in open.iter().enumerate() {
