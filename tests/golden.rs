@@ -340,3 +340,34 @@ fn hstu_attends_pointwise() {
         }
     }
 }
+
+/// The recurrent unit's states, step by step, of sequences of none to three steps.
+#[test]
+fn gru_and_augru_follow_their_equations() {
+    let text = "use std.sequence.gru\nfeatures {\n label click: binary\n seq h = h |> split(\" \") |> vocab |> take_last(3)\n}\nmodel m {\n table e { keys: h, dim: 2 }\n let s = gru(e[h], 2)\n predict click = logit(s[2][0] + 10 * s[2][1])\n}\nobjective { click: bce }\ntrain { dense: sgd(lr: 1) }\n";
+    let (spec, built) = recc_tests::build(text);
+    let data = draw(&spec, &built, 12, 3);
+    let variable = |path: &str| {
+        let at = built.variables.iter().position(|own| own.path == path).unwrap_or_else(|| panic!("no {path}"));
+        data.variables[&VariableId(at as u32)].clone()
+    };
+    let (rows, w, b, u) =
+        (variable("m.e"), variable("m.s.gru.augru.linear.w"), variable("m.s.gru.augru.linear.b"), variable("m.s.gru.augru.w"));
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let bags = data.bags.values().next().expect("the sequence");
+    let links = bags.iter().map(|steps| {
+        let mut h = [0.0; 2];
+        for &step in steps {
+            let x = &rows[2 * step..2 * step + 2];
+            let given = |column: usize| b[column] + x[0] * w[column] + x[1] * w[6 + column];
+            let own = |column: usize| h[0] * u[column] + h[1] * u[6 + column];
+            h = [0, 1].map(|at| {
+                let (update, reset) = (sigmoid(given(at) + own(at)), sigmoid(given(2 + at) + own(2 + at)));
+                (1.0 - update) * h[at] + update * (given(4 + at) + reset * own(4 + at)).tanh()
+            });
+        }
+        h[0] + 10.0 * h[1]
+    });
+    assert!(bags.iter().any(Vec::is_empty) && bags.iter().any(|steps| steps.len() == 3), "sequences of all lengths");
+    close(&result(&built, &data, "click.link"), &links.collect::<Vec<_>>());
+}

@@ -5,7 +5,6 @@ use recc_abi::{Role, VariableId};
 use recc_codegen::Level;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::graph::{Program, TableId};
-use recc_core::ops::Op;
 use recc_tests::agree::{difference, is_close, updated};
 use recc_tests::data::{draw, lookups_of_bags};
 use recc_tests::native::{as_read, load, run};

@@ -249,7 +249,7 @@ impl Generator<'_> {
         if x.shape.is_empty() || y.shape.is_empty() {
             return;
         }
-        let letters = ["i", "j", "k", "l", "m", "n"];
+        let letters = ["i", "j", "k", "l", "m", "n", "o", "p"];
         let mut sizes: Vec<(&str, usize)> = x.shape.iter().enumerate().map(|(at, size)| (letters[at], *size)).collect();
         let own: Vec<&str> = sizes.iter().map(|(name, _)| *name).collect();
         let mut others: Vec<&str> = Vec::new();

@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation. Each operator gives its own rule; this walks the graph backwards and adds up.
 
-use crate::graph::{Graph, NodeId, Space};
-use crate::ops::{GradientCx, LookupGradient, Op};
+use crate::graph::{Dim, Graph, NodeId, Space};
+use crate::ops::{Constant, GradientCx, LookupGradient, Op};
 use recc_abi::VariableId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,10 +112,57 @@ impl Walk {
 
 fn add_up(graph: &mut Graph, gradients: &mut BTreeMap<NodeId, NodeId>, node: NodeId, part: NodeId) {
     let sum = match gradients.get(&node) {
-        Some(&known) => graph.sum(known, part),
+        Some(&known) => joined(graph, known, part).unwrap_or_else(|| graph.sum(known, part)),
         None => part,
     };
     gradients.insert(node, sum);
+}
+
+/// The sum of two gradients of parts of one value, each zero elsewhere, as one value that holds both: what is taken apart is put together once, and not once
+/// for each part.
+fn joined(graph: &mut Graph, known: NodeId, part: NodeId) -> Option<NodeId> {
+    let (Op::Concat(concat), Op::Concat(other)) = (&graph[known].op, &graph[part].op) else { return None };
+    let (concat, axis) = (concat.clone(), concat.axis);
+    if other.axis != axis {
+        return None;
+    }
+    let segments = |node: NodeId| {
+        let mut start = 0;
+        let each = graph.operands(node).into_iter().map(|segment| {
+            let first = start;
+            start += graph[segment].ty.dims[axis].fixed()?;
+            Some((segment, first, start))
+        });
+        each.collect::<Option<Vec<_>>>()
+    };
+    let (mine, theirs) = (segments(known)?, segments(part)?);
+    let mut filled = theirs.into_iter().filter(|(segment, ..)| !is_zero(graph, *segment));
+    let ((segment, first, last), None) = (filled.next()?, filled.next()) else { return None };
+    let place =
+        mine.iter().position(|&(own, start, end)| start == first && last == end || start <= first && last <= end && is_zero(graph, own))?;
+    let (own, start, end) = mine[place];
+    let segment = if is_zero(graph, own) { segment } else { graph.sum(own, segment) };
+    let rests = [first - start, end - last].map(|len| (len > 0).then(|| zeros(graph, own, axis, len)));
+    let mut parts: Vec<NodeId> = mine[..place].iter().map(|(own, ..)| *own).collect();
+    parts.extend([rests[0], Some(segment), rests[1]].into_iter().flatten());
+    parts.extend(mine[place + 1..].iter().map(|(own, ..)| *own));
+    Some(graph.add(Op::Concat(concat), &parts))
+}
+
+fn is_zero(graph: &Graph, node: NodeId) -> bool {
+    match &graph[node].op {
+        Op::Constant(constant) => constant.value() == 0.0,
+        Op::Broadcast(_) => is_zero(graph, graph.operands(node)[0]),
+        _ => false,
+    }
+}
+
+/// Zeros like others, but `len` along an axis.
+fn zeros(graph: &mut Graph, like: NodeId, axis: usize, len: u64) -> NodeId {
+    let mut ty = graph[like].ty.clone();
+    ty.dims[axis] = Dim::Fixed(len);
+    let zero = graph.add(Op::Constant(Constant::new(0.0)), &[]);
+    graph.broadcast(zero, ty.space, &ty.dims)
 }
 
 fn nodes_leading_to(graph: &Graph, nodes: &[NodeId], trained: &BTreeSet<VariableId>) -> BTreeSet<NodeId> {
