@@ -634,6 +634,35 @@ fn levels_are_printed_and_do_not_depend_on_the_place() {
     contains(&fails(2, Command::new(RECC).args(["emit", "--stage", "loop", "--kernel", "none"]).arg(&spec)), &["recc_step_"]);
 }
 
+/// The mean and the deviation that a checkpoint keeps of a column.
+fn learned(checkpoint: &Path, column: &str) -> (f64, f64) {
+    let folders = std::fs::read_dir(checkpoint).expect("the checkpoint").flatten();
+    let text = folders.filter_map(|entry| std::fs::read_to_string(entry.path().join("transforms.json")).ok()).next().expect("transforms");
+    let own = &serde_json::from_str::<Value>(&text).expect("JSON")[column];
+    (own["mean"].as_f64().expect("a mean"), own["deviation"].as_f64().expect("a deviation"))
+}
+
+/// Of a sequence's numbers those count that are taken; what stands for an empty one is a number like others.
+#[test]
+fn numbers_of_sequences_are_filled_and_standardized() {
+    let folder = Folder::new();
+    let spec = "use std.dense.linear\nfeatures {\n label click: binary\n seq seen = seen |> split(\"|\") |> vocab |> take_last(2)\n seq dwell: number = dwell |> split(\"|\") |> aligned(seen) |> fill(7) |> standardize\n}\nmodel m {\n table e { keys: seen, dim: 2 }\n predict click = logit(linear(mean(concat(e[seen], dwell), axis: seen), 1))\n}\nobjective { click: bce }\n";
+    let model = folder.build("steps", spec);
+    // Taken are 2 and 7, 7, nothing, and 1 and 3.
+    let data = folder.write("rows.csv", "click,seen,dwell\n1,a|b|c,100|2|\n0,b,\n1,,\n0,a|c,1|3\n");
+    let checkpoint = folder.0.path().join("ck");
+    let train = |data: &Path, out: &Path| {
+        let mut command = Command::new(&model);
+        command.arg("train").arg("--train").arg(data).arg("--valid").arg(data).args(["--epochs", "1", "--out"]).arg(out);
+        command
+    };
+    ok(&mut train(&data, &checkpoint));
+    let (mean, deviation) = learned(&checkpoint, "dwell");
+    assert!((mean - 4.0).abs() < 1e-12 && (deviation - 6.4f64.sqrt()).abs() < 1e-12, "{mean}, {deviation}");
+    let bad = folder.write("bad.csv", "click,seen,dwell\n1,a|b,1|x\n");
+    contains(&fails(1, &mut train(&bad, &folder.0.path().join("other"))), &["bad.csv, row 1, column \"dwell\": \"x\" is not a number"]);
+}
+
 /// `standardize` learns the mean and the deviation of what the steps before it give.
 #[test]
 fn numbers_are_standardized_behind_other_steps() {
@@ -652,17 +681,8 @@ fn numbers_are_standardized_behind_other_steps() {
         .arg(&data)
         .args(["--epochs", "1", "--out"])
         .arg(&checkpoint));
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(&checkpoint).expect("the checkpoint").flatten() {
-        let path = entry.path().join("transforms.json");
-        if path.exists() {
-            let transforms: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("transforms")).expect("JSON");
-            found
-                .push((transforms["age"]["mean"].as_f64().expect("a mean"), transforms["age"]["deviation"].as_f64().expect("a deviation")));
-        }
-    }
-    let (mean, deviation) = *found.first().expect("transforms");
-    assert!((mean - 1.0).abs() < 1e-6 && (deviation - 2f64.sqrt()).abs() < 1e-6, "{found:?}");
+    let (mean, deviation) = learned(&checkpoint, "age");
+    assert!((mean - 1.0).abs() < 1e-6 && (deviation - 2f64.sqrt()).abs() < 1e-6, "{mean}, {deviation}");
     // The model itself refuses what has no value there.
     let broken = folder.build("broken", &spec.replace("max(0) |> log1p", "exp |> exp"));
     let other = folder.0.path().join("other");

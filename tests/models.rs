@@ -21,7 +21,7 @@ features {
     id u = u |> vocab
     ids tags = tags |> split(\"|\") |> vocab
     seq h = h |> split(\" \") |> vocab_of(u) |> take_last(4)
-    seq dwell: number = dwell |> split(\" \") |> aligned(h) |> tanh
+    seq dwell: number = dwell |> split(\" \") |> aligned(h) |> tanh |> standardize
     seq times: time = times |> split(\" \") |> aligned(h)
     ids heavy = heavy |> split(\"|\") |> weighted(\":\") |> vocab
     time now

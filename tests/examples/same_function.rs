@@ -185,7 +185,7 @@ impl Dump {
                     data.numbers.insert(place, y.iter().skip(next.2).step_by(2).copied().collect());
                     next.2 += 1;
                 }
-                recc_abi::ColumnKind::Number { .. } => {
+                recc_abi::ColumnKind::Number(_) => {
                     data.numbers.insert(place, x.iter().skip(next.0).step_by(numbers).copied().collect());
                     next.0 += 1;
                 }

@@ -57,7 +57,7 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
             ColumnKind::Time => {
                 data.numbers.insert(at, (0..rows).map(|_| 1_600_000_000.0 + draw.below(1_000_000) as f64).collect());
             }
-            ColumnKind::Number { .. } => {
+            ColumnKind::Number(_) => {
                 data.numbers.insert(at, (0..rows).map(|_| draw.number()).collect());
                 data.moments.insert(at, [0.25, 1.5]);
             }
@@ -78,6 +78,7 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
                     let number = |draw: &mut Draw| if *times { 1_600_000_000.0 + draw.below(1_000_000) as f64 } else { draw.number() };
                     let numbers = counts.iter().map(|&count| (0..count).map(|_| number(&mut draw)).collect());
                     data.entry_numbers.insert(at, numbers.collect());
+                    data.moments.insert(at, [0.25, 1.5]);
                 }
             }
             // Drawn when the sequences are known.

@@ -308,9 +308,8 @@ impl Spec {
                 };
                 format!("{} {encoder}, {}", if *ordered { "sequence of ids" } else { "ids" }, self.split(split))
             }
-            recc_abi::ColumnKind::Numbers { split, times } => {
-                format!("sequence of {}, {}", if *times { "times" } else { "numbers" }, self.split(split))
-            }
+            recc_abi::ColumnKind::Numbers { split, times: true, .. } => format!("sequence of times, {}", self.split(split)),
+            recc_abi::ColumnKind::Numbers { split, reading, .. } => format!("sequence of numbers, {}, {reading:?}", self.split(split)),
             recc_abi::ColumnKind::Id { encoder: recc_abi::Encoder::VocabOf(other) } => {
                 format!("id of the vocabulary of {}", self.columns[*other as usize].name)
             }

@@ -319,12 +319,7 @@ pub enum ColumnKind {
         binary: bool,
     },
     /// A number.
-    Number {
-        /// The value of an empty cell; an error without one.
-        fill: Option<f32>,
-        /// Whether the mean and the deviation are learned of what these steps make of it.
-        moments: Option<Vec<NumberStep>>,
-    },
+    Number(Reading),
     /// A time: whole seconds, kept as an integer.
     Time,
     /// One id.
@@ -347,6 +342,8 @@ pub enum ColumnKind {
         split: Split,
         /// Whether they are times: whole seconds, kept as integers.
         times: bool,
+        /// How each is read, if it is a number.
+        reading: Reading,
     },
     /// Rows of a table that are drawn for each step of a sequence, other than the next step's own; not in the data.
     Drawn {
@@ -409,7 +406,7 @@ impl ColumnKind {
     pub fn split(&self) -> Option<&Split> {
         match self {
             ColumnKind::Ids { split, .. } | ColumnKind::Numbers { split, .. } => Some(split),
-            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Time | ColumnKind::Id { .. } | ColumnKind::Key => None,
+            ColumnKind::Label { .. } | ColumnKind::Number(_) | ColumnKind::Time | ColumnKind::Id { .. } | ColumnKind::Key => None,
             ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => None,
         }
     }
@@ -421,11 +418,19 @@ impl ColumnKind {
         })
     }
 
+    /// How its numbers are read, if it has some.
+    pub fn reading(&self) -> Option<&Reading> {
+        match self {
+            ColumnKind::Number(reading) | ColumnKind::Numbers { reading, times: false, .. } => Some(reading),
+            _ => None,
+        }
+    }
+
     /// The kind of feature.
     pub fn feature(&self) -> FeatureKind {
         match self {
             ColumnKind::Label { .. } => FeatureKind::Label,
-            ColumnKind::Number { .. } => FeatureKind::Number,
+            ColumnKind::Number(_) => FeatureKind::Number,
             ColumnKind::Time => FeatureKind::Time,
             ColumnKind::Id { .. } => FeatureKind::Id,
             ColumnKind::Ids { ordered: false, .. } => FeatureKind::Ids,
@@ -440,10 +445,19 @@ impl ColumnKind {
     pub fn encoder(&self) -> Option<&Encoder> {
         match self {
             ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } => Some(encoder),
-            ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Key | ColumnKind::Flag { .. } => None,
+            ColumnKind::Label { .. } | ColumnKind::Number(_) | ColumnKind::Key | ColumnKind::Flag { .. } => None,
             ColumnKind::Numbers { .. } | ColumnKind::Time | ColumnKind::Drawn { .. } => None,
         }
     }
+}
+
+/// How text becomes a number.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The value of an empty cell, or of an empty entry of one; an error without one.
+    pub fill: Option<f32>,
+    /// Whether the mean and the deviation are learned of what these steps make of it.
+    pub moments: Option<Vec<NumberStep>>,
 }
 
 /// How the text of an id becomes a row; row 0 is "unseen or missing".

@@ -123,7 +123,7 @@ fn draw(model: &Model<'_>, rows: usize, batch: usize) -> Window {
             match &column.kind {
                 ColumnKind::Label { .. } => window.records.push(if u < 0.3 { 1f32 } else { 0.0 }.to_bits()),
                 ColumnKind::Time => window.records.push(1_600_000_000),
-                ColumnKind::Number { .. } => window.records.push((u as f32).to_bits()),
+                ColumnKind::Number(_) => window.records.push((u as f32).to_bits()),
                 ColumnKind::Id { .. } => window.records.push(id(u)),
                 ColumnKind::Key => window.records.extend([row as u32, 0]),
                 ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => {}

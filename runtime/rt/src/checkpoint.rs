@@ -382,7 +382,7 @@ fn generation_files(model: &Model<'_>, progress: &Progress) -> Result<BTreeMap<S
         .columns
         .iter()
         .zip(&model.fitted.moments)
-        .filter(|(column, _)| matches!(column.kind, recc_abi::ColumnKind::Number { moments: Some(_), .. }));
+        .filter(|(column, _)| column.kind.reading().is_some_and(|reading| reading.moments.is_some()));
     let moments = moments.map(|(column, &(mean, deviation))| {
         (column.name.as_str(), Transform { mean: Some(mean), deviation: Some(deviation), quantiles: Vec::new() })
     });

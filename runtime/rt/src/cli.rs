@@ -467,14 +467,14 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
             let kind = match &column.kind {
                 ColumnKind::Label { binary: true } => "label, binary".to_owned(),
                 ColumnKind::Label { binary: false } => "label, number".to_owned(),
-                ColumnKind::Number { .. } => "number".to_owned(),
+                ColumnKind::Number(_) => "number".to_owned(),
                 ColumnKind::Time => "time".to_owned(),
                 ColumnKind::Id { encoder } => format!("id, {}", encoder_text(program, encoder)),
                 ColumnKind::Ids { encoder, split, ordered } => {
                     let kind = if *ordered { "sequence of ids" } else { "ids" };
                     format!("{kind} {}, {}", split_text(program, split), encoder_text(program, encoder))
                 }
-                ColumnKind::Numbers { split, times } => {
+                ColumnKind::Numbers { split, times, .. } => {
                     format!("sequence of {} {}", if *times { "times" } else { "numbers" }, split_text(program, split))
                 }
                 ColumnKind::Key => "key".to_owned(),

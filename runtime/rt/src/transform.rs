@@ -8,7 +8,7 @@ use crate::data::{Place, Rows, last_of_group};
 use crate::failure::Failure;
 use crate::vocab::Vocab;
 use csv::ByteRecord;
-use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Split, Token};
+use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Reading, Split, Token};
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -155,7 +155,7 @@ pub(crate) struct Transformer<'p> {
 /// Words of a column's part of a record.
 fn words_of(kind: &ColumnKind) -> usize {
     match kind {
-        ColumnKind::Label { .. } | ColumnKind::Number { .. } | ColumnKind::Time | ColumnKind::Id { .. } => 1,
+        ColumnKind::Label { .. } | ColumnKind::Number(_) | ColumnKind::Time | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
         ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => 3,
         ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => 0,
@@ -304,21 +304,9 @@ impl<'p> Transformer<'p> {
                 let value = label(cell, *binary).and_then(|value| in_domain(column, value));
                 record[part] = value.map_err(|text| wrong(cell, text))?.to_bits();
             }
-            ColumnKind::Number { fill, moments } => {
-                let value = match (cell, fill) {
-                    (b"", Some(fill)) => Ok(*fill),
-                    (b"", None) => Err("is empty\nhelp: say what stands for it: `|> fill(0)` in the spec".to_owned()),
-                    (text, _) => number(text).and_then(|value| in_domain(column, value)),
-                };
-                let value = value.map_err(|text| wrong(cell, text))?;
-                if let (true, Some(steps)) = (self.learning, moments) {
-                    let value = steps.iter().fold(f64::from(value), |value, step| step.apply(value));
-                    if !value.is_finite() {
-                        let text = "has no finite value before `standardize`\nhelp: cut the column off in the spec first: `max` and `min`";
-                        return Err(wrong(cell, text.to_owned()));
-                    }
-                    self.moments[at].add(value);
-                }
+            ColumnKind::Number(reading) => {
+                let value = read_number(column, reading, cell, "say what stands for it: `|> fill(0)` in the spec")?;
+                self.learn(at, reading, cell, value)?;
                 record[part] = value.to_bits();
             }
             ColumnKind::Time => record[part] = time(cell).map_err(|text| wrong(cell, text))?,
@@ -339,17 +327,43 @@ impl<'p> Transformer<'p> {
                 }
                 set_entries(record, part, start, bags);
             }
-            ColumnKind::Numbers { split, times } => {
+            ColumnKind::Numbers { split, times, reading } => {
+                // One step without a number is an empty cell.
+                let missing = reading.fill.is_some() && cell.is_empty() && split.aligned.is_some_and(|other| self.counts[other as usize] == 1);
+                if missing {
+                    let value = read_number(column, reading, cell, "")?;
+                    self.learn(at, reading, cell, value)?;
+                    bags.push(value.to_bits());
+                    set_entries(record, part, bags.len() as u64 - 1, bags);
+                    return Ok(());
+                }
                 let taken = self.entries_of(at, split, cell)?;
-                let read = |token| if *times { time(token) } else { step_number(column, token) };
                 let start = bags.len() as u64;
                 for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start) {
                     let (_, token) = weighted(split, token.trim_ascii())?;
-                    bags.push(read(token).map_err(|text| wrong(token, text))?);
+                    if *times {
+                        bags.push(time(token).map_err(|text| wrong(token, text))?);
+                        continue;
+                    }
+                    let value = read_number(column, reading, token, "a sequence of numbers has one for each step, or say what stands for it: `|> fill(0)`")?;
+                    self.learn(at, reading, token, value)?;
+                    bags.push(value.to_bits());
                 }
                 set_entries(record, part, start, bags);
             }
         }
+        Ok(())
+    }
+
+    /// Counts a number for the column's mean and deviation, if they are learned.
+    fn learn(&mut self, at: usize, reading: &Reading, text: &[u8], value: f32) -> Result<(), Wrong> {
+        let (true, Some(steps)) = (self.learning, &reading.moments) else { return Ok(()) };
+        let value = steps.iter().fold(f64::from(value), |value, step| step.apply(value));
+        if !value.is_finite() {
+            let why = "has no finite value before `standardize`\nhelp: cut the column off in the spec first: `max` and `min`";
+            return Err(wrong(text, why.to_owned()));
+        }
+        self.moments[at].add(value);
         Ok(())
     }
 
@@ -472,12 +486,14 @@ fn beginning(cell: &[u8]) -> Vec<u8> {
     cell.get(..60).map_or(cell.to_vec(), |head| [head, "…".as_bytes()].concat())
 }
 
-/// A number of a sequence, as the bits of an `f32`.
-fn step_number(column: &Column, token: &[u8]) -> Result<u32, String> {
-    if token.is_empty() {
-        return Err("is empty\nhelp: a sequence of numbers has one for each step".to_owned());
-    }
-    number(token).and_then(|value| in_domain(column, value)).map(f32::to_bits)
+/// A number as a column reads it; `cure` says what helps where it is empty.
+fn read_number(column: &Column, reading: &Reading, text: &[u8], cure: &str) -> Result<f32, Wrong> {
+    let value = match (text, reading.fill) {
+        (b"", Some(fill)) => Ok(fill),
+        (b"", None) => Err(format!("is empty\nhelp: {cure}")),
+        (text, _) => number(text).and_then(|value| in_domain(column, value)),
+    };
+    value.map_err(|why| wrong(text, why))
 }
 
 /// A time: whole seconds, as the bits of an `i32`.

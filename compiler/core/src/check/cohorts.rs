@@ -167,7 +167,7 @@ impl Checker<'_> {
             return self.unknown_column(&name, span);
         };
         match self.columns[at].kind.clone() {
-            ColumnKind::Number { .. } | ColumnKind::Label { .. } => {
+            ColumnKind::Number(_) | ColumnKind::Label { .. } => {
                 if !raw && self.has_transforms(&name) {
                     let problem =
                         Problem::error("E0803", span, format!("`{name}` has transforms, and a condition reads what stands before them"));

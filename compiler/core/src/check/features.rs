@@ -5,7 +5,7 @@ use super::feature::{Feature, Kind, Step};
 use super::sequences::Splitting;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Planted, Split, Token};
+use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Reading, Planted, Split, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// A pipeline as written: its source and its steps.
@@ -142,7 +142,7 @@ impl Checker<'_> {
             self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token, domain });
             // The weights of a bag are a column of their own, of the same cells.
             if let Some(split) = weights {
-                self.columns.push(Column { kind: ColumnKind::Numbers { split, times: false }, ..weighted });
+                self.columns.push(Column { kind: ColumnKind::Numbers { split, times: false, reading: Reading::default() }, ..weighted });
             }
         }
         self.features.push(Feature {
@@ -390,7 +390,13 @@ impl Checker<'_> {
         }
     }
 
-    fn number_kind(&mut self, mut steps: Vec<Step>) -> (Option<ColumnKind>, Vec<Step>) {
+    fn number_kind(&mut self, steps: Vec<Step>) -> (Option<ColumnKind>, Vec<Step>) {
+        let (reading, steps) = self.reading(steps);
+        (reading.map(ColumnKind::Number), steps)
+    }
+
+    /// How numbers are read, and what is done to them in the model.
+    pub(super) fn reading(&mut self, mut steps: Vec<Step>) -> (Option<Reading>, Vec<Step>) {
         let mut fill = None;
         if steps.first().is_some_and(|step| step.name.text == "fill") {
             let step = steps.remove(0);
@@ -416,7 +422,7 @@ impl Checker<'_> {
                 None => return (None, Vec::new()),
             },
         };
-        (Some(ColumnKind::Number { fill, moments }), steps)
+        (Some(Reading { fill, moments }), steps)
     }
 
     /// A step before `standardize`; none if it has a mistake, which is reported where the step is applied.
@@ -435,15 +441,15 @@ impl Checker<'_> {
 
     /// The value of empty cells goes through the transforms as well.
     fn check_fill(&mut self, kind: Option<&ColumnKind>, domain: Option<Domain>, span: Span) {
-        if let (Some(ColumnKind::Number { fill: Some(fill), .. }), Some(domain)) = (kind, domain)
-            && !domain.contains(*fill)
+        if let (Some(fill), Some(domain)) = (kind.and_then(ColumnKind::reading).and_then(|reading| reading.fill), domain)
+            && !domain.contains(fill)
         {
             let problem = Problem::error("E0305", span, format!("{}, and `fill` puts {fill} into empty cells", domain.describe()));
             self.report(problem.help("fill with a number the transform takes"));
         }
     }
 
-    pub(super) fn check_number_steps(&mut self, steps: &[Step]) {
+    fn check_number_steps(&mut self, steps: &[Step]) {
         for step in steps {
             let name = step.name.text.as_str();
             if name == "fill" {

@@ -167,13 +167,9 @@ impl Checker<'_> {
             self.report(problem.help("weights belong to ids: declare the feature as `ids` or `seq` without a type"));
             return (None, Vec::new());
         }
-        if let Some(step) = transforms.iter().find(|step| matches!(step.name.text.as_str(), "fill" | "standardize")) {
-            self.not_yet(step.span, &format!("`{}` of a sequence", step.name.text));
-            return (None, Vec::new());
-        }
-        self.check_number_steps(&transforms);
+        let (reading, transforms) = self.reading(transforms);
         let split = if sound { self.split_of(name, "sequence", splitting) } else { None };
-        (split.map(|split| ColumnKind::Numbers { split, times }), transforms)
+        (split.zip(reading).map(|(split, reading)| ColumnKind::Numbers { split, times, reading }), transforms)
     }
 
     /// `time seen = column("ts")`: nothing is done to it.

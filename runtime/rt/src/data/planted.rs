@@ -77,7 +77,7 @@ impl PlantedRows {
     fn draw(&self, place: u64, name: &str, kind: &ColumnKind, score: &mut Score) -> String {
         let own = key(self.planted.seed, name);
         match kind {
-            ColumnKind::Number { .. } => {
+            ColumnKind::Number(_) => {
                 let value = -(1.0 - uniform(own, place)).ln() * 3.0;
                 let text = format!("{value:.3}");
                 score.add(own, 0, (1.0 + value).ln() - 1.0);
@@ -102,7 +102,7 @@ impl PlantedRows {
                 }
                 parts.join(&split.separator)
             }
-            ColumnKind::Numbers { split, times } => {
+            ColumnKind::Numbers { split, times, .. } => {
                 let count = self.count(place, name, kind);
                 let mut time = 1_600_000_000 + (uniform(own ^ 0x71e5, place) * 1e7) as u64;
                 let mut parts = Vec::new();
