@@ -275,6 +275,119 @@ fn rules_of_norms_and_losses_give_their_equations() {
 }
 
 /// A layer of HSTU, of one sequence of three steps; the feature `which` and the group `X` choose the element that is shown.
+fn dot(a: [f64; 2], b: [f64; 2]) -> f64 {
+    a[0] * b[0] + a[1] * b[1]
+}
+
+/// The condition of each rule: A a = 1 / a, and A w = w^(-1/alpha).
+#[test]
+fn nash_and_fairgrad_meet_their_conditions() {
+    const THREE: [[f64; 2]; 3] = [[3.0, 0.0], [1.0, 1.0], [-0.5, 2.0]];
+    for (rule, gradients, power) in [
+        ("nash(rounds: 60)", &THREE[..], 1.0),
+        ("fairgrad(rounds: 60)", &THREE, 1.0),
+        ("fairgrad(alpha: 2, rounds: 60)", &THREE, 2.0),
+        ("fairgrad(alpha: 0.5, rounds: 60)", &CONFLICT, 0.5),
+    ] {
+        let (step, _) = balanced(rule, gradients, &[]);
+        let weights: Vec<f64> = gradients.iter().map(|gradient| dot(*gradient, step).powf(-power)).collect();
+        let sum = |at: usize| gradients.iter().zip(&weights).map(|(gradient, weight)| weight * gradient[at]).sum();
+        close(&[sum(0), sum(1)], &step);
+    }
+}
+
+/// The combined gradients have one length along both principal directions; of gradients along one line that direction is left.
+#[test]
+fn aligned_gradients_have_one_condition() {
+    let (step, _) = balanced("aligned()", &CONFLICT, &[]);
+    // Eigenvalues of the products [[9, -3], [-3, 2]] and their directions.
+    let apart = (7f64 * 7.0 + 36.0).sqrt();
+    let values = [(11.0 + apart) / 2.0, (11.0 - apart) / 2.0];
+    let mut weights = [0.0; 2];
+    for value in values {
+        let direction = [-3.0, value - 9.0];
+        let length = dot(direction, direction).sqrt();
+        let share = (values[1] / value).sqrt() * (direction[0] + direction[1]) / length;
+        weights = [0, 1].map(|at| weights[at] + share * direction[at] / length);
+    }
+    close(&step, &[3.0 * weights[0] - weights[1], weights[1]]);
+    close(&balanced("aligned()", &[[2.0, 0.0], [1.0, 0.0]], &[]).0, &[2.0 * 1.2 + 0.6, 0.0]);
+}
+
+#[test]
+fn gradvac_turns_gradients_to_their_usual_angle() {
+    let (step, after) = balanced("gradvac()", &CONFLICT, &[("target", vec![0.0, 0.3, -0.9, 0.0])]);
+    let length = |v: [f64; 2]| dot(v, v).sqrt();
+    let turned = |own: [f64; 2], other: [f64; 2], wanted: f64| {
+        let cosine = dot(own, other) / (length(own) * length(other));
+        let sine = (1.0 - wanted * wanted).sqrt();
+        let more = length(own) * (wanted * (1.0 - cosine * cosine).sqrt() - cosine * sine) / (length(other) * sine);
+        let more = if cosine < wanted { more } else { 0.0 };
+        (cosine, [own[0] + more * other[0], own[1] + more * other[1]])
+    };
+    let ((cosine, first), (other, second)) = (turned(CONFLICT[0], CONFLICT[1], 0.3), turned(CONFLICT[1], CONFLICT[0], -0.9));
+    // The first now has the cosine that was wanted; the second had more.
+    assert!((dot(first, CONFLICT[1]) / (length(first) * length(CONFLICT[1])) - 0.3).abs() < 1e-9 && second == CONFLICT[1]);
+    close(&step, &[first[0] + second[0], first[1] + second[1]]);
+    let target = after.iter().find(|(path, _)| path.ends_with("target")).expect("the state").1.clone();
+    close(&target, &[0.0, 0.15 + 0.5 * cosine, -0.45 + 0.5 * other, 0.0]);
+}
+
+/// Rules by the losses, which are a quarter each, and by norms: 3 and the root of 2.
+#[test]
+fn more_rules_of_norms_and_losses_give_their_equations() {
+    let sum = |weights: [f64; 2]| [3.0 * weights[0] - weights[1], weights[1]];
+    let state = |after: &[(String, Vec<f64>)], name: &str| after.iter().find(|(path, _)| path.ends_with(name)).expect("a state").1.clone();
+    let softmax = |x: [f64; 2]| x.map(|own| own.exp() / (x[0].exp() + x[1].exp()));
+    let root = 2f64.sqrt();
+    let known = 0.25 + 1e-8;
+    close(&balanced("db()", &CONFLICT, &[]).0, &sum([1.0 / known, 3.0 / root / known]));
+
+    let weights = softmax([0.2, -0.1]).map(|share| 2.0 * share);
+    let (step, after) = balanced("gradnorm()", &CONFLICT, &[("s", vec![0.2, -0.1]), ("first", vec![0.5, 0.25])]);
+    close(&step, &sum(weights));
+    let lengths = [3.0 * weights[0], root * weights[1]];
+    let wanted = [0.5 / 0.75, 1.0 / 0.75].map(|ratio: f64| (lengths[0] + lengths[1]) / 2.0 * ratio.powf(1.5));
+    assert!(lengths[0] > wanted[0] && lengths[1] < wanted[1]);
+    // The slope of the distance by s, each weight being 2 softmax(s).
+    let slope = |at: usize| {
+        let by = |own: usize| weights[own] * (f64::from(u8::from(own == at)) - weights[at] / 2.0);
+        3.0 * by(0) - root * by(1)
+    };
+    close(&state(&after, ".s"), &[0.2 - 0.025 * slope(0), -0.1 - 0.025 * slope(1)]);
+
+    let (step, after) = balanced(
+        "dwa(every: 2)",
+        &CONFLICT,
+        &[("step", vec![1.0]), ("summed", vec![0.5, 0.1]), ("last", vec![0.5, 0.2]), ("before", vec![1.0, 0.1])],
+    );
+    close(&step, &sum(softmax([0.25, 1.0]).map(|share| 2.0 * share)));
+    close(&state(&after, "last"), &[0.375, 0.175]);
+    close(&state(&after, "before"), &[0.5, 0.2]);
+    close(&[state(&after, "step"), state(&after, "summed")].concat(), &[0.0; 3]);
+
+    let (step, after) = balanced("uncertainty(rate: 0.1)", &CONFLICT, &[("s", vec![0.3, -0.5])]);
+    let weights = [0.5 * (-0.3f64).exp(), 0.5 * 0.5f64.exp()];
+    close(&step, &sum(weights));
+    close(&state(&after, ".s"), &[0.3 - 0.1 * (0.5 - 0.25 * weights[0]), -0.5 - 0.1 * (0.5 - 0.25 * weights[1])]);
+
+    // After four steps the means are plain.
+    let (step, _) = balanced("slaw()", &CONFLICT, &[("step", vec![4.0]), ("average", vec![0.5, 0.3]), ("second", vec![0.3, 0.2])]);
+    let deviation = |mean: f64, second: f64| {
+        let (mean, second) = (mean + (0.25 - mean) / 5.0, second + (0.0625 - second) / 5.0);
+        (second - mean * mean).sqrt()
+    };
+    let share = [1.0 / deviation(0.5, 0.3), 1.0 / deviation(0.3, 0.2)];
+    close(&step, &sum(share.map(|own| 2.0 * own / (share[0] + share[1]))));
+
+    let (step, after) = balanced("famo()", &CONFLICT, &[("famo.w", vec![0.4, -0.2]), ("last", vec![0.5, 0.2])]);
+    let (z, gain) = (softmax([0.4, -0.2]), [(0.5 / known).ln(), (0.2 / known).ln()]);
+    let slope = [0, 1].map(|at: usize| z[at] * (gain[at] - dot(z, gain)));
+    let moved = [0.4 - 0.025 * (slope[0] + 0.4e-3), -0.2 - 0.025 * (slope[1] - 0.2e-3)];
+    close(&state(&after, "famo.w"), &moved);
+    close(&step, &sum(softmax(moved)));
+}
+
 fn hstu(times: &str) -> Vec<f64> {
     let text = format!(
         "use std.sequence.hstu_layer\nfeatures {{\n label y: number\n number which\n number X[1..=4]\n seq h = h |> split(\" \") |> vocab |> take_last(3)\n seq times: time = times |> split(\" \") |> aligned(h)\n}}\nmodel m {{\n table items {{ keys: h, dim: 4 }}\n let o = hstu_layer(items[h], max: 3, key_size: 2, value_size: 2, {times})\n predict y = value(sum(einsum(\"l d, d -> l\", o, X) * select(position(o) == which, 1, 0)))\n}}\nobjective {{ y: mse }}\ntrain {{ dense: sgd(lr: 1) }}\n"

@@ -329,7 +329,8 @@ impl<'p> Transformer<'p> {
             }
             ColumnKind::Numbers { split, times, reading } => {
                 // One step without a number is an empty cell.
-                let missing = reading.fill.is_some() && cell.is_empty() && split.aligned.is_some_and(|other| self.counts[other as usize] == 1);
+                let missing =
+                    reading.fill.is_some() && cell.is_empty() && split.aligned.is_some_and(|other| self.counts[other as usize] == 1);
                 if missing {
                     let value = read_number(column, reading, cell, "")?;
                     self.learn(at, reading, cell, value)?;
@@ -345,7 +346,12 @@ impl<'p> Transformer<'p> {
                         bags.push(time(token).map_err(|text| wrong(token, text))?);
                         continue;
                     }
-                    let value = read_number(column, reading, token, "a sequence of numbers has one for each step, or say what stands for it: `|> fill(0)`")?;
+                    let value = read_number(
+                        column,
+                        reading,
+                        token,
+                        "a sequence of numbers has one for each step, or say what stands for it: `|> fill(0)`",
+                    )?;
                     self.learn(at, reading, token, value)?;
                     bags.push(value.to_bits());
                 }

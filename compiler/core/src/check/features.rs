@@ -5,7 +5,7 @@ use super::feature::{Feature, Kind, Step};
 use super::sequences::Splitting;
 use super::value::Value;
 use crate::problem::{Problem, suggest};
-use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Reading, Planted, Split, Token};
+use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Planted, Reading, Split, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// A pipeline as written: its source and its steps.

@@ -50,7 +50,8 @@ pub(crate) fn computed_globals(program: &Program) -> BTreeSet<NodeId> {
             Op::Broadcast(_) => {
                 let source = &graph[operands[0]];
                 let number = source.ty.space == Space::Global && source.ty.len() == Some(1) && matches!(source.op, Op::Map(_));
-                if number && reads_a_variable(graph, operands[0]) {
+                // A condition has no place in memory: what reads it is updated together with the variable.
+                if number && source.ty.dtype != DType::Bool && reads_a_variable(graph, operands[0]) {
                     found.insert(operands[0]);
                 }
             }
