@@ -147,7 +147,8 @@ impl Generator<'_> {
             2 => format!("{x} * {y}"),
             3 => format!("{x} / (1.5 + square({y}))"),
             4 => format!("max({x}, {y})"),
-            _ => format!("select({x} > {y}, {x}, 0.5 * {x})"),
+            // No jump where both are equal but for rounding.
+            _ => format!("select({x} > {y}, {x} - {y}, 0.5 * ({x} - {y}))"),
         };
         self.bind(&value, entries, shape);
     }
