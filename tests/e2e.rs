@@ -690,6 +690,24 @@ fn numbers_are_standardized_behind_other_steps() {
     contains(&text, &["rows.csv, row 3, column \"age\"", "no finite value before `standardize`"]);
 }
 
+#[test]
+fn the_best_state_is_by_a_metric_that_its_prediction_has() {
+    let folder = Folder::new();
+    let spec = |train: &str| {
+        format!(
+            "features {{\n label stay: number\n label click: binary\n number age\n}}\nmodel m {{\n predict stay = value(age)\n predict click = logit(age)\n}}\nobjective {{ stay: mse, click: bce }}\n{train}\n"
+        )
+    };
+    for (train, wanted) in [
+        ("", "best: auc of click"),
+        ("metrics { report: [rmse, auc] }", "best: rmse of stay"),
+        ("train { stop: patience(2, on: logloss(click)) }", "best: logloss of click"),
+    ] {
+        let path = folder.write("best.rec", spec(train));
+        contains(&String::from_utf8_lossy(&ok(Command::new(RECC).args(["check", "--resolved"]).arg(path)).stdout), &[wanted]);
+    }
+}
+
 /// The counts that PyTorch gives for the same model (3.42 million operations to train on an example, 1.14 to score it).
 #[test]
 fn costs_are_those_of_the_peers_model() {

@@ -81,7 +81,6 @@ fn confidence_learns_through_its_weights() {
     }
 }
 
-/// The part of the gradient that a collaboration adds: with it less without it.
 /// Of a label of four levels: the loss of each is -ln of its probability, and what is predicted their mean.
 #[test]
 fn levels_have_the_probabilities_between_thresholds() {
@@ -113,6 +112,7 @@ fn levels_have_the_probabilities_between_thresholds() {
     }
 }
 
+/// The part of the gradient that a collaboration adds: with it less without it.
 fn collaboration(settings: &str, uses: &str, logits: [f64; 2]) -> (Vec<f64>, f64) {
     let loss = |built: &Built, data: &Data| {
         let values = evaluate(&built.step, data);
@@ -274,7 +274,6 @@ fn rules_of_norms_and_losses_give_their_equations() {
     close(&balanced("hydalearn()", &CONFLICT, &[]).0, &sum([2.0, 0.0]));
 }
 
-/// A layer of HSTU, of one sequence of three steps; the feature `which` and the group `X` choose the element that is shown.
 fn dot(a: [f64; 2], b: [f64; 2]) -> f64 {
     a[0] * b[0] + a[1] * b[1]
 }
@@ -388,6 +387,7 @@ fn more_rules_of_norms_and_losses_give_their_equations() {
     close(&step, &sum(softmax(moved)));
 }
 
+/// A layer of HSTU, of one sequence of three steps; the feature `which` and the group `X` choose the element that is shown.
 fn hstu(times: &str) -> Vec<f64> {
     let text = format!(
         "use std.sequence.hstu_layer\nfeatures {{\n label y: number\n number which\n number X[1..=4]\n seq h = h |> split(\" \") |> vocab |> take_last(3)\n seq times: time = times |> split(\" \") |> aligned(h)\n}}\nmodel m {{\n table items {{ keys: h, dim: 4 }}\n let o = hstu_layer(items[h], max: 3, key_size: 2, value_size: 2, {times})\n predict y = value(sum(einsum(\"l d, d -> l\", o, X) * select(position(o) == which, 1, 0)))\n}}\nobjective {{ y: mse }}\ntrain {{ dense: sgd(lr: 1) }}\n"
@@ -456,7 +456,7 @@ fn hstu_attends_pointwise() {
 
 /// The recurrent unit's states, step by step, of sequences of none to three steps.
 #[test]
-fn gru_and_augru_follow_their_equations() {
+fn gru_follows_its_equations() {
     let text = "use std.sequence.gru\nfeatures {\n label click: binary\n seq h = h |> split(\" \") |> vocab |> take_last(3)\n}\nmodel m {\n table e { keys: h, dim: 2 }\n let s = gru(e[h], 2)\n predict click = logit(s[2][0] + 10 * s[2][1])\n}\nobjective { click: bce }\ntrain { dense: sgd(lr: 1) }\n";
     let (spec, built) = recc_tests::build(text);
     let data = draw(&spec, &built, 12, 3);

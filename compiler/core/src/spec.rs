@@ -309,10 +309,13 @@ impl Spec {
                 format!("{} {encoder}, {}", if *ordered { "sequence of ids" } else { "ids" }, self.split(split))
             }
             recc_abi::ColumnKind::Numbers { split, times: true, .. } => format!("sequence of times, {}", self.split(split)),
-            recc_abi::ColumnKind::Numbers { split, reading, .. } => format!("sequence of numbers, {}, {reading:?}", self.split(split)),
+            recc_abi::ColumnKind::Numbers { split, reading, .. } => {
+                format!("sequence of numbers, {}{}", self.split(split), reading_text(reading))
+            }
             recc_abi::ColumnKind::Id { encoder: recc_abi::Encoder::VocabOf(other) } => {
                 format!("id of the vocabulary of {}", self.columns[*other as usize].name)
             }
+            recc_abi::ColumnKind::Number(reading) => format!("number{}", reading_text(reading)),
             other => format!("{other:?}"),
         };
         format!("{}: {token}, {kind}", column.name)
@@ -383,4 +386,11 @@ fn canonical(forward: &Forward, variables: &[Variable]) -> String {
         let _ = writeln!(out, "  {name} = %{}", numbers[&root]);
     }
     out
+}
+
+/// What stands for empty cells, and what the mean and the deviation are learned of.
+fn reading_text(reading: &recc_abi::Reading) -> String {
+    let fill = reading.fill.map_or(String::new(), |fill| format!(", {fill} where empty"));
+    let moments = reading.moments.as_ref().map_or(String::new(), |steps| format!(", standardized behind {} steps", steps.len()));
+    format!("{fill}{moments}")
 }

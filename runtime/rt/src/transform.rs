@@ -305,9 +305,7 @@ impl<'p> Transformer<'p> {
                 record[part] = value.map_err(|text| wrong(cell, text))?.to_bits();
             }
             ColumnKind::Number(reading) => {
-                let value = read_number(column, reading, cell, "say what stands for it: `|> fill(0)` in the spec")?;
-                self.learn(at, reading, cell, value)?;
-                record[part] = value.to_bits();
+                record[part] = self.number(at, reading, cell, "say what stands for it: `|> fill(0)` in the spec")?.to_bits();
             }
             ColumnKind::Time => record[part] = time(cell).map_err(|text| wrong(cell, text))?,
             ColumnKind::Key => set_long(record, part, xxh3_64(cell)),
@@ -331,29 +329,22 @@ impl<'p> Transformer<'p> {
                 // One step without a number is an empty cell.
                 let missing =
                     reading.fill.is_some() && cell.is_empty() && split.aligned.is_some_and(|other| self.counts[other as usize] == 1);
-                if missing {
-                    let value = read_number(column, reading, cell, "")?;
-                    self.learn(at, reading, cell, value)?;
-                    bags.push(value.to_bits());
-                    set_entries(record, part, bags.len() as u64 - 1, bags);
-                    return Ok(());
-                }
-                let taken = self.entries_of(at, split, cell)?;
+                let taken = if missing { 0..0 } else { self.entries_of(at, split, cell)? };
+                let found = tokens(cell, &split.separator).take(taken.end).skip(taken.start).chain(missing.then_some(cell));
                 let start = bags.len() as u64;
-                for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start) {
+                for token in found {
                     let (_, token) = weighted(split, token.trim_ascii())?;
-                    if *times {
-                        bags.push(time(token).map_err(|text| wrong(token, text))?);
-                        continue;
-                    }
-                    let value = read_number(
-                        column,
-                        reading,
-                        token,
-                        "a sequence of numbers has one for each step, or say what stands for it: `|> fill(0)`",
-                    )?;
-                    self.learn(at, reading, token, value)?;
-                    bags.push(value.to_bits());
+                    bags.push(match times {
+                        true => time(token).map_err(|text| wrong(token, text))?,
+                        false => self
+                            .number(
+                                at,
+                                reading,
+                                token,
+                                "a sequence of numbers has one for each step, or say what stands for it: `|> fill(0)`",
+                            )?
+                            .to_bits(),
+                    });
                 }
                 set_entries(record, part, start, bags);
             }
@@ -361,16 +352,23 @@ impl<'p> Transformer<'p> {
         Ok(())
     }
 
-    /// Counts a number for the column's mean and deviation, if they are learned.
-    fn learn(&mut self, at: usize, reading: &Reading, text: &[u8], value: f32) -> Result<(), Wrong> {
-        let (true, Some(steps)) = (self.learning, &reading.moments) else { return Ok(()) };
-        let value = steps.iter().fold(f64::from(value), |value, step| step.apply(value));
-        if !value.is_finite() {
-            let why = "has no finite value before `standardize`\nhelp: cut the column off in the spec first: `max` and `min`";
-            return Err(wrong(text, why.to_owned()));
+    /// A number as a column reads it, counted for its mean and deviation if they are learned; `cure` says what helps where it is empty.
+    fn number(&mut self, at: usize, reading: &Reading, text: &[u8], cure: &str) -> Result<f32, Wrong> {
+        let value = match (text, reading.fill) {
+            (b"", Some(fill)) => Ok(fill),
+            (b"", None) => Err(format!("is empty\nhelp: {cure}")),
+            (text, _) => number(text).and_then(|value| in_domain(&self.columns[at], value)),
+        };
+        let value = value.map_err(|why| wrong(text, why))?;
+        if let (true, Some(steps)) = (self.learning, &reading.moments) {
+            let value = steps.iter().fold(f64::from(value), |value, step| step.apply(value));
+            if !value.is_finite() {
+                let why = "has no finite value before `standardize`\nhelp: cut the column off in the spec first: `max` and `min`";
+                return Err(wrong(text, why.to_owned()));
+            }
+            self.moments[at].add(value);
         }
-        self.moments[at].add(value);
-        Ok(())
+        Ok(value)
     }
 
     /// The entries that are taken of a cell, which has as many as the one it is aligned with.
@@ -441,24 +439,13 @@ impl<'p> Transformer<'p> {
             if let Some(Encoder::Vocab { min_count }) = column.kind.encoder() {
                 let vocab = std::mem::take(&mut self.learned[at]);
                 let enough = |count: u64| count >= u64::from(*min_count).max(1);
-                let kept = vocab.retained(enough);
-                fitted.ids[at] = if kept.len() == vocab.len() { Ids::All } else { Ids::Some(rows_kept(&vocab, enough)) };
+                let (kept, rows) = vocab.retained(enough);
+                fitted.ids[at] = rows.map_or(Ids::All, Ids::Some);
                 fitted.vocabs[at] = Arc::new(kept);
             }
         }
         fitted
     }
-}
-
-/// The row of each value of a dictionary of which some are kept; 0 for the others.
-fn rows_kept(vocab: &Vocab, enough: impl Fn(u64) -> bool) -> Vec<u32> {
-    let mut kept = 0;
-    let row = |(_, count)| {
-        let own = enough(count);
-        kept += u32::from(own);
-        if own { kept } else { 0 }
-    };
-    vocab.words().map(row).collect()
 }
 
 /// The values of a cell. Blanks between values may be several.
@@ -490,16 +477,6 @@ fn set_entries(record: &mut [u32], part: usize, start: u64, entries: &[u32]) {
 /// The beginning of a long cell, for messages.
 fn beginning(cell: &[u8]) -> Vec<u8> {
     cell.get(..60).map_or(cell.to_vec(), |head| [head, "…".as_bytes()].concat())
-}
-
-/// A number as a column reads it; `cure` says what helps where it is empty.
-fn read_number(column: &Column, reading: &Reading, text: &[u8], cure: &str) -> Result<f32, Wrong> {
-    let value = match (text, reading.fill) {
-        (b"", Some(fill)) => Ok(fill),
-        (b"", None) => Err(format!("is empty\nhelp: {cure}")),
-        (text, _) => number(text).and_then(|value| in_domain(column, value)),
-    };
-    value.map_err(|why| wrong(text, why))
 }
 
 /// A time: whole seconds, as the bits of an `i32`.

@@ -35,6 +35,7 @@ impl Key {
 
 /// One value: half a cache line, so that finding it and counting it touch one place.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(align(32))]
 struct Slot {
     key: Key,
     /// Place of the value in the order of appearance, from 1; 0 in a slot that is free.
@@ -186,13 +187,15 @@ impl Vocab {
         }
     }
 
-    /// Only the values that were seen often enough, in the same order.
-    pub(crate) fn retained(&self, enough: impl Fn(u64) -> bool) -> Self {
-        let mut kept = Vocab { unnamed: self.unnamed, ..Vocab::default() };
-        for (text, count) in self.words().filter(|(_, count)| enough(*count)) {
-            kept.learn(text, count);
+    /// The values that were seen often enough, in the same order, and the row of each value there, 0 for the others; no rows where all are kept.
+    pub(crate) fn retained(self, enough: impl Fn(u64) -> bool) -> (Self, Option<Vec<u32>>) {
+        if self.slots.iter().all(|slot| slot.number == 0 || enough(slot.count)) {
+            return (self, None);
         }
-        kept
+        let mut kept = Vocab { unnamed: self.unnamed, ..Vocab::default() };
+        let mut row = |(text, count): (&[u8], u64)| if enough(count) { kept.learn(text, count) + 1 } else { 0 };
+        let rows = self.words().map(&mut row).collect();
+        (kept, Some(rows))
     }
 }
 
@@ -238,7 +241,10 @@ mod tests {
         for word in ["x", "a longer value than a key", "y", "x", "a longer value than a key"] {
             vocab.learn(word.as_bytes(), 1);
         }
-        let kept = vocab.retained(|count| count > 1);
+        let (kept, rows) = vocab.retained(|count| count > 1);
+        assert_eq!(rows, Some(vec![1, 2, 0]));
+        let (kept, rows) = kept.retained(|_| true);
+        assert_eq!(rows, None);
         assert!(kept.words().eq([(&b"x"[..], 2), (b"a longer value than a key", 2)]));
         let row = |text: &str| kept.row(text.as_bytes());
         assert_eq!((row("x"), row("y"), row("a longer value than a key")), (1, 0, 2));

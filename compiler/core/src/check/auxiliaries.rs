@@ -126,7 +126,7 @@ impl Checker<'_> {
         }
         self.report(
             Problem::error("E0816", on.span, "this names nothing that a model exposes")
-                .help("such as `on: ranker.shared`, with `expose shared` in the model `ranker`"),
+                .help("such as `ranker.shared`, with `expose shared` in the model `ranker`"),
         );
         None
     }

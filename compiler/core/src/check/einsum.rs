@@ -251,35 +251,58 @@ fn turned_product(graph: &mut Graph, a: (NodeId, &[String]), b: (NodeId, &[Strin
     if sizes.filter_map(|(_, dim)| dim.fixed()).product::<u64>() < WORTH_TURNING {
         return None;
     }
+    let sides = Sides { a, b, rows, inner, columns };
     let (node, order) = match (right.space, batch.as_slice()) {
-        (Space::Global, []) => {
-            // Rows may come in any order: in their own, or in that of the result.
-            let ordered = result.iter().filter(|name| rows.contains(name)).cloned().collect();
-            let rows = if a.1.last() == inner.first() { rows } else { ordered };
-            let a = turned(graph, a, &[&rows[..], &inner].concat());
-            let b = turned(graph, b, &[&inner, &columns[..]].concat());
-            let dims = graph[b].ty.dims.clone();
-            let width = Dim::Fixed(dims[1..].iter().filter_map(|dim| dim.fixed()).product());
-            let b = if dims.len() > 2 { graph.add(Op::Reshape(Reshape { dims: vec![dims[0], width] }), &[b]) } else { b };
-            let product = graph.add(Op::MatMul(MatMul { transposed: false }), &[a, b]);
-            let apart = graph[a].ty.dims[..rows.len()].iter().chain(&dims[1..]).copied().collect();
-            let product = if dims.len() > 2 { graph.add(Op::Reshape(Reshape { dims: apart }), &[product]) } else { product };
-            (product, [&rows[..], &columns].concat())
-        }
-        (Space::Example, [_] | []) if rows.len() == 1 && columns.len() == 1 => {
-            let middle: Vec<String> = batch.into_iter().cloned().collect();
-            let order = [&rows[..], &middle, &columns].concat();
-            let a = turned(graph, a, &[&rows[..], &middle, &inner].concat());
-            let b = turned(graph, b, &[&inner[..], &middle, &columns].concat());
-            (graph.add(Op::BatchMatMul(BatchMatMul { left_transposed: false, right_transposed: false }), &[a, b]), order)
+        (Space::Global, []) => sides.by_weights(graph, result),
+        (Space::Example, [_] | []) if sides.rows.len() == 1 && sides.columns.len() == 1 => {
+            sides.of_each(graph, batch.into_iter().cloned().collect())
         }
         _ => return None,
     };
     Some(turned(graph, (node, &order), result))
 }
 
+/// Two values and their axes: those of the left one alone, the one that is summed over, those of the right one alone.
+struct Sides<'s> {
+    a: (NodeId, &'s [String]),
+    b: (NodeId, &'s [String]),
+    rows: Vec<String>,
+    inner: [String; 1],
+    columns: Vec<String>,
+}
+
+impl Sides<'_> {
+    /// The product with a value that exists once, whose own axes become one, and its axes.
+    fn by_weights(self, graph: &mut Graph, result: &[String]) -> (NodeId, Vec<String>) {
+        // Rows may come in any order: in their own, or in that of the result.
+        let ordered = result.iter().filter(|name| self.rows.contains(name)).cloned().collect();
+        let rows: Vec<String> = if self.a.1.last() == self.inner.first() { self.rows } else { ordered };
+        let a = turned(graph, self.a, &[&rows[..], &self.inner].concat());
+        let b = turned(graph, self.b, &[&self.inner, &self.columns[..]].concat());
+        let order = [&rows[..], &self.columns].concat();
+        let dims = graph[b].ty.dims.clone();
+        let product = Op::MatMul(MatMul { transposed: false });
+        if dims.len() == 2 {
+            return (graph.add(product, &[a, b]), order);
+        }
+        let width = Dim::Fixed(dims[1..].iter().filter_map(|dim| dim.fixed()).product());
+        let flat = graph.add(Op::Reshape(Reshape { dims: vec![dims[0], width] }), &[b]);
+        let product = graph.add(product, &[a, flat]);
+        let dims = graph[a].ty.dims[..rows.len()].iter().chain(&dims[1..]).copied().collect();
+        (graph.add(Op::Reshape(Reshape { dims }), &[product]), order)
+    }
+
+    /// The product of two matrices of each example, or of several side by side, and its axes.
+    fn of_each(self, graph: &mut Graph, middle: Vec<String>) -> (NodeId, Vec<String>) {
+        let a = turned(graph, self.a, &[&self.rows[..], &middle, &self.inner].concat());
+        let b = turned(graph, self.b, &[&self.inner[..], &middle, &self.columns].concat());
+        let product = BatchMatMul { left_transposed: false, right_transposed: false };
+        (graph.add(Op::BatchMatMul(product), &[a, b]), [&self.rows[..], &middle, &self.columns].concat())
+    }
+}
+
 fn place(names: &[String], name: &String) -> usize {
-    names.iter().position(|own| own == name).unwrap_or(0)
+    names.iter().position(|own| own == name).unwrap_or_else(|| unreachable!("`{name}` is an axis of `{}`", names.join(" ")))
 }
 
 /// A value with its axes in another order.

@@ -415,6 +415,13 @@ impl Checker<'_> {
             );
             return (None, Vec::new());
         }
+        if let Some(at) = standardized
+            && let Some(next) = steps.get(at + 1).filter(|next| matches!(next.name.text.as_str(), "log" | "log1p" | "sqrt"))
+        {
+            let text = format!("`{}` of a standardized number, about half of which are below 0", next.name.text);
+            self.report(Problem::error("E0304", next.span, text).help("put `standardize` behind it"));
+            return (None, Vec::new());
+        }
         let moments = match standardized {
             None => None,
             Some(at) => match steps[..at].iter().map(|step| self.number_step(step)).collect() {

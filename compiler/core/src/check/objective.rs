@@ -205,7 +205,8 @@ impl Checker<'_> {
             return None;
         }
         let column = feature.columns[0];
-        self.columns[column as usize].domain = Some(recc_abi::Domain::Weight);
+        // Levels are weights as well, and more.
+        self.columns[column as usize].domain.get_or_insert(recc_abi::Domain::Weight);
         Some(Some(column))
     }
 }

@@ -4,16 +4,15 @@ use super::Checker;
 use super::settings::as_call;
 use crate::problem::{Problem, suggest};
 use crate::spec::Train;
-use recc_abi::{Metric, MetricKind, Monitor, Plateau, Schedule, Stopping};
+use recc_abi::{Metric, MetricKind, Monitor, Plateau, Prediction, Schedule, Stopping};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 
 impl Checker<'_> {
     /// `rate` and `stop`, which watch metrics.
     pub(super) fn check_monitors(&mut self, settings: Option<&ast::Settings>, train: &mut Train, metrics: &[Metric]) {
-        train.best = match metrics.first() {
-            Some(metric) => Monitor { metric: Some(metric.clone()), prediction: 0, higher: higher_is_better(metric.kind) },
-            None => Monitor { metric: None, prediction: 0, higher: false },
-        };
+        if let Some(best) = self.best(metrics) {
+            train.best = best;
+        }
         for setting in settings.iter().flat_map(|settings| &settings.entries) {
             match setting.key.text.as_str() {
                 "rate" => self.rate(&setting.value, metrics, train),
@@ -23,7 +22,20 @@ impl Checker<'_> {
         }
         if let Some(on) = train.stop.as_ref().map(|stop| &stop.on).or(train.plateau.as_ref().map(|plateau| &plateau.on)) {
             train.best = on.clone();
+        } else if self.best(metrics).is_none() && !self.predictions.is_empty() && !self.has_errors() {
+            let problem = Problem::error("E0605", self.predictions[0].span, "nothing says which epoch is the best");
+            self.report(problem.help("its loss is known in training only: report a metric, `metrics { report: […] }`"));
         }
+    }
+
+    /// The best state without `stop` and `plateau` is by the first metric, of the first prediction that has it; without metrics by a loss.
+    fn best(&self, metrics: &[Metric]) -> Option<Monitor> {
+        let of = |fits: &dyn Fn(&Prediction) -> bool| self.predictions.iter().position(|own| fits(&own.prediction));
+        let by_metric = metrics.iter().find_map(|metric| Some((metric, of(&|own| metric.kind.fits(&own.link))?)));
+        if let Some((metric, at)) = by_metric {
+            return Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) });
+        }
+        of(&Prediction::has_loss).map(|at| Monitor { metric: None, prediction: at as u32, higher: false })
     }
 
     /// `warmup(1000) |> cosine(epochs: 10)`: schedules one after another, whose factors multiply.
@@ -185,6 +197,10 @@ impl Checker<'_> {
             _ => None,
         };
         let Some((prediction, prediction_span)) = prediction else {
+            // Which predictions there are is not known then.
+            if self.has_errors() {
+                return None;
+            }
             self.report(Problem::error("E0605", value.span, "what is watched is a metric of a prediction").help("such as `auc(click)`"));
             return None;
         };
@@ -198,8 +214,15 @@ impl Checker<'_> {
             }
             return None;
         };
-        if name == "loss" {
+        let own = self.predictions[at].prediction.clone();
+        if name == "loss" && own.has_loss() {
             return Some(Monitor { metric: None, prediction: at as u32, higher: false });
+        }
+        if name == "loss" {
+            let problem = Problem::error("E0605", span, format!("the loss of `{}` is known in training only", own.name));
+            let help = if own.ranking().is_some() { "watch `ndcg(10)`" } else { "watch `rmse`" };
+            self.report(problem.help(help));
+            return None;
         }
         let found = metrics.iter().find(|metric| metric.name == name || metric.name.starts_with(&format!("{name}(")));
         let Some(metric) = found else {
@@ -208,6 +231,11 @@ impl Checker<'_> {
             self.report(Problem::error("E0605", span, format!("`{name}` is not reported")).help(help));
             return None;
         };
+        if !metric.kind.fits(&own.link) {
+            let problem = Problem::error("E0605", span, format!("`{}` has no `{name}`", own.name));
+            self.report(problem.help("name a prediction that has it, or another metric of this one"));
+            return None;
+        }
         Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) })
     }
 }

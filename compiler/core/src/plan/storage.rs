@@ -272,13 +272,14 @@ impl Finder<'_> {
         !(flat && (stored || graph.users(user).into_iter().all(written)))
     }
 
-    /// Whether each element takes an exponential, a sum or the like, by the node itself or by the elementwise nodes right before it.
+    /// Whether each element takes an exponential, a sum or the like, by the node itself or by the elementwise nodes and repetitions right before it; or
+    /// whether the node itself is other axes of a value, which would be read across its rows.
     fn is_dear(&self, node: NodeId, cone: &BTreeSet<NodeId>, depth: u32) -> bool {
         let graph = &self.program.graph;
         let dear = match &graph[node].op {
             Op::Map(map) => map.op.cost() >= RECOMPUTE,
             Op::Reduce(_) => return true,
-            Op::Broadcast(_) => depth == 0,
+            Op::Broadcast(broadcast) => depth == 0 && !broadcast.axes.is_sorted(),
             _ => return false,
         };
         // What others read too has a memory of its own, and what lies far back is not worth the search.

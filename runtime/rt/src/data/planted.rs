@@ -2,13 +2,13 @@
 //!
 //! Each value of a feature has a weight and a small vector; the logit is the sum of the weights and of all products of vectors, scaled
 //! to a spread of about 2. Ids follow a Zipf law with exponent 1.05; numbers are exponential. A label is drawn with the probability
-//! the logit gives, or is the logit with noise of deviation 0.5.
+//! the logit gives, or is the size of the logit with noise of deviation 0.5, of levels the nearest one.
 
 use super::{Part, Place, RowReader};
 use crate::failure::Failure;
 use crate::random::{key, mix64, normal, uniform};
 use csv::ByteRecord;
-use recc_abi::{Column, ColumnKind, Encoder, Planted, Token};
+use recc_abi::{Column, ColumnKind, Domain, Encoder, Planted, Token};
 use std::io::Write as _;
 
 /// Width of the planted vectors.
@@ -192,10 +192,11 @@ impl RowReader for PlantedRows {
         for column in &self.columns {
             if let (ColumnKind::Label { binary }, Token::Column(name)) = (&column.kind, &column.token) {
                 let own = key(self.planted.seed ^ 0x1abe1, name);
-                let text = if *binary {
-                    u8::from(uniform(own, place) < 1.0 / (1.0 + (-logit).exp())).to_string()
-                } else {
-                    format!("{:.4}", (logit + 0.5 * normal(own, place)).abs())
+                let number = (logit + 0.5 * normal(own, place)).abs();
+                let text = match column.domain {
+                    Some(Domain::Levels(levels)) => (1.0 + number).round().min(f64::from(levels)).to_string(),
+                    _ if *binary => u8::from(uniform(own, place) < 1.0 / (1.0 + (-logit).exp())).to_string(),
+                    _ => format!("{number:.4}"),
                 };
                 cells.push((name.clone(), text));
             }
