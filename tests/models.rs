@@ -5,29 +5,11 @@ use recc_abi::{Role, VariableId};
 use recc_codegen::Level;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::graph::{Program, TableId};
+use recc_tests::FEATURES;
 use recc_tests::agree::{difference, is_close, updated};
 use recc_tests::data::{draw, lookups_of_bags};
 use recc_tests::native::{as_read, load, run};
 use std::collections::BTreeMap;
-
-const FEATURES: &str =
-    "use std.dense.{batch_norm, dropout, layer_norm, linear, mlp}\nuse std.interaction.{cross, cross_v1, fm, pairwise_dots}\n
-features {
-    label y: binary
-    label t: number
-    number a
-    number X[1..=5]
-    id C[1..=3] = C |> vocab
-    id u = u |> vocab
-    ids tags = tags |> split(\"|\") |> vocab
-    seq h = h |> split(\" \") |> vocab_of(u) |> take_last(4)
-    seq dwell: number = dwell |> split(\" \") |> aligned(h) |> tanh |> standardize
-    seq times: time = times |> split(\" \") |> aligned(h)
-    ids heavy = heavy |> split(\"|\") |> weighted(\":\") |> vocab
-    time now
-    seq other = other |> split(\" \") |> vocab |> take(3)
-}
-";
 
 /// Models, one per behaviour: name, body, and whether its predictions are smooth enough for central differences.
 const MODELS: &[(&str, &str)] = &[

@@ -1,24 +1,11 @@
 //! Random specs that are right: bindings upon bindings, each an operator of the language on values that it takes.
 
+use crate::FEATURES;
 use crate::data::Draw;
 use std::fmt::Write as _;
 
 /// Most elements of a value, and most multiplications of an einsum.
 const MOST: usize = 4_000;
-
-const FEATURES: &str = "use std.dense.{dropout, layer_norm, linear, mlp}
-
-features {
-    label y: binary
-    label t: number
-    number a
-    number X[1..=5]
-    id C[1..=3] = C |> vocab
-    id u = u |> vocab
-    ids tags = tags |> split(\"|\") |> vocab
-    seq h = h |> split(\" \") |> vocab_of(u) |> take_last(4)
-}
-";
 
 /// Functions of each element that keep values small.
 const FUNCTIONS: [&str; 9] = ["tanh", "sigmoid", "sin", "cos", "softplus", "abs", "relu", "silu", "-"];

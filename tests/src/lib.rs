@@ -9,6 +9,26 @@ use recc_core::spec::Spec;
 use recc_core::{Built, Checked, Override, Sources};
 use std::path::{Path, PathBuf};
 
+/// Columns of all kinds, for specs of tests.
+pub const FEATURES: &str =
+    "use std.dense.{batch_norm, dropout, layer_norm, linear, mlp}\nuse std.interaction.{cross, cross_v1, fm, pairwise_dots}\n
+features {
+    label y: binary
+    label t: number
+    number a
+    number X[1..=5]
+    id C[1..=3] = C |> vocab
+    id u = u |> vocab
+    ids tags = tags |> split(\"|\") |> vocab
+    seq h = h |> split(\" \") |> vocab_of(u) |> take_last(4)
+    seq dwell: number = dwell |> split(\" \") |> aligned(h) |> tanh |> standardize
+    seq times: time = times |> split(\" \") |> aligned(h)
+    ids heavy = heavy |> split(\"|\") |> weighted(\":\") |> vocab
+    time now
+    seq other = other |> split(\" \") |> vocab |> take(3)
+}
+";
+
 /// The project's folder.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()

@@ -590,6 +590,18 @@ pub enum Link {
     Softmax(Ranking),
 }
 
+impl Link {
+    /// The loss it has until an objective says otherwise.
+    pub fn usual_loss(&self) -> LossKind {
+        match self {
+            Link::Logit => LossKind::Bce,
+            Link::Value => LossKind::Mse,
+            Link::Ordinal { .. } => LossKind::Ordinal,
+            Link::Softmax(_) => LossKind::CrossEntropy,
+        }
+    }
+}
+
 /// What a softmax ranks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {

@@ -5,10 +5,10 @@ use super::feature::Kind;
 use super::scope::Binding;
 use super::statements::{Head, Predicted};
 use super::value::{Located, Value, describe_type};
-use crate::graph::{Dim, NodeId, Space};
-use crate::ops::{Input, Op, Reshape};
+use crate::graph::{Dim, NodeId};
+use crate::ops::{Input, Op};
 use crate::problem::{Problem, suggest};
-use recc_abi::{Link, LossKind, Prediction};
+use recc_abi::{Link, Prediction};
 use recc_syntax::ast::{self, Expr, ExprKind, ItemKind, Name};
 
 impl Checker<'_> {
@@ -47,9 +47,9 @@ impl Checker<'_> {
             (Some(on), Some(head)) => self.auxiliary_head(name, on, head),
             _ => None,
         };
-        let loss = if logit { LossKind::Bce } else { LossKind::Mse };
         let label = column.unwrap_or(0);
         let link = if logit { Link::Logit } else { Link::Value };
+        let loss = link.usual_loss();
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model: None, weights: None };
         let head = value.zip(column).map(|(value, column)| {
             let input = Input::number(&self.columns[column as usize].name, column);
@@ -97,8 +97,7 @@ impl Checker<'_> {
             self.report(problem.help("project it: `… |> linear(1)`"));
             return None;
         }
-        let node = self.graph.add(Op::Reshape(Reshape { dims: vec![] }), &[tensor.node]);
-        Some(self.graph.broadcast(node, Space::Example, &[]))
+        Some(self.one_number(tensor.node))
     }
 
     /// What a model exposes: `ranker.shared`.

@@ -170,9 +170,11 @@ impl Checker<'_> {
         }
         if let ([a, b], [left, right]) = (tensors, labels.operands.as_slice()) {
             let (a, b) = ((a.node, left.as_slice()), (b.node, right.as_slice()));
-            let found = product(&mut self.graph, a, b, &labels.result).or_else(|| product(&mut self.graph, b, a, &labels.result));
-            let found = found.or_else(|| turned_product(&mut self.graph, a, b, &labels.result));
-            if let Some(node) = found.or_else(|| turned_product(&mut self.graph, b, a, &labels.result)) {
+            let graph = &mut self.graph;
+            let found = [product, turned_product]
+                .into_iter()
+                .find_map(|product| product(graph, a, b, &labels.result).or_else(|| product(graph, b, a, &labels.result)));
+            if let Some(node) = found {
                 return Value::Tensor(Tensor { node, axes });
             }
         }

@@ -10,13 +10,13 @@ use super::statements::Head;
 use super::value::Tensor;
 use crate::graph::{NodeId, Space};
 use crate::ops::{Op, Reshape, Slice};
-use crate::problem::Problem;
+use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
 use recc_abi::{Domain, Link};
-use recc_syntax::ast::{Name, Span};
+use recc_syntax::ast::{Argument, Name, Span};
 
 /// Most levels of a label.
-pub(super) const MOST_LEVELS: i64 = 100;
+const MOST_LEVELS: i64 = 100;
 
 /// A threshold, and what its distance from the one before is the softplus of.
 struct Threshold {
@@ -25,6 +25,21 @@ struct Threshold {
 }
 
 impl Checker<'_> {
+    /// What `ordinal` is given, and how many levels.
+    pub(super) fn levels<'a>(&mut self, args: &'a [Argument], span: Span) -> Option<(&'a Argument, u32)> {
+        let [first, Argument { name: Some(name), value }] = args else {
+            let problem = Problem::error("E0209", span, "`ordinal` takes one value and the number of levels");
+            self.report(problem.help("such as `ordinal(z, levels: 5)` for a label of 1 to 5"));
+            return None;
+        };
+        if name.text != "levels" {
+            let problem = Problem::error("E0210", name.span, format!("`ordinal` has no argument `{}`", name.text));
+            self.report(problem.help(suggest(&name.text, ["levels"])));
+            return None;
+        }
+        Some((first, self.whole(value, "levels", 2, MOST_LEVELS)? as u32))
+    }
+
     pub(super) fn predict_levels(&mut self, name: &Name, label: usize, levels: u32, z: Tensor, callee: Span) {
         let feature = &self.features[label];
         if !feature.steps.is_empty() {

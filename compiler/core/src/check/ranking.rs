@@ -10,7 +10,7 @@ use crate::ops::{Broadcast, Gather, Input, InputKind, Op, Reduce, Shift};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
 use crate::spec::StepLogits;
-use recc_abi::{Column, ColumnKind, Element, Link, LossKind, Prediction, Ranking, Token};
+use recc_abi::{Column, ColumnKind, Element, Link, Prediction, Ranking, Token};
 use recc_syntax::ast::{Argument, Expr, ExprKind, Name, Span};
 
 /// Most rows drawn for each step.
@@ -72,7 +72,7 @@ impl Checker<'_> {
 
     fn push_ranking(&mut self, name: &Name, label: u32, ranking: Ranking, steps: Option<StepLogits>) {
         let link = Link::Softmax(ranking);
-        let loss = LossKind::CrossEntropy;
+        let loss = link.usual_loss();
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model: None, weights: None };
         self.predictions.push(Predicted { prediction, span: name.span, head: steps.map(Head::Steps) });
     }

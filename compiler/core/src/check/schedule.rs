@@ -10,9 +10,7 @@ use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 impl Checker<'_> {
     /// `rate` and `stop`, which watch metrics.
     pub(super) fn check_monitors(&mut self, settings: Option<&ast::Settings>, train: &mut Train, metrics: &[Metric]) {
-        if let Some(best) = self.best(metrics) {
-            train.best = best;
-        }
+        let best = self.best(metrics);
         for setting in settings.iter().flat_map(|settings| &settings.entries) {
             match setting.key.text.as_str() {
                 "rate" => self.rate(&setting.value, metrics, train),
@@ -22,7 +20,9 @@ impl Checker<'_> {
         }
         if let Some(on) = train.stop.as_ref().map(|stop| &stop.on).or(train.plateau.as_ref().map(|plateau| &plateau.on)) {
             train.best = on.clone();
-        } else if self.best(metrics).is_none() && !self.predictions.is_empty() && !self.has_errors() {
+        } else if let Some(best) = best {
+            train.best = best;
+        } else if !self.predictions.is_empty() && !self.has_errors() {
             let problem = Problem::error("E0605", self.predictions[0].span, "nothing says which epoch is the best");
             self.report(problem.help("its loss is known in training only: report a metric, `metrics { report: […] }`"));
         }
@@ -33,9 +33,9 @@ impl Checker<'_> {
         let of = |fits: &dyn Fn(&Prediction) -> bool| self.predictions.iter().position(|own| fits(&own.prediction));
         let by_metric = metrics.iter().find_map(|metric| Some((metric, of(&|own| metric.kind.fits(&own.link))?)));
         if let Some((metric, at)) = by_metric {
-            return Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) });
+            return Some(by_metric_of(metric, at));
         }
-        of(&Prediction::has_loss).map(|at| Monitor { metric: None, prediction: at as u32, higher: false })
+        of(&Prediction::has_loss).map(by_loss_of)
     }
 
     /// `warmup(1000) |> cosine(epochs: 10)`: schedules one after another, whose factors multiply.
@@ -126,7 +126,7 @@ impl Checker<'_> {
     }
 
     fn plateau(&mut self, span: Span, args: &[Argument], metrics: &[Metric]) -> Option<Plateau> {
-        let mut plateau = Plateau { on: Monitor { metric: None, prediction: 0, higher: false }, factor: 0.1, patience: 0, least: 1e-3 };
+        let mut plateau = Plateau { on: by_loss_of(0), factor: 0.1, patience: 0, least: 1e-3 };
         let mut named = false;
         self.given_once(args, "plateau", 0)?;
         for argument in args {
@@ -189,7 +189,7 @@ impl Checker<'_> {
         if let Some(metric) = metrics.iter().find(|metric| metric.name == recc_syntax::print_expr(value) && metric.name.contains('('))
             && let Some(at) = self.predictions.iter().position(|own| metric.kind.fits(&own.prediction.link))
         {
-            return Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) });
+            return Some(by_metric_of(metric, at));
         }
         let prediction = match args {
             [Argument { name: None, value: Expr { kind: ExprKind::Name(prediction), span } }] => Some((prediction.as_str(), *span)),
@@ -215,10 +215,10 @@ impl Checker<'_> {
             return None;
         };
         let own = self.predictions[at].prediction.clone();
-        if name == "loss" && own.has_loss() {
-            return Some(Monitor { metric: None, prediction: at as u32, higher: false });
-        }
         if name == "loss" {
+            if own.has_loss() {
+                return Some(by_loss_of(at));
+            }
             let problem = Problem::error("E0605", span, format!("the loss of `{}` is known in training only", own.name));
             let help = if own.ranking().is_some() { "watch `ndcg(10)`" } else { "watch `rmse`" };
             self.report(problem.help(help));
@@ -236,8 +236,16 @@ impl Checker<'_> {
             self.report(problem.help("name a prediction that has it, or another metric of this one"));
             return None;
         }
-        Some(Monitor { metric: Some(metric.clone()), prediction: at as u32, higher: higher_is_better(metric.kind) })
+        Some(by_metric_of(metric, at))
     }
+}
+
+fn by_metric_of(metric: &Metric, prediction: usize) -> Monitor {
+    Monitor { metric: Some(metric.clone()), prediction: prediction as u32, higher: higher_is_better(metric.kind) }
+}
+
+fn by_loss_of(prediction: usize) -> Monitor {
+    Monitor { metric: None, prediction: prediction as u32, higher: false }
 }
 
 fn higher_is_better(kind: MetricKind) -> bool {

@@ -3,7 +3,6 @@
 use super::Checker;
 use super::calls::has_hole;
 use super::feature::Kind;
-use super::levels::MOST_LEVELS;
 use super::scope::{Binding, PathId};
 use super::value::{AxisId, Exposed, Layer, Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Named, NodeId, Space};
@@ -11,7 +10,7 @@ use crate::ops::{Op, Reshape, Variable as ReadVariable};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
 use crate::spec::StepLogits;
-use recc_abi::{Init, Link, LossKind, Prediction, Role, Variable, VariableId};
+use recc_abi::{Init, Link, Prediction, Role, Variable, VariableId};
 use recc_syntax::ast::{self, Argument, Body, Expr, ExprKind, Name, Span, Statement, StatementKind};
 use std::rc::Rc;
 
@@ -477,18 +476,9 @@ impl Checker<'_> {
             "logit" => Link::Logit,
             "value" => Link::Value,
             "ordinal" => {
-                let [first, Argument { name: Some(name), value }] = args else {
-                    let problem = Problem::error("E0209", span, "`ordinal` takes one value and the number of levels");
-                    self.report(problem.help("such as `ordinal(z, levels: 5)` for a label of 1 to 5"));
-                    return None;
-                };
-                if name.text != "levels" {
-                    let problem = Problem::error("E0210", name.span, format!("`ordinal` has no argument `{}`", name.text));
-                    self.report(problem.help(suggest(&name.text, ["levels"])));
-                    return None;
-                }
+                let (first, levels) = self.levels(args, span)?;
                 given = std::slice::from_ref(first);
-                Link::Ordinal { levels: self.whole(value, "levels", 2, MOST_LEVELS)? as u32 }
+                Link::Ordinal { levels }
             }
             _ => {
                 self.no_link(callee, word);
@@ -515,13 +505,7 @@ impl Checker<'_> {
     /// Without a head it has a mistake, and is still a prediction: its loss is not reported too.
     pub(super) fn push_prediction(&mut self, name: &Name, label: usize, link: Link, head: Option<Head>) {
         let label = self.features[label].columns[0];
-        // Until the objective says otherwise.
-        let loss = match link {
-            Link::Logit => LossKind::Bce,
-            Link::Value => LossKind::Mse,
-            Link::Ordinal { .. } => LossKind::Ordinal,
-            Link::Softmax(_) => LossKind::CrossEntropy,
-        };
+        let loss = link.usual_loss();
         let model = self.in_ensemble.then(|| self.model_name.clone());
         let prediction = Prediction { name: name.text.clone(), label, link, loss, rows: None, model, weights: None };
         self.predictions.push(Predicted { prediction, span: name.span, head });

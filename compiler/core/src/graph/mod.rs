@@ -222,9 +222,21 @@ impl Graph {
     /// A constant of the type of another node.
     pub fn constant_like(&mut self, shape: NodeId, value: f64) -> NodeId {
         let ty = self[shape].ty.clone();
+        self.constant_of(&ty, value)
+    }
+
+    /// A constant of a type.
+    pub fn constant_of(&mut self, ty: &TensorType, value: f64) -> NodeId {
         let constant = self.add(Op::Constant(crate::ops::Constant::new(value)), &[]);
         let constant = if ty.dtype == DType::F64 { self.map(ScalarOp::Widen, &[constant]) } else { constant };
         self.broadcast(constant, ty.space, &ty.dims)
+    }
+
+    /// Zeros of the type of another node, but `len` along an axis.
+    pub fn zeros_along(&mut self, like: NodeId, axis: usize, len: u64) -> NodeId {
+        let mut ty = self[like].ty.clone();
+        ty.dims[axis] = Dim::Fixed(len);
+        self.constant_of(&ty, 0.0)
     }
 
     /// A value repeated to a larger shape whose last axes are its own; the node itself if nothing changes.

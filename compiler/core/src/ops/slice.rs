@@ -37,20 +37,11 @@ impl OpDef for Slice {
     }
 
     fn gradient(&self, cx: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
-        let ty = cx.graph[cx.operands[0]].ty.clone();
-        let total = ty.dims[self.axis].fixed().unwrap_or(0);
-        let mut parts = Vec::new();
-        let pad = |graph: &mut crate::graph::Graph, len: u64, parts: &mut Vec<NodeId>| {
-            if len > 0 {
-                let mut dims = ty.dims.clone();
-                dims[self.axis] = Dim::Fixed(len);
-                let zero = graph.add(Op::Constant(super::Constant::new(0.0)), &[]);
-                parts.push(graph.broadcast(zero, ty.space, &dims));
-            }
-        };
-        pad(cx.graph, self.start, &mut parts);
-        parts.push(cx.gradient);
-        pad(cx.graph, total - self.start - self.len, &mut parts);
+        let operand = cx.operands[0];
+        let total = cx.graph[operand].ty.dims[self.axis].fixed().unwrap_or(0);
+        let [before, behind] =
+            [self.start, total - self.start - self.len].map(|len| (len > 0).then(|| cx.graph.zeros_along(operand, self.axis, len)));
+        let parts: Vec<NodeId> = [before, Some(cx.gradient), behind].into_iter().flatten().collect();
         if let [only] = parts.as_slice() {
             return vec![Some(*only)];
         }

@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation. Each operator gives its own rule; this walks the graph backwards and adds up.
 
-use crate::graph::{Dim, Graph, NodeId, Space};
-use crate::ops::{Constant, GradientCx, LookupGradient, Op};
+use crate::graph::{Graph, NodeId, Space};
+use crate::ops::{GradientCx, LookupGradient, Op};
 use recc_abi::VariableId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -142,7 +142,7 @@ fn joined(graph: &mut Graph, known: NodeId, part: NodeId) -> Option<NodeId> {
         mine.iter().position(|&(own, start, end)| start == first && last == end || start <= first && last <= end && is_zero(graph, own))?;
     let (own, start, end) = mine[place];
     let segment = if is_zero(graph, own) { segment } else { graph.sum(own, segment) };
-    let rests = [first - start, end - last].map(|len| (len > 0).then(|| zeros(graph, own, axis, len)));
+    let rests = [first - start, end - last].map(|len| (len > 0).then(|| graph.zeros_along(own, axis, len)));
     let mut parts: Vec<NodeId> = mine[..place].iter().map(|(own, ..)| *own).collect();
     parts.extend([rests[0], Some(segment), rests[1]].into_iter().flatten());
     parts.extend(mine[place + 1..].iter().map(|(own, ..)| *own));
@@ -155,14 +155,6 @@ fn is_zero(graph: &Graph, node: NodeId) -> bool {
         Op::Broadcast(_) => is_zero(graph, graph.operands(node)[0]),
         _ => false,
     }
-}
-
-/// Zeros like others, but `len` along an axis.
-fn zeros(graph: &mut Graph, like: NodeId, axis: usize, len: u64) -> NodeId {
-    let mut ty = graph[like].ty.clone();
-    ty.dims[axis] = Dim::Fixed(len);
-    let zero = graph.add(Op::Constant(Constant::new(0.0)), &[]);
-    graph.broadcast(zero, ty.space, &ty.dims)
 }
 
 fn nodes_leading_to(graph: &Graph, nodes: &[NodeId], trained: &BTreeSet<VariableId>) -> BTreeSet<NodeId> {
