@@ -346,7 +346,7 @@ fn losses() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Specs that rank, plainly, by angles, and beside another loss of some rows.
+/// Specs that rank, plainly, by angles, and beside another loss of some rows: the next steps of a sequence, and ids.
 fn rankings() -> impl Iterator<Item = (String, String)> {
     let features = FEATURES.replace("vocab_of(u)", "vocab");
     let spec = move |name: &str, softmax: &str, loss: &str| {
@@ -358,6 +358,15 @@ fn rankings() -> impl Iterator<Item = (String, String)> {
         );
         (format!("ranking {name}"), text)
     };
+    let of_ids = move |name: &str, softmax: &str, loss: &str| {
+        let model = format!(
+            "model m {{\n table e {{ keys: [u, h], dim: 4 }}\n let q = tanh(linear(mean(e[h], axis: h), 4)) + sum(e[h], axis: h)\n predict y = logit(sum(q))\n predict item = softmax(q, over: e, target: u{softmax})\n}}"
+        );
+        let text = format!(
+            "{FEATURES}\n{model}\nobjective {{ y: bce, item: {loss} }}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1), tables: sgd(lr: 1) }}\n"
+        );
+        (format!("ranking ids {name}"), text)
+    };
     [
         spec("by products", ", negatives: 3", "cross_entropy"),
         spec("by angles", ", negatives: 5, temperature: 0.3, normalize: true", "cross_entropy(weight: 0.5)"),
@@ -365,6 +374,13 @@ fn rankings() -> impl Iterator<Item = (String, String)> {
         spec("by pairs", ", negatives: 3", "bpr"),
         spec("by pairs of some rows", ", negatives: 2, temperature: 0.5", "bpr(where: y, weight: 2)"),
         spec("one by one", ", negatives: 4, normalize: true", "bce"),
+        of_ids("by products", ", negatives: 3", "cross_entropy"),
+        of_ids("by pairs of some rows", ", negatives: 2, temperature: 0.5, normalize: true", "bpr(where: y, weight: 2)"),
+        of_ids("one by one", ", negatives: 1", "bce"),
+        of_ids("over all rows", "", "cross_entropy"),
+        of_ids("over all rows by angles", ", temperature: 0.3, normalize: true", "cross_entropy(where: y, weight: 2)"),
+        spec("over all rows", "", "cross_entropy"),
+        spec("over all rows by angles", ", temperature: 0.3, normalize: true", "cross_entropy(where: y, weight: 2)"),
     ]
     .into_iter()
 }

@@ -101,6 +101,65 @@ fn training_is_the_same_for_any_number_of_threads_and_when_resumed() {
 }
 
 #[test]
+fn a_softmax_over_all_rows_learns_the_same_for_any_number_of_threads() {
+    let folder = Folder::new();
+    let model = folder.build("next", &NEXT.replace(", negatives: 6", ""));
+    let data = folder.write("events.csv", events(200).0);
+    let results = ["1", "3"].map(|threads| train(&model, &data, &folder.path(threads), threads));
+    assert_eq!(results[0]["metrics"], results[1]["metrics"]);
+    assert!(results[0]["metrics"]["next"]["hr(1)"].as_f64().unwrap_or(0.0) > 0.9, "{}", results[0]);
+}
+
+/// A user likes items by the remainder of its number.
+const ONE_ITEM: &str = "use std.dense.linear
+data { format: csv }
+features {
+    id item = item |> vocab
+    id user = user |> vocab
+    id kind = kind |> vocab
+}
+model m {
+    table items { keys: item, dim: 8, init: normal(0.1) }
+    table users { keys: user, dim: 8, init: normal(0.1) }
+    table kinds { keys: kind, dim: 8, init: normal(0.1) }
+    predict item = softmax(linear(users[user] + kinds[kind], 8), over: items, target: item, temperature: 0.1, normalize: true)
+}
+objective { item: cross_entropy }
+metrics   { report: [hr(1), hr(3), mrr] }
+train     { batch: 32, epochs: 30, dense: adam(lr: 1e-2), tables: adam(lr: 1e-2), seed: 3 }
+";
+
+#[test]
+fn an_id_of_the_row_is_learned_measured_and_recommended() {
+    let folder = Folder::new();
+    let row = |at: usize| format!("i{},u{},k{}\n", at % 7, at % 7, at % 2);
+    let head = "item,user,kind\n";
+    let text = head.to_owned() + &(0..300).map(row).collect::<String>();
+    let data = folder.write("data.csv", &text);
+    // The values to find are not known where they are asked for, and need no column there.
+    let asked = folder.write("asked.csv", "kind,user\nk0,u3\nk1,u5\n");
+    let unknown = folder.write("unknown.csv", head.to_owned() + "i3,u3,k0\nnew,u3,k0\n");
+    for negatives in ["", ", negatives: 4"] {
+        let model = folder.build("m", &ONE_ITEM.replace(", temperature", &format!("{negatives}, temperature")));
+        let checkpoint = folder.path(&format!("ck{}", negatives.len()));
+        let result = json(&ok(Command::new(&model)
+            .args(["train", "--json", "--train"])
+            .arg(&data)
+            .arg("--test")
+            .arg(&data)
+            .arg("--out")
+            .arg(&checkpoint)));
+        assert!(result["metrics"]["item"]["hr(1)"].as_f64().unwrap_or(0.0) > 0.95, "{result}");
+        let said = ok(Command::new(&model).args(["recommend", "--top", "1", "--weights"]).arg(&checkpoint).arg("--data").arg(&asked));
+        let said = String::from_utf8(said.stdout).expect("text");
+        let found: Vec<&str> = said.lines().skip(1).filter_map(|line| line.split(',').nth(2)).collect();
+        assert_eq!(found, ["i3", "i5"], "{said}");
+        let measured = json(&ok(Command::new(&model).args(["eval", "--json", "--weights"]).arg(&checkpoint).arg("--data").arg(&unknown)));
+        assert_eq!(measured["metrics"]["item"]["hr(1)"], 0.5, "what training has not seen is never found: {measured}");
+    }
+}
+
+#[test]
 fn rows_that_cannot_be_grouped_or_ordered_are_refused() {
     let folder = Folder::new();
     let model = folder.build("next", NEXT);

@@ -90,8 +90,9 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
     }
     for (at, column) in spec.columns.iter().enumerate() {
         if let ColumnKind::Drawn { of, count, .. } = column.kind {
-            let ids = data.bags[&of].iter().map(|ids| (0..ids.len() * count as usize).map(|_| draw.below(VOCAB)).collect());
-            data.bags.insert(at as u32, ids.collect());
+            let targets = |row: usize| data.bags.get(&of).map_or(1, |bags| bags[row].len());
+            let ids = (0..rows).map(|row| (0..targets(row) * count as usize).map(|_| draw.below(VOCAB)).collect()).collect();
+            data.bags.insert(at as u32, ids);
         }
     }
     for (table, spec) in built.tables.iter().enumerate() {
@@ -131,7 +132,12 @@ pub fn lookups_of_bags(spec: &Spec, built: &Built) -> BTreeMap<(u32, u32), u32> 
     let mut found = BTreeMap::new();
     for (table, own) in built.tables.iter().enumerate() {
         for (lookup, columns) in own.lookups.iter().enumerate() {
-            if matches!(spec.columns[columns[0] as usize].kind, ColumnKind::Ids { .. } | ColumnKind::Drawn { .. }) {
+            let by_entries = match spec.columns[columns[0] as usize].kind {
+                ColumnKind::Ids { .. } => true,
+                ColumnKind::Drawn { of, .. } => spec.columns[of as usize].kind.split().is_some(),
+                _ => false,
+            };
+            if by_entries {
                 found.insert((table as u32, lookup as u32), columns[0]);
             }
         }

@@ -80,7 +80,10 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         // One more than there are: what follows the last entry is read and not used.
         InputSource::Entries { column } => data.bags[column].iter().flatten().map(|&id| id as u32).chain([0]).collect(),
         InputSource::Drawn { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
-        InputSource::HasNext { column } => {
+        InputSource::HasTarget { column } if data.ids.contains_key(column) => {
+            data.ids[column].iter().map(|&id| float(f64::from(u8::from(id > 0)))).collect()
+        }
+        InputSource::HasTarget { column } => {
             let next = |ids: &Vec<usize>| (0..ids.len()).map(|at| ids.get(at + 1).is_some_and(|next| *next > 0)).collect::<Vec<_>>();
             data.bags[column].iter().flat_map(next).map(|has| float(f64::from(u8::from(has)))).collect()
         }
@@ -101,7 +104,10 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         InputSource::RateScale => vec![uniform(data, &UniformKind::RateScale)],
         InputSource::BiasCorrection { beta } => vec![uniform(data, &UniformKind::BiasCorrection(beta.to_bits()))],
         InputSource::BatchRows => vec![float(data.rows as f64)],
-        InputSource::NextCount { column } => vec![uniform(data, &UniformKind::NextCount(*column))],
+        InputSource::TargetCount { column } => vec![uniform(data, &UniformKind::TargetCount(*column))],
+        InputSource::Count { column: None } => vec![data.rows as u32],
+        InputSource::Count { column: Some(column) } => vec![data.bags[column].iter().map(Vec::len).sum::<usize>() as u32],
+        InputSource::RowCount { table } => vec![data.touched[&TableId(*table)].rows.len() as u32],
         InputSource::Rows { table, source } => rows_part(data, TableId(*table), source),
     }
 }

@@ -131,6 +131,7 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> (
         fma: level.has_fma(),
         width: level.width(),
         wide: Vec::new(),
+        start: params[1],
         rows: params[2],
         functions: params[3],
         bases: Vec::new(),
@@ -140,7 +141,7 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> (
         accumulators: BTreeMap::new(),
         vars: BTreeMap::new(),
         vector: None,
-        matmul: None,
+        signatures: BTreeMap::new(),
     };
     for arg in &kernel.buffers {
         let base = translator.base(arg, params[0], params[1]);
@@ -198,6 +199,8 @@ struct Translator<'f> {
     width: Option<Width>,
     /// Loops that are functions of their own.
     wide: Vec<WideLoop>,
+    /// The call's first item.
+    start: Value,
     rows: Value,
     functions: Value,
     bases: Vec<Value>,
@@ -208,7 +211,8 @@ struct Translator<'f> {
     accumulators: BTreeMap<Reg, Sum>,
     vars: BTreeMap<LoopVar, Value>,
     vector: Option<VectorLoop>,
-    matmul: Option<SigRef>,
+    /// Of the runtime's functions, by their number of arguments.
+    signatures: BTreeMap<usize, SigRef>,
 }
 
 fn clif(ty: Type, lanes: bool) -> ClifType {
@@ -249,6 +253,7 @@ impl<'f> Translator<'f> {
                 Stmt::Store { buffer, index, value, accumulate } => self.store(*buffer, index, *value, *accumulate),
                 Stmt::For { var, extent, vector, body } => self.nest(*var, extent, *vector, body),
                 Stmt::MatMul(product) => self.product(product),
+                Stmt::Partition(partition) => self.partition(partition),
             }
         }
     }
@@ -733,7 +738,7 @@ fn instructions(body: &[Stmt], elements: &[Type]) -> u32 {
         Stmt::Let { instr: Instr::Load { buffer, .. }, .. } if elements[*buffer].loaded() != elements[*buffer] => 12,
         Stmt::Let { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } => 1,
         Stmt::For { body, .. } => instructions(body, elements),
-        Stmt::Accumulator { .. } | Stmt::MatMul(_) => 0,
+        Stmt::Accumulator { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => 0,
     };
     body.iter().map(cost).sum()
 }

@@ -144,7 +144,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
             LossOf::Head { kind, link, label } => (loss_of(graph, kind, link, label), None),
             LossOf::Steps { kind, logits, column } => {
                 let (each, count) = loss_of_steps(graph, kind, logits);
-                let all = graph.add(Op::Uniform(Uniform { kind: UniformKind::NextCount(column) }), &[]);
+                let all = graph.add(Op::Uniform(Uniform { kind: UniformKind::TargetCount(column) }), &[]);
                 (each, Some(Parts { each: count, all }))
             }
             LossOf::Each(node) => (node, None),

@@ -122,15 +122,24 @@ pub enum LossOf {
     Each(NodeId),
 }
 
-/// Logits of the rows of a table, for each step of a sequence.
+/// Logits of the rows of a table, for each step of a sequence, `[~L]`, or one id.
 #[derive(Clone, Copy, Debug)]
 pub struct StepLogits {
-    /// Of the next step's row: `f32[~L]`.
+    /// Of the target's row, which of a sequence is the next step's: `f32[~L]`.
     pub hit: NodeId,
-    /// Of the drawn rows: `f32[~L, N]`.
-    pub missed: NodeId,
-    /// 1 where there is a next step, else 0: `f32[~L]`.
-    pub has_next: NodeId,
+    /// Of the rows it is compared with.
+    pub others: OtherLogits,
+    /// 1 where the target is a known value, else 0: `f32[~L]`.
+    pub has_target: NodeId,
+}
+
+/// Logits of the rows that the target's is compared with.
+#[derive(Clone, Copy, Debug)]
+pub enum OtherLogits {
+    /// Of drawn rows: `f32[~L, N]`.
+    Drawn(NodeId),
+    /// Of all rows but row 0, the target's among them: the log of the sum of their exponentials, `f32[~L]`.
+    All(NodeId),
 }
 
 /// What the factors of matrix products with weights are rounded to; everything else is `f32`.

@@ -39,11 +39,41 @@ pub const STORED_F16: i64 = 1;
 /// A matrix product whose right factor holds 8-bit integers.
 pub const STORED_I8: i64 = 2;
 
+/// What is computed of a softmax over all rows of a table but row 0, which stands for what is unseen: see [`PartitionFn`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i64)]
+pub enum PartitionPart {
+    /// The log of the sum of the exponentials of a query's products with the rows.
+    LogSums = 0,
+    /// The rows' mean by their probabilities, times a query's number.
+    MeanRows = 1,
+    /// The sum of the queries, each times its number and the row's probability.
+    SumsOfQueries = 2,
+}
+
+/// A part of a softmax over the products of queries, `[queries, width]`, with the rows of a table, `[rows, width]`, of which the first is row `first` of the table.
+/// `log_sums` and `factors` hold a number for each query, and are not read for [`PartitionPart::LogSums`]. `dst` is `[queries]`, `[queries, width]` or
+/// `[rows, width]`.
+pub type PartitionFn = unsafe extern "C" fn(
+    part: i64,
+    width: i64,
+    queries: i64,
+    rows: i64,
+    first: i64,
+    query: *const f32,
+    row: *const f32,
+    log_sums: *const f32,
+    factors: *const f32,
+    dst: *mut f32,
+);
+
 /// The functions kernels may call, by position.
 #[repr(C)]
 pub struct KernelFunctions {
     /// `recc_rt_matmul`
     pub matmul: MatMulFn,
+    /// `recc_rt_partition`
+    pub partition: PartitionFn,
     /// The runtime's own, behind the functions: kernels do not look at it. 0 where there is nothing.
     pub prepared: usize,
 }

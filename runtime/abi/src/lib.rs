@@ -9,7 +9,7 @@ mod plan;
 mod predicate;
 mod program;
 
-pub use kernel::{KernelFn, KernelFunctions, MatMulFn, STORED_F16, STORED_I8};
+pub use kernel::{KernelFn, KernelFunctions, MatMulFn, PartitionFn, PartitionPart, STORED_F16, STORED_I8};
 pub use plan::{
     Buffer, BufferId, Element, Factor, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource,
     TILE_ENTRIES, VariableId,

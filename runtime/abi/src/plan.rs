@@ -146,14 +146,14 @@ pub enum InputSource {
         /// Position in `Program::columns`.
         column: u32,
     },
-    /// Rows of a table drawn for each step of a sequence: `i32`.
+    /// Rows of a table drawn for each step of a sequence, or for each id: `i32`.
     Drawn {
         /// Position in `Program::columns`.
         column: u32,
     },
-    /// 1 for each step of a sequence whose next one is a known value, else 0: `f32`.
-    HasNext {
-        /// Position of the sequence in `Program::columns`.
+    /// 1 for each step of a sequence whose next one is a known value, or for each id that is one, else 0: `f32`.
+    HasTarget {
+        /// Position of the sequence or the id in `Program::columns`.
         column: u32,
     },
     /// First row of each column's member of a table: `i32`, global.
@@ -184,10 +184,20 @@ pub enum InputSource {
     },
     /// The number of examples in this batch.
     BatchRows,
-    /// The number of steps of a sequence in this batch whose next one is a known value, 1 at least.
-    NextCount {
-        /// Position of the sequence in `Program::columns`.
+    /// The number of steps of a sequence in this batch whose next one is a known value, or of ids that are one, 1 at least.
+    TargetCount {
+        /// Position of the sequence or the id in `Program::columns`.
         column: u32,
+    },
+    /// The number of entries of a column in this batch, or of examples: `i32`, global.
+    Count {
+        /// Position in `Program::columns`.
+        column: Option<u32>,
+    },
+    /// The number of a table's touched rows: `i32`, global.
+    RowCount {
+        /// Position in `Program::tables`.
+        table: u32,
     },
     /// The grouping of a table's rows.
     Rows {

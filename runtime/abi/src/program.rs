@@ -591,6 +591,11 @@ pub enum Link {
 }
 
 impl Link {
+    /// Whether it is a softmax over drawn rows.
+    fn draws(&self) -> bool {
+        matches!(self, Link::Softmax(Ranking { negatives: Some(_), .. }))
+    }
+
     /// The loss it has until an objective says otherwise.
     pub fn usual_loss(&self) -> LossKind {
         match self {
@@ -611,6 +616,8 @@ pub struct Ranking {
     pub temperature: f64,
     /// Whether queries and rows are brought to length 1 before.
     pub normalize: bool,
+    /// Rows drawn for each target in training; none where it is compared with all.
+    pub negatives: Option<u32>,
 }
 
 impl Prediction {
@@ -673,7 +680,7 @@ pub enum LossKind {
         /// Where it becomes linear.
         delta: f64,
     },
-    /// Cross entropy of a softmax: the log of its sum less the target's logit, for each step that has a target.
+    /// Cross entropy of a softmax, over the target and the drawn rows or over all: the log of its sum less the target's logit, for each step that has a target.
     CrossEntropy,
     /// Negative log likelihood of a label's level, by logits of being above each level but the last: z less thresholds that rise (McCullagh 1980).
     Ordinal,
@@ -685,10 +692,11 @@ impl LossKind {
     /// Whether it is a loss of what a link gives.
     pub fn fits(self, link: &Link) -> bool {
         match self {
-            LossKind::Bce => matches!(link, Link::Logit | Link::Softmax(_)),
+            LossKind::Bce => *link == Link::Logit || link.draws(),
             LossKind::Focal { .. } => *link == Link::Logit,
             LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => *link == Link::Value,
-            LossKind::CrossEntropy | LossKind::Bpr => matches!(link, Link::Softmax(_)),
+            LossKind::CrossEntropy => matches!(link, Link::Softmax(_)),
+            LossKind::Bpr => link.draws(),
             LossKind::Ordinal => matches!(link, Link::Ordinal { .. }),
         }
     }

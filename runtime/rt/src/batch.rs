@@ -45,6 +45,18 @@ pub(crate) struct Batch {
     pub(crate) entries: Vec<Entries>,
 }
 
+impl Batch {
+    /// How many entries a column has.
+    pub(crate) fn entries_of(&self, column: u32) -> usize {
+        self.entries.iter().find(|entries| entries.column == column).map_or(0, |entries| entries.count)
+    }
+
+    /// How many rows of a table are touched.
+    pub(crate) fn touched(&self, table: u32) -> usize {
+        self.groups.get(table as usize).map_or(0, |group| group.rows.len())
+    }
+}
+
 /// The entries of a column over a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entries {
@@ -96,6 +108,11 @@ impl<'p> Layout<'p> {
     /// What the ids of a column's records are.
     fn ids(&self, column: u32) -> &'p Ids {
         self.fitted.ids(Fitted::vocab_column(self.columns, column as usize))
+    }
+
+    /// Whether a ranking predicts the next entry of a column, and not its id.
+    fn is_sequence(&self, column: u32) -> bool {
+        self.columns[column as usize].kind.split().is_some()
     }
 
     /// Whether the last entry of a column is not shown.
@@ -162,16 +179,17 @@ impl<'p> Assembler<'p> {
                 InputSource::Entries { column } => self.bag(window, rows, *column),
                 InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => self.steps(window, rows, *column),
                 InputSource::Drawn { column } => self.drawn(window, rows, *column),
-                InputSource::HasNext { column } => self.has_next(window, rows, *column),
+                InputSource::HasTarget { column } => self.has_target(window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
                 InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => {
                     Vec::new()
                 }
-                InputSource::NextCount { column } => {
-                    let count = self.next(window, rows, *column).filter(|next| *next > 0).count();
+                InputSource::TargetCount { column } => {
+                    let count = self.target_rows(window, rows, *column).filter(|target| *target > 0).count();
                     vec![(count.max(1) as f32).to_bits()]
                 }
                 InputSource::BiasCorrection { .. } | InputSource::BatchRows | InputSource::Rows { .. } => Vec::new(),
+                InputSource::Count { .. } | InputSource::RowCount { .. } => Vec::new(),
             };
             batch.inputs.push(values);
         }
@@ -236,11 +254,16 @@ impl<'p> Assembler<'p> {
         own.copied().chain([0]).collect()
     }
 
-    /// What each row of a ranking is ranked for: the last entry of its sequence, where it is held back.
+    /// What each row of a ranking is ranked for: the last entry of its sequence, where it is held back, or its id, where that is known.
     fn targets(&self, window: &Window, rows: &[u32], column: u32) -> Vec<Target> {
         let layout = self.layout;
         let known = layout.ids(column);
         let target = |&row: &u32| {
+            if !layout.is_sequence(column) {
+                let id = window.records[row as usize * layout.width + layout.words[column as usize]];
+                let row = if layout.holds_back { known.row(id) } else { 0 };
+                return Target { row, exists: layout.holds_back, seen: Vec::new() };
+            }
             let ids = all_entries(window, layout, row, column);
             let (next, before) = match ids.split_last() {
                 Some((next, before)) if layout.holds_back && !before.is_empty() => (Some(next), before),
@@ -255,32 +278,32 @@ impl<'p> Assembler<'p> {
         rows.iter().map(target).collect()
     }
 
-    /// For each step whether a known value comes next.
-    fn has_next(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
-        self.next(window, rows, column).map(|next| f32::from(u8::from(next > 0)).to_bits()).collect()
+    /// For each step whether a known value comes next, or for each id whether it is one.
+    fn has_target(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        self.target_rows(window, rows, column).map(|target| f32::from(u8::from(target > 0)).to_bits()).collect()
     }
 
-    /// For each step the row of the next one; 0 where there is none or an unknown one.
-    fn next<'a>(&'a self, window: &'a Window, rows: &'a [u32], column: u32) -> impl Iterator<Item = u32> + 'a {
+    /// For each step the row of the next one, or the row of an id; 0 where there is none or an unknown one.
+    fn target_rows<'a>(&'a self, window: &'a Window, rows: &'a [u32], column: u32) -> impl Iterator<Item = u32> + 'a {
         let layout = self.layout;
-        let known = layout.ids(column);
+        let (known, ahead) = (layout.ids(column), usize::from(layout.is_sequence(column)));
         rows.iter().flat_map(move |&row| {
-            let ids = bag_of(window, layout, row, column);
-            (0..ids.len()).map(move |at| ids.get(at + 1).map_or(0, |&next| known.row(next)))
+            let ids = predicted_ids(window, layout, row, column);
+            (0..ids.len()).map(move |at| ids.get(at + ahead).map_or(0, |&target| known.row(target)))
         })
     }
 
-    /// Rows of a table drawn for each step: uniformly among all but row 0 and the next step's.
+    /// Rows of a table drawn for each step or id: uniformly among all but row 0 and the target's.
     fn drawn(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
         let layout = self.layout;
         let ColumnKind::Drawn { of, table, count } = layout.columns[column as usize].kind else { return Vec::new() };
         let candidates = layout.row_counts[table as usize] as u32 - 1;
         let place = rows.iter().flat_map(|&row| {
-            let steps = bag_of(window, layout, row, of).len() as u64;
+            let steps = predicted_ids(window, layout, row, of).len() as u64;
             (0..steps).map(move |step| u64::from(row) << 32 | step)
         });
         let mut drawn = Vec::new();
-        for (place, next) in place.zip(self.next(window, rows, of)) {
+        for (place, next) in place.zip(self.target_rows(window, rows, of)) {
             let number = u64::from(window.rows[(place >> 32) as usize]);
             let key = crate::random::mix64(layout.draw ^ crate::random::mix64(number << 32 | place & 0xffff_ffff));
             let others = if next > 0 { candidates - 1 } else { candidates };
@@ -356,21 +379,26 @@ impl<'p> Assembler<'p> {
         let touched = group.rows.len();
         for (columns, places) in spec.lookups.iter().zip(found) {
             let first = columns[0];
-            group.lookups.push(if let Some((of, count)) = drawn(first) {
-                let of = layout.entries_of(of);
-                let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, of).into());
-                let own = begins.windows(2).map(|own| own[0] * count..own[1] * count);
-                let mut found = sorted(&places, touched, own.enumerate());
-                found.within = found.slot.iter().map(|slot| slot % count).collect();
-                found.slot.iter_mut().for_each(|slot| *slot /= count);
-                found
-            } else if is_bag(first) {
-                let of = layout.entries_of(first);
-                let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, first).into());
-                sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate())
-            } else {
-                sorted(&places, touched, std::iter::repeat_n(0..columns.len() as u32, batch.rows).enumerate())
-            });
+            group.lookups.push(
+                if let Some((of, count)) = drawn(first)
+                    && layout.is_sequence(of)
+                {
+                    let of = layout.entries_of(of);
+                    let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, of).into());
+                    let own = begins.windows(2).map(|own| own[0] * count..own[1] * count);
+                    let mut found = sorted(&places, touched, own.enumerate());
+                    found.within = found.slot.iter().map(|slot| slot % count).collect();
+                    found.slot.iter_mut().for_each(|slot| *slot /= count);
+                    found
+                } else if is_bag(first) {
+                    let of = layout.entries_of(first);
+                    let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, first).into());
+                    sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate())
+                } else {
+                    let each = drawn(first).map_or(columns.len() as u32, |(_, count)| count);
+                    sorted(&places, touched, std::iter::repeat_n(0..each, batch.rows).enumerate())
+                },
+            );
         }
         group
     }
@@ -399,6 +427,12 @@ fn number(occurrences: &mut [u32], slots: &mut [u32], rows: &mut Vec<u32>) {
 fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
     let all = all_entries(window, layout, row, column);
     if layout.is_held_back(column) && all.len() > 1 { &all[..all.len() - 1] } else { all }
+}
+
+/// The ids of a row among which a softmax finds its targets: a sequence's, or the id itself.
+fn predicted_ids<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
+    let at = row as usize * layout.width + layout.words[column as usize];
+    if layout.is_sequence(column) { bag_of(window, layout, row, column) } else { &window.records[at..=at] }
 }
 
 fn all_entries<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {

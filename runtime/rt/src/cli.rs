@@ -480,7 +480,7 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                 ColumnKind::Key => "key".to_owned(),
                 ColumnKind::Flag { .. } => "condition".to_owned(),
                 ColumnKind::Drawn { of, count, .. } => {
-                    format!("{count} rows drawn for each step of {}", program.columns[*of as usize].name)
+                    format!("{count} rows drawn for each {}", program.columns[*of as usize].name)
                 }
             };
             (column.name.clone(), kind)

@@ -153,8 +153,8 @@ impl<'p> Engine<'p> {
             let size = (buffer.len * buffer.element.bytes()) as usize;
             let items = match buffer.place {
                 Place::Batch if grown => self.capacity,
-                Place::Rows(table) => batch.groups.get(table as usize).map_or(0, |group| group.rows.len()),
-                Place::Entries(column) => batch.entries.iter().find(|entries| entries.column == column).map_or(0, |entries| entries.count),
+                Place::Rows(table) => batch.touched(table),
+                Place::Entries(column) => batch.entries_of(column),
                 _ => continue,
             };
             let known = self.memory[at].as_ref().map_or(0, Memory::len);
@@ -187,6 +187,9 @@ impl<'p> Engine<'p> {
         for input in &self.plan.inputs {
             let value = match &input.source {
                 InputSource::BatchRows => (batch.rows as f32).to_bits(),
+                InputSource::Count { column: None } => batch.rows as u32,
+                InputSource::Count { column: Some(column) } => batch.entries_of(*column) as u32,
+                InputSource::RowCount { table } => batch.touched(*table) as u32,
                 InputSource::RateScale => (numbers.scale as f32).to_bits(),
                 InputSource::BiasCorrection { beta } => ((1.0 / (1.0 - beta.powf(numbers.step as f64))) as f32).to_bits(),
                 InputSource::RandomKey { site } => {
@@ -246,7 +249,7 @@ impl<'p> Engine<'p> {
     fn items(&self, space: ItemSpace, batch: &Batch) -> (usize, usize) {
         match space {
             ItemSpace::Examples => (batch.rows, self.plan.tile as usize),
-            ItemSpace::Rows(table) => (batch.groups.get(table as usize).map_or(0, |group| group.rows.len()), 256),
+            ItemSpace::Rows(table) => (batch.touched(table), 256),
             ItemSpace::Fixed { items, tile } => (items as usize, tile as usize),
         }
     }

@@ -135,7 +135,7 @@ impl<'r> Candidates<'r> {
 mod tests {
     use super::*;
 
-    const RANKING: Ranking = Ranking { table: 0, temperature: 1.0, normalize: false };
+    const RANKING: Ranking = Ranking { table: 0, temperature: 1.0, normalize: false, negatives: None };
 
     fn target(row: u32, seen: &[u32]) -> Target {
         Target { row, exists: true, seen: seen.to_vec() }

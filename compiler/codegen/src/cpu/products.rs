@@ -1,11 +1,12 @@
-//! Matrix products: calls of the runtime.
+//! Matrix products and softmaxes over tables: calls of the runtime.
 
 use super::Translator;
 use crate::lanes::access;
 use cranelift_codegen::ir::{AbiParam, InstBuilder as _, Signature, Value, types};
 use cranelift_codegen::isa::CallConv;
-use recc_abi::{STORED_F16, STORED_I8};
-use recc_core::loops::{ItemStrides, MatMul, Matrix, Size, Type};
+use recc_abi::{KernelFunctions, PartitionPart, STORED_F16, STORED_I8};
+use recc_core::loops::{ItemStrides, MatMul, Matrix, Partition, Size, Type, Vectors};
+use std::mem::offset_of;
 
 /// What a matrix product is for: an item, or all of them with the first one's number, and the entries.
 #[derive(Clone, Copy)]
@@ -102,17 +103,51 @@ impl Translator<'_> {
             Some(scales) => self.bases[scales],
             None => self.builder.ins().iconst(types::I64, 0),
         });
-        let signature = match self.matmul {
-            Some(known) => known,
+        self.call(offset_of!(KernelFunctions, matmul), &args);
+    }
+
+    /// Calls a function of the runtime by its place among them.
+    fn call(&mut self, function: usize, args: &[Value]) {
+        let signature = match self.signatures.get(&args.len()) {
+            Some(known) => *known,
             None => {
                 let mut signature = Signature::new(CallConv::SystemV);
                 signature.params = vec![AbiParam::new(types::I64); args.len()];
                 let known = self.builder.import_signature(signature);
-                self.matmul = Some(known);
+                self.signatures.insert(args.len(), known);
                 known
             }
         };
-        let callee = self.builder.ins().load(types::I64, access(), self.functions, 0);
-        self.builder.ins().call_indirect(signature, callee, &args);
+        let callee = self.builder.ins().load(types::I64, access(), self.functions, function as i32);
+        self.builder.ins().call_indirect(signature, callee, args);
+    }
+
+    pub(super) fn partition(&mut self, partition: &Partition) {
+        let zero = self.builder.ins().iconst(types::I64, 0);
+        let (begin, end) = match partition.entries {
+            Some(begins) => (self.begin_of(begins, zero), self.begin_of(begins, self.rows)),
+            None => (zero, zero),
+        };
+        let run = Run { item: zero, begin, end };
+        let items = self.size(partition.items, run);
+        let others = self.begin_of(partition.others, zero);
+        let (queries, rows, first) = match partition.part {
+            PartitionPart::LogSums | PartitionPart::MeanRows => (items, others, zero),
+            PartitionPart::SumsOfQueries => (others, items, self.start),
+        };
+        let numbers = [partition.part as i64, partition.width].map(|number| self.builder.ins().iconst(types::I64, number));
+        let [log_sums, factors] = match &partition.sums {
+            Some(sums) => sums.map(|own| self.first_of(own, run)),
+            None => [zero; 2],
+        };
+        let [query, row, dst] = [partition.queries, partition.rows, partition.dst].map(|own| self.first_of(own, run));
+        let args = [numbers[0], numbers[1], queries, rows, first, query, row, log_sums, factors, dst];
+        self.call(offset_of!(KernelFunctions, partition), &args);
+    }
+
+    /// The address of an item's numbers, or of the first entry's.
+    fn first_of(&mut self, own: Vectors, run: Run) -> Value {
+        let matrix = Matrix { buffer: own.buffer, offset: 0, row: 0, column: 1, entry: own.entry };
+        self.matrix(&matrix, 0, run)
     }
 }

@@ -118,7 +118,7 @@ impl Lower<'_> {
                 self.body(&body.iter().collect::<Vec<_>>())
             }
             Stmt::For { var, extent, body, .. } => self.inner_loop(*var, extent, &body.iter().collect::<Vec<_>>()),
-            Stmt::Accumulator { .. } | Stmt::MatMul(_) => None,
+            Stmt::Accumulator { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => None,
         }
     }
 

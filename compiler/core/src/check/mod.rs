@@ -410,7 +410,9 @@ impl<'s> Checker<'s> {
         self.warn_unused_cohorts();
         self.warn_unused_names();
         let tables = self.finished_tables();
-        let scored = read_variables(&scoring.program);
+        let mut scored = read_variables(&scoring.program);
+        let ranked = self.predictions.iter().filter_map(|own| own.prediction.ranking());
+        scored.extend(ranked.filter_map(|ranking| tables.get(ranking.table as usize)).map(|table| table.variable));
         let variable = |(at, (path, variable)): (usize, &(PathId, Variable))| Variable {
             path: self.paths.text(*path),
             scored: scored.contains(&variable_id(at)),

@@ -8,7 +8,7 @@ use super::statements::{Head, Predicted};
 use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, LossOf};
-use recc_abi::{Link, LossKind, Prediction};
+use recc_abi::{Link, LossKind, Prediction, Ranking};
 use recc_syntax::ast::{self, Expr, ExprKind, Span};
 
 /// What training knows of a spec's heads.
@@ -133,7 +133,8 @@ impl Checker<'_> {
                 Link::Logit => ("logit", "`bce` or `focal`"),
                 Link::Value => ("value", "`mse`, `mae` or `huber`"),
                 Link::Ordinal { .. } => ("prediction of levels", "`ordinal`"),
-                Link::Softmax(_) => ("softmax", "`cross_entropy`, `bpr` or `bce`"),
+                Link::Softmax(Ranking { negatives: Some(_), .. }) => ("softmax", "`cross_entropy`, `bpr` or `bce`"),
+                Link::Softmax(_) => ("softmax over all rows", "`cross_entropy`, give the softmax `negatives: …`"),
             };
             self.report(
                 Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))

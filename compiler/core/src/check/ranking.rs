@@ -1,4 +1,4 @@
-//! `predict next = softmax(q, over: items, target: shift(history))`: which row of a table comes next.
+//! `predict next = softmax(q, over: items, target: shift(history))`: which row of a table comes next in a sequence, or is an id of the example.
 
 use super::Checker;
 use super::feature::Kind;
@@ -6,12 +6,13 @@ use super::statements::{Head, Predicted};
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space, TableId};
 use crate::loops::Combine;
-use crate::ops::{Broadcast, Gather, Input, InputKind, Op, Reduce, Shift};
+use crate::ops::{Broadcast, Gather, Input, InputKind, LogPartition, Op, Reduce, RowRead, Shift};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
-use crate::spec::StepLogits;
+use crate::spec::{OtherLogits, StepLogits};
 use recc_abi::{Column, ColumnKind, Element, Link, Prediction, Ranking, Token};
 use recc_syntax::ast::{Argument, Expr, ExprKind, Name, Span};
+use std::collections::BTreeSet;
 
 /// Most rows drawn for each step.
 const MOST_DRAWN: i64 = 65_536;
@@ -40,31 +41,37 @@ impl Checker<'_> {
         }
         let Some(softmax) = self.softmax_arguments(args, span) else { return self.poison_ranking(name) };
         let query = Located { value: self.eval(softmax.query), span: softmax.query.span };
-        let (Some(query_tensor), Some(table), Some(sequence)) =
-            (self.tensor(&query), self.ranked_table(softmax.over), self.next_of(softmax.target))
+        let (Some(query_tensor), Some(table), Some(target)) =
+            (self.tensor(&query), self.ranked_table(softmax.over), self.target_of(softmax.target))
         else {
             return self.poison_ranking(name);
         };
-        let column = self.features[sequence].columns[0];
-        if self.grouped && self.reads_beside(column, span) {
+        let column = self.features[target].columns[0];
+        let hidden = match self.steps_of(column) {
+            Some(_) => !self.grouped || !self.reads_beside(column, span),
+            None => self.hides(&query, &query_tensor, (column, softmax.target.span)),
+        };
+        if !hidden {
             return self.poison_ranking(name);
         }
         if !self.ranks(&query, &query_tensor, (table, softmax.over.span), (column, softmax.target.span)) {
             return self.poison_ranking(name);
         }
-        let Some(negatives) = softmax.negatives else {
-            self.not_yet(span, "a softmax over all rows in training: give `negatives: …`");
-            return self.poison_ranking(name);
+        let negatives = match softmax.negatives {
+            None => None,
+            Some(written) => match self.whole(written, "negatives", 1, MOST_DRAWN) {
+                Some(count) => Some(count as u32),
+                None => return self.poison_ranking(name),
+            },
         };
-        let Some(count) = self.whole(negatives, "negatives", 1, MOST_DRAWN) else { return self.poison_ranking(name) };
         self.tables[table].used = true;
         self.origin();
-        let ranking = Ranking { table: table as u32, temperature: softmax.temperature, normalize: softmax.normalize };
+        let Softmax { temperature, normalize, .. } = softmax;
+        let ranking = Ranking { table: table as u32, temperature, normalize, negatives };
         let steps = if self.training {
-            let drawn = self.drawn_column(&name.text, column, table, count as u32);
-            Some(self.logits(query_tensor.node, table, column, (drawn, count), &ranking))
+            Some(self.logits(&name.text, query_tensor.node, column, &ranking))
         } else {
-            self.query_result(&name.text, query_tensor.node, softmax.normalize);
+            self.query_result(&name.text, query_tensor.node, column, softmax.normalize);
             None
         };
         self.push_ranking(name, column, ranking, steps);
@@ -77,9 +84,9 @@ impl Checker<'_> {
         self.predictions.push(Predicted { prediction, span: name.span, head: steps.map(Head::Steps) });
     }
 
-    /// With a mistake it is still a prediction: its loss is not reported too.
+    /// With a mistake it is still a prediction, which takes every loss of a softmax: that is not reported too.
     fn poison_ranking(&mut self, name: &Name) {
-        self.push_ranking(name, 0, Ranking { table: 0, temperature: 1.0, normalize: false }, None);
+        self.push_ranking(name, 0, Ranking { table: 0, temperature: 1.0, normalize: false, negatives: Some(1) }, None);
     }
 
     fn softmax_arguments<'a>(&mut self, args: &'a [Argument], span: Span) -> Option<Softmax<'a>> {
@@ -95,7 +102,7 @@ impl Checker<'_> {
         let query = args.iter().find(|own| own.name.is_none()).map(|own| &own.value);
         let (Some(query), Some(over), Some(target)) = (query, find("over"), find("target")) else {
             let problem = Problem::error("E0211", span, "a softmax says what is ranked and what comes next");
-            self.report(problem.help("such as `softmax(h, over: items, target: shift(history), negatives: 128)`"));
+            self.report(problem.help("such as `softmax(h, over: items, target: shift(history))`"));
             return None;
         };
         let temperature = match find("temperature") {
@@ -134,29 +141,72 @@ impl Checker<'_> {
         }
     }
 
-    /// The sequence of `shift(history)`.
-    fn next_of(&mut self, target: &Expr) -> Option<usize> {
-        let named = match &target.kind {
+    /// The sequence of `shift(history)`, or the id of `item`.
+    fn target_of(&mut self, target: &Expr) -> Option<usize> {
+        let (named, shifted) = match &target.kind {
+            ExprKind::Name(name) => (Some(name), false),
             ExprKind::Call { callee, args } => match (&callee.kind, args.as_slice()) {
                 (ExprKind::Name(shift), [Argument { name: None, value: Expr { kind: ExprKind::Name(name), .. } }]) if shift == "shift" => {
-                    Some(name)
+                    (Some(name), true)
                 }
-                _ => None,
+                _ => (None, false),
             },
-            _ => None,
+            _ => (None, false),
         };
         let found = named.and_then(|name| self.features.iter().position(|feature| feature.name == *name));
-        match found {
-            Some(at) if !self.features[at].sound => None,
-            Some(at) if matches!(self.features[at].kind, Kind::Ids { ordered: true }) => {
-                self.features[at].used = true;
-                Some(at)
+        let help = match found.map(|at| &self.features[at]) {
+            Some(feature) if !feature.sound => return None,
+            Some(feature) => match (&feature.kind, shifted) {
+                (Kind::Ids { ordered: true }, true) | (Kind::Id, false) if !feature.group => {
+                    self.features[found?].used = true;
+                    return found;
+                }
+                (Kind::Ids { ordered: true }, false) => {
+                    format!("of a sequence the next step is predicted: `target: shift({})`", feature.name)
+                }
+                (Kind::Id, true) if !feature.group => format!("an id is no sequence, and is predicted itself: `target: {}`", feature.name),
+                _ => "name a feature of kind `seq`, such as `target: shift(history)`, or of kind `id`, such as `target: item`".to_owned(),
+            },
+            None => "name a feature of kind `seq`, such as `target: shift(history)`, or of kind `id`, such as `target: item`".to_owned(),
+        };
+        let problem = Problem::error("E0228", target.span, "a softmax predicts the next step of a sequence, or an id");
+        self.report(problem.help(help));
+        None
+    }
+
+    /// The axis of the steps of a column that holds a sequence.
+    fn steps_of(&self, column: u32) -> Option<u32> {
+        self.columns[column as usize].kind.split().map(|_| self.entries_of(column))
+    }
+
+    /// Whether a query is not made of what it is to predict.
+    fn hides(&mut self, query: &Located, tensor: &Tensor, (column, target): (u32, Span)) -> bool {
+        let own = self.cells_of(column);
+        let mut stack = vec![tensor.node];
+        let mut seen = BTreeSet::new();
+        while let Some(node) = stack.pop() {
+            if !seen.insert(node) {
+                continue;
             }
-            _ => {
-                let problem = Problem::error("E0228", target.span, "a softmax predicts the next step of a sequence");
-                self.report(problem.help("name the sequence: `target: shift(history)`, where `history` is a feature of kind `seq`"));
-                None
+            if let Op::Input(input) = &self.graph[node].op
+                && let Some(read) = input.columns.iter().find(|read| self.cells_of(**read).iter().any(|cell| own.contains(cell)))
+            {
+                let name = self.columns[*read as usize].name.clone();
+                let problem = Problem::error("E0510", query.span, "this query is made of what it is to predict");
+                let problem = problem.here(format!("reads `{name}`")).and(target, "the target");
+                self.report(problem.help("a query is made of what is known before the target is: leave it out"));
+                return false;
             }
+            stack.extend(self.graph.operands(node));
+        }
+        true
+    }
+
+    /// The columns of the data that a column is made of.
+    fn cells_of(&self, column: u32) -> Vec<String> {
+        match &self.columns[column as usize].token {
+            Token::Cross(parts) => parts.iter().flat_map(|part| self.cells_of(*part)).collect(),
+            token => token.column().map(str::to_owned).into_iter().collect(),
         }
     }
 
@@ -173,14 +223,14 @@ impl Checker<'_> {
         true
     }
 
-    /// Whether a query asks for rows of the table that the sequence looks up, at each of its steps.
+    /// Whether a query asks for rows of the table that the target looks up, at each step of a sequence.
     fn ranks(&mut self, query: &Located, tensor: &Tensor, (table, over): (usize, Span), (column, target): (u32, Span)) -> bool {
         let declared = self.tables[table].clone();
         if !declared.columns.contains(&column) {
             let name = self.columns[column as usize].name.clone();
             let problem = Problem::error("E0228", target, format!("`{name}` is no key of the table `{}`", declared.name));
             self.report(
-                problem.and(over, "the table").help("the next step is one of the rows that are ranked: add the sequence to `keys`"),
+                problem.and(over, "the table").help(format!("the target is one of the rows that are ranked: add `{name}` to `keys`")),
             );
             return false;
         }
@@ -188,16 +238,22 @@ impl Checker<'_> {
             self.not_yet(over, "ranking the rows of a table that is stored in few bytes");
             return false;
         }
-        let wanted = [Dim::Entries(self.entries_of(column)), Dim::Fixed(declared.dim)];
-        if self.graph[tensor.node].ty.dims != wanted {
+        let steps = self.steps_of(column);
+        let wanted: Vec<Dim> = steps.map(Dim::Entries).into_iter().chain([Dim::Fixed(declared.dim)]).collect();
+        let dims = self.graph[tensor.node].ty.dims.clone();
+        if dims != wanted {
             let text = describe_type(&self.graph, tensor.node);
-            let name = self.columns[self.entries_of(column) as usize].name.clone();
-            let problem = Problem::error("E0203", query.span, "a softmax takes a query for each step, as wide as a row");
-            let problem = problem.here(format!("takes f32[~{name}, {}], found {text}", declared.dim)).and(over, "the table");
-            let has_steps = self.graph[tensor.node].ty.dims.first() == wanted.first();
-            let help = match has_steps {
-                true => format!("project it first: `… |> linear({})`", declared.dim),
-                false => format!("give it before its steps are brought together: each step of `{name}` has a query"),
+            let name = steps.map(|of| self.columns[of as usize].name.clone());
+            let each = if name.is_some() { " for each step" } else { "" };
+            let problem = Problem::error("E0203", query.span, format!("a softmax takes a query{each}, as wide as a row"));
+            let axis = name.as_ref().map_or(String::new(), |name| format!("~{name}, "));
+            let problem = problem.here(format!("takes f32[{axis}{}], found {text}", declared.dim)).and(over, "the table");
+            let help = match name {
+                Some(name) if dims.first() != wanted.first() => {
+                    format!("give it before its steps are brought together: each step of `{name}` has a query")
+                }
+                None if dims.len() > 1 => format!("bring its axes together first: `… |> flatten |> linear({})`", declared.dim),
+                _ => format!("project it first: `… |> linear({})`", declared.dim),
             };
             self.report(problem.help(help));
             return false;
@@ -205,7 +261,7 @@ impl Checker<'_> {
         true
     }
 
-    /// The column of the rows drawn for each step.
+    /// The column of the rows drawn for each target.
     fn drawn_column(&mut self, name: &str, of: u32, table: usize, count: u32) -> u32 {
         let name = format!("{name}.negatives");
         if let Some(known) = self.columns.iter().position(|column| column.name == name) {
@@ -218,22 +274,44 @@ impl Checker<'_> {
         column
     }
 
-    /// Logits of what comes next and of the rows drawn for each step.
-    fn logits(&mut self, query: NodeId, table: usize, column: u32, (drawn, count): (u32, u64), ranking: &Ranking) -> StepLogits {
-        let of = self.entries_of(column);
-        let seen = self.entries(column, InputKind::Entries { of });
-        let rows = self.rows(table, column, seen);
-        let target = self.graph.add(Op::Shift(Shift { back: false }), &[rows]);
-        let negatives = self.entries(drawn, InputKind::Drawn { of, count });
-        let others = self.rows(table, drawn, negatives);
+    /// Logits of the target, and of what it is compared with.
+    fn logits(&mut self, name: &str, query: NodeId, column: u32, ranking: &Ranking) -> StepLogits {
+        let (of, table) = (self.steps_of(column), ranking.table as usize);
+        let ids = self.ids_of(column, of.map_or(InputKind::Ids, |of| InputKind::Entries { of }));
+        let rows = self.rows(table, column, ids);
+        let target = if of.is_some() { self.graph.add(Op::Shift(Shift { back: false }), &[rows]) } else { rows };
         let query = if ranking.normalize { self.unit_length(query) } else { query };
-        let dims = self.graph[others].ty.dims.clone();
-        let wide = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes: vec![0, 2] }), &[query]);
-        let (hit, missed) = (self.scaled_dot(query, target, ranking), self.scaled_dot(wide, others, ranking));
-        StepLogits { hit, missed, has_next: self.entries(column, InputKind::HasNext { of }) }
+        let hit = self.scaled_dot(query, target, ranking);
+        let others = match ranking.negatives {
+            Some(count) => {
+                let drawn = self.drawn_column(name, column, table, count);
+                let negatives = self.ids_of(drawn, InputKind::Drawn { of, count: u64::from(count) });
+                let rows = self.rows(table, drawn, negatives);
+                let dims = self.graph[rows].ty.dims.clone();
+                let axes = if of.is_some() { vec![0, 2] } else { vec![1] };
+                let wide = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[query]);
+                OtherLogits::Drawn(self.scaled_dot(wide, rows, ranking))
+            }
+            None => OtherLogits::All(self.log_partition(query, ranking)),
+        };
+        StepLogits { hit, others, has_target: self.ids_of(column, InputKind::HasTarget { of }) }
     }
 
-    fn entries(&mut self, column: u32, kind: InputKind) -> NodeId {
+    /// The log of the sum of the exponentials of all rows' logits.
+    fn log_partition(&mut self, query: NodeId, ranking: &Ranking) -> NodeId {
+        let declared = self.tables[ranking.table as usize].clone();
+        // Every row has a gradient in each step.
+        self.tables[ranking.table as usize].update.all_rows = true;
+        let (table, path) = (TableId(ranking.table), self.paths.text(declared.path));
+        let read = RowRead { table, variable: declared.variable, path, width: Some(declared.dim) };
+        let rows = self.graph.add(Op::RowRead(read), &[]);
+        let rows = if ranking.normalize { self.unit_length(rows) } else { rows };
+        let factor = self.graph.constant_like(query, 1.0 / ranking.temperature);
+        let query = self.graph.map(ScalarOp::Mul, &[query, factor]);
+        self.graph.add(Op::LogPartition(LogPartition { table }), &[query, rows])
+    }
+
+    fn ids_of(&mut self, column: u32, kind: InputKind) -> NodeId {
         let name = self.columns[column as usize].name.clone();
         self.graph.add(Op::Input(Input { name, kind, columns: vec![column], group: false }), &[])
     }
@@ -279,9 +357,9 @@ impl Checker<'_> {
         self.graph.map(ScalarOp::Div, &[node, length])
     }
 
-    /// The query of the last step, which scoring gives out.
-    fn query_result(&mut self, name: &str, query: NodeId, normalize: bool) {
-        let last = self.last_step(query);
+    /// The query that scoring gives out; of a sequence the last step's.
+    fn query_result(&mut self, name: &str, query: NodeId, column: u32, normalize: bool) {
+        let last = if self.steps_of(column).is_some() { self.last_step(query) } else { query };
         let query = if normalize { self.unit_length(last) } else { last };
         self.result(&format!("{name}.query"), query);
     }

@@ -27,7 +27,7 @@ pub(super) struct Declared {
     pub(super) dim: u64,
     rows: Option<u64>,
     pub(super) variable: VariableId,
-    update: TableUpdate,
+    pub(super) update: TableUpdate,
     pub(super) storage: Element,
     pub(super) used: bool,
 }

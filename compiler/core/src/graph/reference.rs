@@ -124,9 +124,13 @@ impl Data {
         match (kind, self.uniforms.iter().find(|(own, _)| own == kind)) {
             (_, Some((_, value))) => *value,
             (UniformKind::BatchRows, None) => self.rows as f64,
-            (UniformKind::NextCount(column), None) => {
-                let known = |ids: &Vec<usize>| ids.iter().skip(1).filter(|id| **id > 0).count();
-                self.bags[column].iter().map(known).sum::<usize>().max(1) as f64
+            (UniformKind::TargetCount(column), None) => {
+                let known = |ids: &mut dyn Iterator<Item = &usize>| ids.filter(|id| **id > 0).count();
+                let count = match self.ids.get(column) {
+                    Some(ids) => known(&mut ids.iter()),
+                    None => known(&mut self.bags[column].iter().flat_map(|ids| ids.iter().skip(1))),
+                };
+                count.max(1) as f64
             }
             (UniformKind::RateScale | UniformKind::BiasCorrection(_), None) => 1.0,
         }

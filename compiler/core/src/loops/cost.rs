@@ -62,7 +62,8 @@ impl Counter<'_> {
                     self.cost.bf16 |= product.bf16;
                 }
                 Stmt::Accumulate { .. } => self.cost.flops += times,
-                Stmt::Accumulator { .. } => {}
+                // How many rows the table has is not known.
+                Stmt::Accumulator { .. } | Stmt::Partition(_) => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use super::{Combine, Extent, Instr, Kernel, Reg, Stmt, Term, reads};
 use recc_abi::BufferId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The buffers that a kernel loads, by its own code or through a matrix product.
+/// The buffers that a kernel loads, by its own code or through a call.
 pub fn loaded_buffers(kernel: &Kernel) -> BTreeSet<BufferId> {
     let mut found = BTreeSet::new();
     visit(&kernel.body, &mut |stmt| match stmt {
@@ -14,21 +14,19 @@ pub fn loaded_buffers(kernel: &Kernel) -> BTreeSet<BufferId> {
         Stmt::Store { buffer, accumulate: true, .. } => {
             found.insert(kernel.buffers[*buffer].id);
         }
-        Stmt::MatMul(product) => found.extend(product.read().map(|buffer| kernel.buffers[buffer].id)),
-        _ => {}
+        stmt => found.extend(stmt.call().into_iter().flat_map(|(read, _)| read).map(|buffer| kernel.buffers[buffer].id)),
     });
     found
 }
 
-/// The arguments that a body loads or stores, by its own code or through a matrix product.
+/// The arguments that a body loads or stores, by its own code or through a call.
 pub fn touched_buffers(body: &[Stmt]) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     visit(body, &mut |stmt| match stmt {
         Stmt::Let { instr: Instr::Load { buffer, .. }, .. } | Stmt::Store { buffer, .. } => {
             found.insert(*buffer);
         }
-        Stmt::MatMul(product) => found.extend(product.read().chain([product.dst.buffer])),
-        _ => {}
+        stmt => found.extend(stmt.call().into_iter().flat_map(|(read, written)| read.into_iter().chain([written]))),
     });
     found
 }
@@ -64,7 +62,7 @@ fn live(body: &mut Vec<Stmt>, used: &mut BTreeSet<Reg>, is_read: &impl Fn(usize)
                 live(body, used, is_read);
                 !body.is_empty()
             }
-            Stmt::MatMul(_) => true,
+            Stmt::MatMul(_) | Stmt::Partition(_) => true,
         };
         if !keep {
             continue;
@@ -79,7 +77,7 @@ fn live(body: &mut Vec<Stmt>, used: &mut BTreeSet<Reg>, is_read: &impl Fn(usize)
                 used.extend(index.terms.iter().filter_map(|(term, _)| if let Term::Reg(reg) = term { Some(*reg) } else { None }));
             }
             Stmt::For { extent: Extent::Between(begin, end), .. } => used.extend([*begin, *end]),
-            Stmt::For { .. } | Stmt::Accumulator { .. } | Stmt::MatMul(_) => {}
+            Stmt::For { .. } | Stmt::Accumulator { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => {}
         }
         kept.push(stmt);
     }
@@ -98,6 +96,7 @@ fn renumber(body: &mut [Stmt], places: &BTreeMap<usize, usize>) {
                 product.scales = product.scales.map(|scales| places[&scales]);
                 product.entries = product.entries.map(|entries| places[&entries]);
             }
+            Stmt::Partition(partition) => partition.buffers_mut().for_each(|buffer| *buffer = places[buffer]),
             Stmt::For { body, .. } => renumber(body, places),
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => {}
         }
@@ -109,8 +108,7 @@ pub fn stored_buffers(stmt: &Stmt) -> Vec<usize> {
     match stmt {
         Stmt::Store { buffer, .. } => vec![*buffer],
         Stmt::For { body, .. } => body.iter().flat_map(stored_buffers).collect(),
-        Stmt::MatMul(product) => vec![product.dst.buffer],
-        Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => Vec::new(),
+        stmt => stmt.call().map(|(_, written)| written).into_iter().collect(),
     }
 }
 
@@ -129,6 +127,6 @@ fn collect_sums(stmt: &Stmt, own: &mut Vec<Reg>, found: &mut Vec<(Reg, Combine)>
         Stmt::Accumulator { reg, .. } => own.push(*reg),
         Stmt::Accumulate { reg, combine, .. } => found.push((*reg, *combine)),
         Stmt::For { body, .. } => body.iter().for_each(|stmt| collect_sums(stmt, own, found)),
-        Stmt::Let { .. } | Stmt::Store { .. } | Stmt::MatMul(_) => {}
+        Stmt::Let { .. } | Stmt::Store { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => {}
     }
 }

@@ -77,7 +77,7 @@ fn same_element(buffer: usize, (var, body): (LoopVar, &[Stmt]), (other_var, othe
                 }
                 Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } => {}
                 Stmt::Store { buffer: own, .. } if same[*own] != buffer => {}
-                Stmt::Store { .. } | Stmt::MatMul(_) => return false,
+                Stmt::Store { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => return false,
                 Stmt::For { .. } => {
                     let effects = Effects::of(std::slice::from_ref(stmt), same);
                     if effects.stores.contains(&buffer) || effects.loads.contains(&buffer) {
@@ -162,9 +162,10 @@ impl Effects {
                     }
                     self.add(body, same);
                 }
-                Stmt::MatMul(product) => {
-                    self.stores.insert(same[product.dst.buffer]);
-                    self.loads.extend(product.read().map(|buffer| same[buffer]));
+                Stmt::MatMul(_) | Stmt::Partition(_) => {
+                    let (read, written) = stmt.call().unwrap_or_default();
+                    self.stores.insert(same[written]);
+                    self.loads.extend(read.into_iter().map(|buffer| same[buffer]));
                 }
             }
         }
@@ -214,7 +215,7 @@ fn rename(stmt: Stmt, from: LoopVar, to: LoopVar) -> Stmt {
         Stmt::For { var, extent, vector, body } => {
             Stmt::For { var, extent, vector, body: body.into_iter().map(|stmt| rename(stmt, from, to)).collect() }
         }
-        other @ (Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::MatMul(_)) => other,
+        other @ (Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::MatMul(_) | Stmt::Partition(_)) => other,
     }
 }
 
@@ -311,9 +312,9 @@ impl Sharing {
                     self.known.retain(|known| !reads(&known.instr).0.iter().any(|reg| changes.contains(reg)));
                     self.body(body);
                 }
-                Stmt::MatMul(product) => {
-                    let written = self.same_buffer[product.dst.buffer];
-                    self.forget(written);
+                Stmt::MatMul(_) | Stmt::Partition(_) => {
+                    let written = stmt.call().map(|(_, written)| self.same_buffer[written]);
+                    written.into_iter().for_each(|buffer| self.forget(buffer));
                 }
             }
             out.push(stmt);

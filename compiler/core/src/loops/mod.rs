@@ -13,7 +13,7 @@ mod vectorise;
 mod verify;
 
 use crate::scalar::ScalarOp;
-use recc_abi::{BufferId, Element};
+use recc_abi::{BufferId, Element, PartitionPart};
 
 pub use cost::{Cost, cost};
 pub use dead::{drop_dead, loaded_buffers, stored_buffers, sums_of_outside, touched_buffers};
@@ -277,6 +277,19 @@ pub enum Stmt {
     },
     /// A matrix product over all items of the call, or one for each.
     MatMul(Box<MatMul>),
+    /// A part of a softmax over all rows of a table, over all items of the call.
+    Partition(Box<Partition>),
+}
+
+impl Stmt {
+    /// The buffers that a call of the runtime reads, and the one that it writes.
+    pub fn call(&self) -> Option<(Vec<usize>, usize)> {
+        match self {
+            Stmt::MatMul(product) => Some((product.read().collect(), product.dst.buffer)),
+            Stmt::Partition(partition) => Some((partition.read().collect(), partition.dst.buffer)),
+            Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } | Stmt::For { .. } => None,
+        }
+    }
 }
 
 /// One operand of a matrix product.
@@ -349,6 +362,53 @@ impl MatMul {
     /// The buffers it reads.
     pub fn read(&self) -> impl Iterator<Item = usize> {
         [self.a.buffer, self.b.buffer].into_iter().chain(self.scales).chain(self.entries)
+    }
+}
+
+/// A part of a softmax over the products of queries with all rows of a table: see [`recc_abi::PartitionFn`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partition {
+    /// Which part.
+    pub part: PartitionPart,
+    /// Numbers of a query, and of a row.
+    pub width: i64,
+    /// Queries, or rows where the part is computed for each: those of the call.
+    pub items: Size,
+    /// The buffer that says where each item's entries begin, where the items are a number of entries.
+    pub entries: Option<usize>,
+    /// The buffer that holds the number of the others: rows, or queries where the items are rows.
+    pub others: usize,
+    /// The queries.
+    pub queries: Vectors,
+    /// The rows.
+    pub rows: Vectors,
+    /// The log of each query's sum, and its number, of what is no such log itself.
+    pub sums: Option<[Vectors; 2]>,
+    /// The result.
+    pub dst: Vectors,
+}
+
+/// Numbers one behind another, so many for each item or entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vectors {
+    /// Position in [`Kernel::buffers`].
+    pub buffer: usize,
+    /// Elements from entry to entry, where its first element belongs to the first entry of all; else 0.
+    pub entry: i64,
+}
+
+impl Partition {
+    /// The buffers it reads.
+    pub fn read(&self) -> impl Iterator<Item = usize> {
+        let sums = self.sums.iter().flatten().map(|own| own.buffer);
+        [self.queries.buffer, self.rows.buffer, self.others].into_iter().chain(sums).chain(self.entries)
+    }
+
+    /// Its places, by which buffers are numbered.
+    fn buffers_mut(&mut self) -> impl Iterator<Item = &mut usize> {
+        let sums = self.sums.iter_mut().flatten().map(|own| &mut own.buffer);
+        let own = [&mut self.queries.buffer, &mut self.rows.buffer, &mut self.others, &mut self.dst.buffer];
+        own.into_iter().chain(sums).chain(self.entries.as_mut())
     }
 }
 

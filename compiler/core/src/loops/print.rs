@@ -1,6 +1,7 @@
 //! Kernels as text.
 
-use super::{Affine, BufferArg, Combine, Extent, Instr, Kernel, LoopVar, MatMul, Matrix, Reg, Size, Stmt, Term, Type};
+use super::{Affine, BufferArg, Combine, Extent, Instr, Kernel, LoopVar, MatMul, Matrix, Partition, Reg, Size, Stmt, Term, Type, Vectors};
+use recc_abi::PartitionPart;
 use std::fmt::{self, Display, Write as _};
 
 impl Display for Reg {
@@ -133,8 +134,29 @@ fn print_body(out: &mut String, body: &[Stmt], depth: usize) {
                     if *bf16 { ", bf16" } else { "" }
                 );
             }
+            Stmt::Partition(own) => {
+                let _ = writeln!(out, "{}", partition(own));
+            }
         }
     }
+}
+
+/// A part of a softmax over a table.
+fn partition(partition: &Partition) -> String {
+    let Partition { part, width, items, entries, others, queries, rows, sums, dst } = partition;
+    let vectors = |own: &Vectors, width: i64| {
+        let entry = if own.entry == 0 { String::new() } else { format!("{}*entry + ", own.entry) };
+        format!("b{}[{entry}{width}*item]", own.buffer)
+    };
+    let (call, count) = match part {
+        PartitionPart::LogSums => ("log_sums", 1),
+        PartitionPart::MeanRows => ("mean_rows", *width),
+        PartitionPart::SumsOfQueries => ("sums_of_queries", *width),
+    };
+    let sums: String = sums.iter().flatten().map(|own| format!(", {}", vectors(own, 1))).collect();
+    let entries = entries.map_or(String::new(), |entries| format!(", entries from b{entries}"));
+    let (queries, rows) = (vectors(queries, *width), vectors(rows, *width));
+    format!("{} = {call}({queries}, {rows}{sums})   // {items} by b{others}[0]{entries}", vectors(dst, count))
 }
 
 fn matrix(matrix: &Matrix) -> String {

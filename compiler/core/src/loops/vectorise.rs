@@ -77,7 +77,7 @@ impl Check {
                 };
                 fixed && self.body(body)
             }
-            Stmt::MatMul(_) => false,
+            Stmt::MatMul(_) | Stmt::Partition(_) => false,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The invariants of a kernel: registers are defined before use and once, types fit, accesses with constant bounds stay
 //! inside their buffers, and a vector loop's accesses move by one element or none.
 
-use super::{Affine, Extent, Instr, Kernel, LoopVar, MatMul, Reg, Size, Stmt, Term, Type, reads};
+use super::{Affine, Extent, Instr, Kernel, LoopVar, MatMul, Partition, Reg, Size, Stmt, Term, Type, reads};
 use crate::scalar::Signature;
+use recc_abi::PartitionPart;
 use std::collections::BTreeMap;
 
 /// A broken invariant: a bug of the compiler.
@@ -77,6 +78,7 @@ impl Verifier<'_> {
                     }
                 }
                 Stmt::For { var, extent, vector, body } => self.nest(*var, extent, *vector, body),
+                Stmt::Partition(partition) => self.partition(partition),
                 Stmt::MatMul(product) => {
                     let ty = |buffer: usize| self.kernel.buffers.get(buffer).map(|arg| arg.ty);
                     let floats = [product.dst.buffer, product.a.buffer].into_iter().chain(product.scales);
@@ -107,6 +109,22 @@ impl Verifier<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn partition(&mut self, partition: &Partition) {
+        let Partition { part, items, entries, others, queries, rows, sums, dst, .. } = partition;
+        let ty = |buffer: usize| self.kernel.buffers.get(buffer).map(|arg| arg.ty);
+        let floats = [queries, rows, dst].into_iter().chain(sums.iter().flatten()).all(|own| ty(own.buffer) == Some(Type::F32));
+        let counts = entries.iter().chain([others]).all(|&own| ty(own) == Some(Type::I32));
+        if !floats || !counts {
+            self.report("a softmax over a table on buffers of other types".to_owned());
+        }
+        if matches!(items, Size::Entries(_)) != entries.is_some() || sums.is_none() != (*part == PartitionPart::LogSums) {
+            self.report("a softmax over a table that lacks a buffer".to_owned());
+        }
+        if !self.extents.is_empty() {
+            self.report("a softmax over a table in a loop".to_owned());
         }
     }
 

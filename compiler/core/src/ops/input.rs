@@ -31,17 +31,17 @@ pub enum InputKind {
         /// The column whose entries they belong to.
         of: u32,
     },
-    /// Rows drawn for each step of a sequence: `i32[~of, count]`.
+    /// Rows drawn for each step of a sequence, `i32[~of, count]`, or for an id, `i32[count]`.
     Drawn {
-        /// The column whose entries they belong to.
-        of: u32,
+        /// The column whose entries they belong to, of a sequence.
+        of: Option<u32>,
         /// How many for each.
         count: u64,
     },
-    /// 1 for each step of a sequence whose next one is a known value, else 0: `f32[~of]`.
-    HasNext {
-        /// The column whose entries they belong to.
-        of: u32,
+    /// 1 for each step of a sequence whose next one is a known value, `f32[~of]`, or where an id is one, `f32`; else 0.
+    HasTarget {
+        /// The column whose entries they belong to, of a sequence.
+        of: Option<u32>,
     },
     /// Mean (0) or deviation (1) learned from training data: `f32`, global.
     Moment(u8),
@@ -79,7 +79,7 @@ impl OpDef for Input {
             InputKind::EntryNumbers { .. } => " numbers",
             InputKind::EntryTimes { .. } => " times",
             InputKind::Drawn { .. } => " drawn",
-            InputKind::HasNext { .. } => " has a next",
+            InputKind::HasTarget { .. } => " has a target",
             InputKind::Moment(0) => " mean",
             InputKind::Moment(_) => " deviation",
         };
@@ -97,9 +97,11 @@ impl OpDef for Input {
             InputKind::Entries { of } | InputKind::EntryTimes { of } => {
                 TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Entries(of)] }
             }
-            InputKind::EntryNumbers { of } | InputKind::HasNext { of } => TensorType::f32(Space::Example, &[Dim::Entries(of)]),
+            InputKind::EntryNumbers { of } => TensorType::f32(Space::Example, &[Dim::Entries(of)]),
+            InputKind::HasTarget { of } => TensorType::f32(Space::Example, &of.map(Dim::Entries).into_iter().collect::<Vec<_>>()),
             InputKind::Drawn { of, count } => {
-                TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Entries(of), Dim::Fixed(count)] }
+                let dims = of.map(Dim::Entries).into_iter().chain([Dim::Fixed(count)]).collect();
+                TensorType { space: Space::Example, dtype: DType::I32, dims }
             }
         })
     }
@@ -115,7 +117,8 @@ impl OpDef for Input {
             InputKind::Numbers => cx.each_item(|item, _| columns.iter().map(|column| cx.data.number(*column, item)).collect()),
             InputKind::Ids => cx.each_item(|item, _| columns.iter().map(|column| cx.data.id(*column, item)).collect()),
             InputKind::Entries { .. } | InputKind::Drawn { .. } => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
-            InputKind::HasNext { .. } => cx.each_item(|item, _| {
+            InputKind::HasTarget { of: None } => cx.each_item(|item, _| vec![f64::from(cx.data.id(columns[0], item) > 0.0)]),
+            InputKind::HasTarget { of: Some(_) } => cx.each_item(|item, _| {
                 let ids = cx.data.bag(columns[0], item);
                 (0..ids.len()).map(|at| f64::from(ids.get(at + 1).is_some_and(|next| *next > 0.0))).collect()
             }),
@@ -133,8 +136,8 @@ impl OpDef for Input {
             InputKind::Numbers => cx.load_input(InputSource::Numbers { columns }, node, at),
             InputKind::Ids => cx.load_input(InputSource::Ids { columns }, node, at),
             InputKind::Entries { of } => cx.load_entries(InputSource::Entries { column: columns[0] }, of, node, at),
-            InputKind::Drawn { of, .. } => cx.load_entries(InputSource::Drawn { column: columns[0] }, of, node, at),
-            InputKind::HasNext { of } => cx.load_entries(InputSource::HasNext { column: columns[0] }, of, node, at),
+            InputKind::Drawn { of, .. } => cx.load_each(InputSource::Drawn { column: columns[0] }, of, node, at),
+            InputKind::HasTarget { of } => cx.load_each(InputSource::HasTarget { column: columns[0] }, of, node, at),
             InputKind::EntryNumbers { of } => cx.load_entries(InputSource::EntryNumbers { column: columns[0] }, of, node, at),
             InputKind::EntryTimes { of } => cx.load_entries(InputSource::EntryTimes { column: columns[0] }, of, node, at),
             InputKind::Moment(which) => {

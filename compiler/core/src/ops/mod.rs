@@ -18,10 +18,13 @@ mod hold;
 mod input;
 mod keep;
 mod length;
+mod log_partition;
 mod map;
 mod matmul;
+mod mean_row;
 mod pick;
 mod position;
+mod query_sum;
 mod random;
 mod reduce;
 mod reshape;
@@ -55,10 +58,13 @@ pub use hold::Hold;
 pub use input::{Input, InputKind};
 pub use keep::Keep;
 pub use length::Length;
+pub use log_partition::LogPartition;
 pub use map::Map;
 pub use matmul::MatMul;
+pub use mean_row::MeanRow;
 pub use pick::Pick;
 pub use position::Position;
+pub use query_sum::QuerySum;
 pub use random::Random;
 pub use reduce::Reduce;
 pub use reshape::Reshape;
@@ -174,6 +180,12 @@ ops! {
     Contract,
     /// Rows of a table by id.
     Gather,
+    /// The log of a softmax's sum over all rows of a table.
+    LogPartition,
+    /// Rows weighed by their probabilities in a softmax.
+    MeanRow,
+    /// Queries weighed by a row's probabilities in a softmax.
+    QuerySum,
     /// A value as a constant.
     Hold,
     /// A value that exists once, stored for several readers.
@@ -211,6 +223,11 @@ ops! {
 }
 
 impl Op {
+    /// Whether it is a call over all items, of values in memory: a matrix product, or a part of a softmax over a table.
+    pub fn is_call(&self) -> bool {
+        matches!(self, Op::MatMul(_) | Op::BatchMatMul(_) | Op::LogPartition(_) | Op::MeanRow(_) | Op::QuerySum(_))
+    }
+
     /// Whether it writes.
     pub fn is_effect(&self) -> bool {
         matches!(self, Op::Assign(_) | Op::RowWrite(_))
@@ -226,7 +243,7 @@ impl Op {
             Op::RowWrite(op) => Some(op.variable),
             Op::Input(_) | Op::Constant(_) | Op::Uniform(_) | Op::Map(_) | Op::Broadcast(_) | Op::Reduce(_) | Op::BatchSum(_) => None,
             Op::MatMul(_) | Op::Contract(_) | Op::RowSum(_) | Op::Reshape(_) | Op::Concat(_) | Op::Slice(_) | Op::Random(_) => None,
-            Op::Length(_) | Op::BatchMatMul(_) | Op::Take(_) | Op::Hold(_) => None,
+            Op::Length(_) | Op::BatchMatMul(_) | Op::Take(_) | Op::Hold(_) | Op::LogPartition(_) | Op::MeanRow(_) | Op::QuerySum(_) => None,
             Op::Given(_) | Op::Keep(_) | Op::Position(_) | Op::Shift(_) | Op::Elapsed(_) | Op::Pick(_) | Op::Scatter(_) => None,
         }
     }
@@ -245,6 +262,14 @@ fn two<'t>(name: &str, inputs: &[&'t TensorType]) -> Result<[&'t TensorType; 2],
     match inputs {
         [a, b] => Ok([a, b]),
         other => Err(format!("`{name}` takes two operands, not {}", other.len())),
+    }
+}
+
+/// The four operands' types.
+fn four<'t>(name: &str, inputs: &[&'t TensorType]) -> Result<[&'t TensorType; 4], String> {
+    match inputs {
+        [a, b, c, d] => Ok([a, b, c, d]),
+        other => Err(format!("`{name}` takes four operands, not {}", other.len())),
     }
 }
 

@@ -12,8 +12,8 @@ use recc_abi::InputSource;
 pub enum UniformKind {
     /// Examples in the batch.
     BatchRows,
-    /// Steps of a sequence in the batch whose next one is a known value, 1 at least: by the sequence's position in the program's columns.
-    NextCount(u32),
+    /// Steps of a sequence in the batch whose next one is a known value, or ids that are one, 1 at least: by the position in the program's columns.
+    TargetCount(u32),
     /// The schedule's factor of every learning rate.
     RateScale,
     /// `1 / (1 - beta^step)`, by the bits of beta.
@@ -33,7 +33,7 @@ impl OpDef for Uniform {
     fn attributes(&self) -> String {
         match self.kind {
             UniformKind::BatchRows => "batch rows".to_owned(),
-            UniformKind::NextCount(column) => format!("steps of column {column} with a next"),
+            UniformKind::TargetCount(column) => format!("targets of column {column}"),
             UniformKind::RateScale => "rate scale".to_owned(),
             UniformKind::BiasCorrection(beta) => format!("1 / (1 - {}^step)", f64::from_bits(beta)),
         }
@@ -55,7 +55,7 @@ impl OpDef for Uniform {
     fn element(&self, cx: &mut Emitter<'_>, node: NodeId, at: &At) -> Reg {
         let source = match self.kind {
             UniformKind::BatchRows => InputSource::BatchRows,
-            UniformKind::NextCount(column) => InputSource::NextCount { column },
+            UniformKind::TargetCount(column) => InputSource::TargetCount { column },
             UniformKind::RateScale => InputSource::RateScale,
             UniformKind::BiasCorrection(beta) => InputSource::BiasCorrection { beta: f64::from_bits(beta) },
         };

@@ -102,7 +102,7 @@ fn input_name(source: &InputSource) -> String {
         }
         InputSource::Time { column } => format!("time {column}"),
         InputSource::Drawn { column } => format!("drawn {column}"),
-        InputSource::HasNext { column } => format!("next of entries {column}"),
+        InputSource::HasTarget { column } => format!("targets of {column}"),
         InputSource::RowBase { table, columns } => format!("bases of table {table} for {columns:?}"),
         InputSource::Moments { columns } => format!("moments {columns:?}"),
         InputSource::RowNumber => "row numbers".to_owned(),
@@ -110,7 +110,10 @@ fn input_name(source: &InputSource) -> String {
         InputSource::RateScale => "rate scale".to_owned(),
         InputSource::BiasCorrection { beta } => format!("bias correction {beta}"),
         InputSource::BatchRows => "batch rows".to_owned(),
-        InputSource::NextCount { column } => format!("steps of {column} with a next"),
+        InputSource::TargetCount { column } => format!("number of targets of {column}"),
+        InputSource::Count { column: None } => "examples".to_owned(),
+        InputSource::Count { column: Some(column) } => format!("number of entries {column}"),
+        InputSource::RowCount { table } => format!("number of rows of table {table}"),
         InputSource::Rows { table, source } => format!("table {table} {source:?}"),
     }
 }

@@ -284,6 +284,14 @@ impl<'p> Emitter<'p> {
         self.load(buffer, linear(&ty.dims, &at.index))
     }
 
+    /// An element of an input with values for each entry of a column, or without one for each example.
+    pub(crate) fn load_each(&mut self, source: InputSource, of: Option<u32>, node: NodeId, at: &At) -> Reg {
+        match of {
+            Some(of) => self.load_entries(source, of, node, at),
+            None => self.load_input(source, node, at),
+        }
+    }
+
     /// An element of an input that exists once.
     pub(crate) fn load_global(&mut self, source: InputSource, len: u64, node: NodeId, at: &At, shift: i64) -> Reg {
         let place = linear(&self.graph[node].ty.dims, &at.index).plus(&Affine::constant(shift));
@@ -296,6 +304,12 @@ impl<'p> Emitter<'p> {
         let element = if ty == Type::I32 { Element::I32 } else { Element::F32 };
         let buffer = self.buffers.input(source, Place::Global, element, len);
         self.load(buffer, place)
+    }
+
+    /// The kernel's argument for a whole number that exists once.
+    pub(crate) fn global_arg(&mut self, source: InputSource) -> usize {
+        let buffer = self.buffers.input(source, Place::Global, Element::I32, 1);
+        self.arg_by_stride(buffer, 0)
     }
 
     /// The row number of an example.

@@ -7,10 +7,11 @@ use super::storage::{self, Needs};
 use super::{LANES, LEAST_ROUNDED, PlanSpec, Planned};
 use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
 use crate::loops::{
-    Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Size, Stmt, Type, drop_dead, loaded_buffers, merge_loops, vectorise,
+    Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Partition, Size, Stmt, Type, Vectors, drop_dead, loaded_buffers,
+    merge_loops, vectorise,
 };
 use crate::ops::Op;
-use recc_abi::{Buffer, BufferId, Element, Factor, ItemSpace, Job, Launch, Output, Place, Plan};
+use recc_abi::{Buffer, BufferId, Element, Factor, InputSource, ItemSpace, Job, Launch, Output, PartitionPart, Place, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Elements that one call of a kernel over global values works on.
@@ -227,7 +228,7 @@ impl<'p> Planner<'p> {
         }
         let accumulators =
             work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
-        let kernels = self.examples_kernels(&work);
+        let kernels = self.item_kernels(&work);
         self.drop_unread_scratch(&kernels);
         for node in stored {
             self.storage.remove(&node);
@@ -298,10 +299,10 @@ impl<'p> Planner<'p> {
         at + work[at..].iter().take_while(|work| !self.is_product(**work)).count() - 1
     }
 
-    /// Whether a piece of work is a matrix product, which is a call over all items.
+    /// Whether a piece of work is a matrix product or the like, which is a call over all items.
     fn is_product(&self, work: Work) -> bool {
         match work {
-            Work::Store(node) => matches!(self.program.graph[node].op, Op::MatMul(_) | Op::BatchMatMul(_)),
+            Work::Store(node) => self.program.graph[node].op.is_call(),
             Work::Sum(node) => matches!(self.program.graph[node].op, Op::Contract(_)),
         }
     }
@@ -324,7 +325,8 @@ impl<'p> Planner<'p> {
         work.iter().rposition(reads).unwrap_or(0)
     }
 
-    fn examples_kernels(&mut self, work: &[Work]) -> Vec<u32> {
+    /// Kernels of examples or rows: each begins with calls.
+    fn item_kernels(&mut self, work: &[Work]) -> Vec<u32> {
         let program = self.program;
         let graph = &program.graph;
         let mut kernels = Vec::new();
@@ -422,14 +424,7 @@ impl<'p> Planner<'p> {
             work.sort_by_key(|work| work.node());
             let accumulators: Vec<BufferId> =
                 work.iter().filter(|work| matches!(work, Work::Sum(_))).map(|work| self.lanes[&work.node()]).collect();
-            let mut kernels = Vec::new();
-            if let Some(first) = work.first() {
-                let name = self.kernel_name(first.node(), "");
-                let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
-                item_loop(&mut cx, self.program, &work, &self.lanes, &self.storage);
-                let kernel = cx.finish(name);
-                kernels.push(self.kernel(kernel));
-            }
+            let mut kernels = self.item_kernels(&work);
             for group in groups {
                 let own = group.iter().any(|&effect| self.program.graph[effect].ty.space == space);
                 if own && self.group_stage(group) == stage {
@@ -551,7 +546,7 @@ fn item_loop(
     }
 }
 
-/// A matrix product as a statement.
+/// A matrix product or the like as a statement.
 fn product(
     cx: &mut Emitter<'_>,
     program: &Program,
@@ -573,8 +568,12 @@ fn product(
         let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its product", graph[node].origin));
         (place.buffer, place.item_stride)
     };
-    if let Op::BatchMatMul(op) = &graph[node].op {
-        return item_product(cx, program, node, op, storage);
+    match &graph[node].op {
+        Op::BatchMatMul(op) => return item_product(cx, program, node, op, storage),
+        Op::LogPartition(op) => return partition(cx, program, node, (PartitionPart::LogSums, op.table), storage),
+        Op::MeanRow(op) => return partition(cx, program, node, (PartitionPart::MeanRows, op.table), storage),
+        Op::QuerySum(op) => return partition(cx, program, node, (PartitionPart::SumsOfQueries, op.table), storage),
+        _ => {}
     }
     // Elements from entry to entry, where rows are of entries.
     let entry = |node: NodeId| if entries.is_some() { graph[node].ty.fixed_len() as i64 } else { 0 };
@@ -680,6 +679,41 @@ fn item_product(
         heads: heads.map(|heads| (heads as i64, ItemStrides { dst: dst_head, a: a_head, b: b_head })),
         bf16: false,
     }))
+}
+
+/// A part of a softmax over a table: its operands are queries and rows, and but for the sums themselves their logs and numbers.
+fn partition(
+    cx: &mut Emitter<'_>,
+    program: &Program,
+    node: NodeId,
+    (part, table): (PartitionPart, TableId),
+    storage: &BTreeMap<NodeId, Storage>,
+) -> Stmt {
+    let graph = &program.graph;
+    let operands = graph.operands(node);
+    let column = graph[operands[0]].ty.entries();
+    let by_rows = part == PartitionPart::SumsOfQueries;
+    let mut vectors = |node: NodeId, moves: bool| {
+        let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its softmax", graph[node].origin));
+        let entry = if column.is_some() && moves { graph[node].ty.fixed_len() as i64 } else { 0 };
+        Vectors {
+            buffer: cx.arg_by_stride(place.buffer, if moves { place.item_stride } else { 0 }),
+            entry: if by_rows { 0 } else { entry },
+        }
+    };
+    let (queries, rows, dst) = (vectors(operands[0], !by_rows), vectors(operands[1], by_rows), vectors(node, true));
+    let sums = (!matches!(part, PartitionPart::LogSums)).then(|| [operands[2], operands[3]].map(|own| vectors(own, !by_rows)));
+    let others = if by_rows { InputSource::Count { column } } else { InputSource::RowCount { table: table.0 } };
+    let others = cx.global_arg(others);
+    if let Some(column) = column {
+        // The runtime counts entries by where they begin.
+        cx.begins(column);
+    }
+    let entries = column.filter(|_| !by_rows);
+    let items = if entries.is_some() { Size::Entries(1) } else { Size::Items(1) };
+    let width = graph[operands[1]].ty.fixed_len() as i64;
+    let entries = entries.map(|column| cx.begins_arg(column));
+    Stmt::Partition(Box::new(Partition { part, width, items, entries, others, queries, rows, sums, dst }))
 }
 
 /// Variables that kernels multiply by, each way of reading one once.

@@ -26,11 +26,15 @@ pub(super) fn is_chained(graph: &Graph, node: NodeId) -> bool {
     graph[node].ty.space == Space::Global && matches!(graph[node].op, Op::Keep(_) | Op::Concat(_))
 }
 
-/// Whether a stored global value needs no item. The items' work then begins after it, all together.
+/// Whether something that needs no item is stored before: a global value, or the rows that queries are multiplied by. The items' work then begins after it, all
+/// together.
 fn has_constant_of_a_step(program: &Program, globals: &BTreeSet<NodeId>) -> bool {
     let graph = &program.graph;
     let mut constant: BTreeSet<NodeId> = BTreeSet::new();
     for node in program.live() {
+        if matches!(graph[node].op, Op::LogPartition(_)) {
+            return true;
+        }
         let own = graph[node].ty.space == Space::Global && !is_barrier(&graph[node].op);
         if own && graph.operands(node).iter().all(|operand| constant.contains(operand)) {
             constant.insert(node);
@@ -63,12 +67,13 @@ impl Stages {
             }
             let wait = |operand: NodeId| {
                 let ready = stages.ready(program, operand, globals);
-                // Rows are grouped when every example is through.
-                let crosses = own != graph[operand].ty.space && matches!(own, Space::Row(_)) && graph[operand].ty.space == Space::Example;
+                // Rows are grouped when every example is through, and read when all of them are there.
+                let other = graph[operand].ty.space;
+                let crosses = matches!((own, other), (Space::Row(_), Space::Example) | (Space::Example, Space::Row(_)));
                 ready + usize::from(crosses)
             };
             let stage = graph.operands(node).into_iter().map(wait).max().unwrap_or(0);
-            stages.stage.insert(node, if own == Space::Global { stage } else { stage.max(first) });
+            stages.stage.insert(node, if own == Space::Example { stage.max(first) } else { stage });
         }
         stages.place_effects(program);
         stages
@@ -113,7 +118,7 @@ pub(super) fn effect_groups(program: &Program, globals: &BTreeSet<NodeId>) -> Ve
         let mut stack = graph.operands(effect);
         let mut seen = BTreeSet::new();
         while let Some(node) = stack.pop() {
-            let known = is_barrier(&graph[node].op) || matches!(graph[node].op, Op::RowSum(_)) || globals.contains(&node);
+            let known = is_barrier(&graph[node].op) || matches!(graph[node].op, Op::RowSum(_) | Op::QuerySum(_)) || globals.contains(&node);
             if !seen.insert(node) || known {
                 continue;
             }

@@ -135,12 +135,16 @@ impl Finder<'_> {
         self.program.graph[node].ty.space
     }
 
-    /// Gradients of looked-up rows are kept for the batch, unless they repeat values that are.
+    /// Gradients of looked-up rows are kept for the batch, unless they repeat values that are. So are the rows that queries are multiplied by, and
+    /// for sums of queries all that they are made of.
     fn row_sums(&mut self) {
         for node in self.program.live() {
-            if let Op::RowSum(_) = self.program.graph[node].op {
-                let gradient = self.program.graph.operands(node)[0];
-                self.keep_for_rows(gradient);
+            let operands = self.program.graph.operands(node);
+            match self.program.graph[node].op {
+                Op::RowSum(_) => self.keep_for_rows(operands[0]),
+                Op::LogPartition(_) => self.keep(operands[1]),
+                Op::QuerySum(_) => operands.into_iter().chain([node]).for_each(|own| self.keep(own)),
+                _ => {}
             }
         }
     }
@@ -207,14 +211,14 @@ impl Finder<'_> {
                     continue;
                 }
                 // What has no place in memory is computed again, from what has.
-                let dear = matches!(op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::RowSum(_) | Op::Reduce(_));
+                let dear = op.is_call() || matches!(op, Op::RowSum(_) | Op::Reduce(_));
                 if dear && self.program.graph[node].ty.is_storable() {
                     self.keep(node);
                     continue;
                 }
             }
             self.cones[stage].insert(node);
-            if !matches!(op, Op::RowSum(_)) {
+            if !matches!(op, Op::RowSum(_) | Op::QuerySum(_)) {
                 stack.extend(self.program.graph.operands(node));
             }
         }
@@ -241,8 +245,8 @@ impl Finder<'_> {
         let here = |user: &NodeId| cone.contains(user) || is_barrier(&graph[*user].op) && self.stages.at(*user) == stage;
         let users: Vec<NodeId> = graph.users(node).into_iter().filter(here).collect();
         // These read their operands where they lie.
-        let product = |user: &NodeId| matches!(graph[*user].op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::Contract(_) | Op::Take(_));
-        if matches!(graph[node].op, Op::MatMul(_) | Op::BatchMatMul(_) | Op::Concat(_) | Op::Take(_)) || users.iter().any(product) {
+        let product = |user: &NodeId| graph[*user].op.is_call() || matches!(graph[*user].op, Op::Contract(_) | Op::Take(_));
+        if graph[node].op.is_call() || matches!(graph[node].op, Op::Concat(_) | Op::Take(_)) || users.iter().any(product) {
             return true;
         }
         if users.iter().any(|user| self.reads_in_other_order(*user, node, stage, cone)) || is_pooled_number(graph, node) {
@@ -297,7 +301,8 @@ impl Finder<'_> {
             Op::Map(map) => map.op.cost(),
             Op::Reduce(_) | Op::Random(_) => RECOMPUTE,
             Op::Gather(_) => 2,
-            Op::MatMul(_) | Op::BatchMatMul(_) | Op::Concat(_) | Op::Take(_) => return 1,
+            Op::Concat(_) | Op::Take(_) => return 1,
+            op if op.is_call() => return 1,
             _ => 0,
         };
         let mut total = own;

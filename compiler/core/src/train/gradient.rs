@@ -12,6 +12,8 @@ pub struct Gradients {
     pub dense: BTreeMap<VariableId, NodeId>,
     /// With respect to looked-up rows.
     pub lookups: Vec<LookupGradient>,
+    /// With respect to all rows of tables that are read as such.
+    pub rows: BTreeMap<VariableId, NodeId>,
 }
 
 /// Differentiates the sum of `seeds`: pairs of a node and the gradient of the loss with respect to it.
@@ -80,13 +82,18 @@ impl Walk {
             return;
         }
         let op = graph[node].op.clone();
-        if let Op::Variable(variable) = &op {
+        let read = match &op {
+            Op::Variable(variable) => Some((&mut self.found.dense, variable.id)),
+            Op::RowRead(rows) => Some((&mut self.found.rows, rows.variable)),
+            _ => None,
+        };
+        if let Some((found, variable)) = read {
             // A shared layer reads its parameters once per use.
-            let sum = match self.found.dense.get(&variable.id) {
+            let sum = match found.get(&variable) {
                 Some(&known) => graph.sum(known, gradient),
                 None => gradient,
             };
-            self.found.dense.insert(variable.id, sum);
+            found.insert(variable, sum);
             return;
         }
         let origin = format!("backward {}", graph[node].origin);
@@ -163,6 +170,7 @@ fn nodes_leading_to(graph: &Graph, nodes: &[NodeId], trained: &BTreeSet<Variable
         let own = match &graph[node].op {
             Op::Variable(op) => trained.contains(&op.id),
             Op::Gather(op) => trained.contains(&op.variable),
+            Op::RowRead(op) => trained.contains(&op.variable),
             _ => false,
         };
         if own || graph.operands(node).iter().any(|operand| wanted.contains(operand)) {

@@ -4,7 +4,7 @@ use crate::graph::{Dim, Graph, NodeId, Space};
 use crate::loops::Combine;
 use crate::ops::{BatchSum, Broadcast, Constant, Hold, Op, Reduce, Uniform, UniformKind};
 use crate::scalar::ScalarOp;
-use crate::spec::StepLogits;
+use crate::spec::{OtherLogits, StepLogits};
 use recc_abi::LossKind;
 
 /// The loss of each example.
@@ -27,52 +27,60 @@ pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -
 
 /// The loss of each example, summed over its steps, and how many of them have a target.
 pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (NodeId, NodeId) {
-    let StepLogits { hit, missed, has_next } = logits;
-    let each = match kind {
-        LossKind::Bce => {
+    let StepLogits { hit, others, has_target } = logits;
+    let each = match (kind, others) {
+        (LossKind::CrossEntropy, OtherLogits::All(log_sum)) => graph.map(ScalarOp::Sub, &[log_sum, hit]),
+        (LossKind::CrossEntropy, OtherLogits::Drawn(missed)) => cross_entropy(graph, hit, missed),
+        (LossKind::Bce, OtherLogits::Drawn(missed)) => {
             let minus = graph.map(ScalarOp::Neg, &[hit]);
             let own = graph.map(ScalarOp::Softplus, &[minus]);
             let others = graph.map(ScalarOp::Softplus, &[missed]);
-            let others = graph.add(over(1), &[others]);
+            let others = over_last(graph, Combine::Add, others);
             graph.sum(own, others)
         }
-        LossKind::Bpr => {
-            let dims = graph[missed].ty.dims.clone();
-            let count = if let Some(Dim::Fixed(count)) = dims.get(1) { *count } else { 1 };
-            let wide = graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes: vec![0] }), &[hit]);
+        (LossKind::Bpr, OtherLogits::Drawn(missed)) => {
+            let wide = beside(graph, hit, missed);
             let above = graph.map(ScalarOp::Sub, &[missed, wide]);
             let each = graph.map(ScalarOp::Softplus, &[above]);
-            let sum = graph.add(over(1), &[each]);
+            let sum = over_last(graph, Combine::Add, each);
+            let count = if let Some(Dim::Fixed(count)) = graph[missed].ty.dims.last() { *count } else { 1 };
             let share = graph.constant_like(sum, 1.0 / count as f64);
             graph.map(ScalarOp::Mul, &[sum, share])
         }
-        LossKind::CrossEntropy => cross_entropy(graph, hit, missed),
-        LossKind::Focal { .. } | LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } | LossKind::Ordinal => {
-            unreachable!("{kind:?} is no loss of steps")
-        }
+        _ => unreachable!("{kind:?} is no loss of steps"),
     };
-    let each = graph.map(ScalarOp::Mul, &[each, has_next]);
-    (graph.add(over(0), &[each]), graph.add(over(0), &[has_next]))
+    let each = graph.map(ScalarOp::Mul, &[each, has_target]);
+    if graph[each].ty.dims.is_empty() {
+        return (each, has_target);
+    }
+    (over_last(graph, Combine::Add, each), over_last(graph, Combine::Add, has_target))
 }
 
-/// A sum over an axis.
-fn over(axis: usize) -> Op {
-    Op::Reduce(Reduce { combine: Combine::Add, axes: vec![axis] })
+/// A value brought together along its last axis.
+fn over_last(graph: &mut Graph, combine: Combine, value: NodeId) -> NodeId {
+    let last = graph[value].ty.dims.len() - 1;
+    graph.add(Op::Reduce(Reduce { combine, axes: vec![last] }), &[value])
+}
+
+/// A number for each target beside each of the drawn rows' numbers.
+fn beside(graph: &mut Graph, number: NodeId, missed: NodeId) -> NodeId {
+    let dims = graph[missed].ty.dims.clone();
+    let axes = (0..dims.len() - 1).collect();
+    graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[number])
 }
 
 /// The log of the sum of all exponentials, less the target's logit. The largest is taken off before, so that nothing overflows; no gradient
 /// goes through it.
 fn cross_entropy(graph: &mut Graph, hit: NodeId, missed: NodeId) -> NodeId {
-    let largest = graph.add(Op::Reduce(Reduce { combine: Combine::Max, axes: vec![1] }), &[missed]);
+    let largest = over_last(graph, Combine::Max, missed);
     let largest = graph.map(ScalarOp::Max, &[largest, hit]);
     let largest = graph.add(Op::Hold(Hold), &[largest]);
     let own = graph.map(ScalarOp::Sub, &[hit, largest]);
     let own_power = graph.map(ScalarOp::Exp, &[own]);
-    let dims = graph[missed].ty.dims.clone();
-    let each = graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes: vec![0] }), &[largest]);
+    let each = beside(graph, largest, missed);
     let below = graph.map(ScalarOp::Sub, &[missed, each]);
     let powers = graph.map(ScalarOp::Exp, &[below]);
-    let sum = graph.add(over(1), &[powers]);
+    let sum = over_last(graph, Combine::Add, powers);
     let total = graph.sum(own_power, sum);
     let log = graph.map(ScalarOp::Log, &[total]);
     graph.map(ScalarOp::Sub, &[log, own])

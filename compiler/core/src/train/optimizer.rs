@@ -140,7 +140,7 @@ fn dense_targets(graph: &mut Graph, gradients: &Gradients, spec: &StepSpec, vari
 
 fn table_target(graph: &mut Graph, gradients: &Gradients, table: &TableSpec, trained: &mut Trained) -> Option<Target> {
     graph.set_origin(&format!("rows {}", table.path));
-    let mut sum: Option<NodeId> = None;
+    let mut sum = gradients.rows.get(&table.variable).copied();
     let mut lookups = Vec::new();
     for lookup in gradients.lookups.iter().filter(|lookup| lookup.gather.table == table.id) {
         let part = graph.add(Op::RowSum(RowSum { table: table.id, lookup: lookups.len() as u32 }), &[lookup.gradient]);

@@ -1,6 +1,7 @@
-//! Products of small dense matrices: what compiled kernels call.
+//! Products of small dense matrices, and softmaxes over the rows of tables: what compiled kernels call.
 
 mod bf16;
+mod partition;
 mod prepared;
 mod product;
 mod reduced;
@@ -13,7 +14,7 @@ use recc_abi::{KernelFunctions, STORED_F16, STORED_I8};
 use reduced::{Form, Weights};
 
 /// What compiled kernels may call.
-pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul, prepared: 0 };
+pub static FUNCTIONS: KernelFunctions = KernelFunctions { matmul, partition: partition::partition, prepared: 0 };
 
 /// Products of each query with each row: `[m, width]` by `[n, width]` to `[m, n]`.
 pub(crate) fn products_of_rows(queries: &[f32], rows: &[f32], width: usize, out: &mut [f32]) {
@@ -27,12 +28,7 @@ pub(crate) fn products_of_rows(queries: &[f32], rows: &[f32], width: usize, out:
         dst_row: n,
         a: View { start: queries.as_ptr(), row: width as isize, column: 1 },
         b: View { start: rows.as_ptr(), row: 1, column: width as isize },
-        accumulate: false,
-        count: 1,
-        dst_item: 0,
-        a_item: 0,
-        b_item: 0,
-        prepared: std::ptr::null(),
+        ..Product::NONE
     };
     // SAFETY: the matrices have the sizes that are asserted.
     unsafe { single::matmul(&product) };

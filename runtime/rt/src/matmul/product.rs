@@ -37,6 +37,26 @@ pub(crate) struct Product {
 }
 
 impl Product {
+    /// A single product of nothing.
+    pub(crate) const NONE: Product = {
+        let nothing = View { start: std::ptr::null(), row: 0, column: 0 };
+        Product {
+            m: 0,
+            n: 0,
+            k: 0,
+            dst: std::ptr::null_mut(),
+            dst_row: 0,
+            a: nothing,
+            b: nothing,
+            accumulate: false,
+            count: 1,
+            dst_item: 0,
+            a_item: 0,
+            b_item: 0,
+            prepared: std::ptr::null(),
+        }
+    };
+
     /// The product of one item.
     #[inline(always)]
     pub(crate) fn of_item(&self, item: usize) -> Product {
@@ -49,22 +69,6 @@ impl Product {
 impl Product {
     /// A single product whose matrices are still to be named.
     pub(crate) fn of_sizes(m: usize, n: usize, k: usize, accumulate: bool) -> Product {
-        let nothing = View { start: std::ptr::null(), row: 0, column: 0 };
-        let (dst, dst_row) = (std::ptr::null_mut(), 0);
-        Product {
-            m,
-            n,
-            k,
-            dst,
-            dst_row,
-            a: nothing,
-            b: nothing,
-            accumulate,
-            count: 1,
-            dst_item: 0,
-            a_item: 0,
-            b_item: 0,
-            prepared: std::ptr::null(),
-        }
+        Product { m, n, k, accumulate, ..Product::NONE }
     }
 }

@@ -19,7 +19,7 @@ const DEPTH: usize = 128;
 
 /// How products are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// By AVX-512.
     Wide,
     /// By AVX2 with fused multiply-add.
@@ -31,7 +31,7 @@ enum Way {
 impl Way {
     /// The widest vectors that the processor has.
     #[inline]
-    fn best() -> Way {
+    pub(super) fn best() -> Way {
         if is_x86_feature_detected!("avx512f") {
             Way::Wide
         } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
