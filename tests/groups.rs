@@ -179,8 +179,48 @@ fn a_new_spec_trains_as_it_stands() {
     contains(&spec, &["\"again\" is left out: each of its values comes with one label only"]);
     ok(&mut recc(&["fmt", "--check", "clicks.rec"]));
     ok(&mut recc(&["run", "clicks.rec", "--", "--epochs", "1"]));
+    // The other parts of the data lie beside, and another outcome is no input.
+    for part in ["train", "valid", "test"] {
+        let lines = rows(300, 2).into_iter().map(|row| format!("{},{}\n", row.join(","), u8::from(row[1].len() == 2)));
+        folder.write(
+            &format!("{part}_2.csv"),
+            std::iter::once("click,age,user,item,tags,like\n".to_owned()).chain(lines).collect::<String>(),
+        );
+    }
+    ok(&mut recc(&["new", "parts", "--from", "train_2.csv"]));
+    let spec = std::fs::read_to_string(folder.path("parts.rec")).expect("a spec");
+    contains(
+        &spec,
+        &["valid: \"valid_2.csv\", test: \"test_2.csv\"", "patience(2, on: auc)", "\"like\" is left out: it is named as a label is"],
+    );
+    ok(&mut recc(&["run", "parts.rec", "--", "--epochs", "1"]));
     contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "clik"])), &["clik", "click, age"]);
     contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "user"])), &["user", "neither"]);
+}
+
+#[test]
+fn a_new_spec_for_events_predicts_what_comes_next() {
+    let folder = Folder::new();
+    let recc = |args: &[&str]| {
+        let mut command = Command::new(RECC);
+        command.current_dir(folder.0.path()).args(args);
+        command
+    };
+    let line = |at: usize| format!("u{},i{},{},{}\n", at % 20, (at / 20 + at % 20) % 9, 1000 + at, at % 3);
+    let lines: String = (0..400).map(line).collect();
+    folder.write("events.csv", "user_id,item id,timestamp,stars\n".to_owned() + &lines);
+    ok(&mut recc(&["new", "next", "--from", "events.csv", "--next", "item id"]));
+    let spec = std::fs::read_to_string(folder.path("next.rec")).expect("a spec");
+    contains(&spec, &["group: user_id, order: timestamp", "key user_id", "column(\"item id\")", "target: shift(history))"]);
+    ok(&mut recc(&["fmt", "--check", "next.rec"]));
+    ok(&mut recc(&["run", "next.rec", "--", "--epochs", "1"]));
+    folder.write("bare.csv", "who,item,kind,mood\n".to_owned() + &lines.replace(",1", ",x1"));
+    let said = fails(1, &mut recc(&["new", "bare", "--from", "bare.csv"]));
+    contains(&said, &["no column looks like a label", "--next", "who, item, kind, mood"]);
+    contains(&fails(1, &mut recc(&["new", "bare", "--from", "bare.csv", "--next", "item"])), &["--by"]);
+    contains(&fails(1, &mut recc(&["new", "bare", "--from", "bare.csv", "--next", "items"])), &["--next items", "who, item, kind, mood"]);
+    ok(&mut recc(&["new", "bare", "--from", "bare.csv", "--next", "item", "--by", "who"]));
+    contains(&fails(2, &mut recc(&["new", "plain", "--next", "item"])), &["--from"]);
 }
 
 #[test]

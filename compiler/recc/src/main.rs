@@ -55,7 +55,7 @@ enum Command {
     Emit(EmitArgs),
     /// Write a spec to start from
     #[command(
-        after_help = "Examples:\n  recc new clicks\n  recc new clicks --from train.csv.gz\n  recc new clicks --from train.csv.gz --label bought"
+        after_help = "Examples:\n  recc new clicks\n  recc new clicks --from train.csv.gz\n  recc new clicks --from train.csv.gz --label bought\n  recc new next --from events.csv --next item --by user"
     )]
     New(NewArgs),
     /// Rewrite specs in the one style
@@ -157,6 +157,12 @@ struct NewArgs {
     /// The column to predict, if its name does not say so
     #[arg(long, requires = "from")]
     label: Option<String>,
+    /// Rows are events: predict what comes next in this column
+    #[arg(long, value_name = "COLUMN", requires = "from", conflicts_with = "label")]
+    next: Option<String>,
+    /// The column that says whose events belong together, if its name does not say so
+    #[arg(long, value_name = "COLUMN", requires = "next")]
+    by: Option<String>,
 }
 
 #[derive(Args)]
@@ -378,7 +384,10 @@ fn new_spec(args: &NewArgs) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("{}: is there already\nhelp: choose another name, or move the file away", path.display())));
     }
     let text = match &args.from {
-        Some(data) => new::inferred(name, data, &recc_rt::sample(data, new::ROWS)?, args.label.as_deref())?,
+        Some(data) => {
+            let wanted = new::Wanted { label: args.label.as_deref(), next: args.next.as_deref(), by: args.by.as_deref() };
+            new::inferred(name, data, &recc_rt::sample(data, new::ROWS)?, &wanted)?
+        }
         None => new::plain(name),
     };
     driver::write_new(&path, &text)?;
