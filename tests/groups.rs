@@ -55,6 +55,64 @@ fn metrics_are_those_of_each_cohort_and_objectives_for_them_leave_the_scorer_alo
     contains(&said, &["`old`", "quantile(age, 0.7)"]);
 }
 
+/// What `cohorts` finds are cohorts of the language: the lines it prints compile, and `eval` reports the same rows and errors of them.
+#[test]
+fn cohorts_that_are_found_are_those_of_the_lines_to_paste() {
+    let folder = Folder::new();
+    let spec = SPEC.replace("    predict click", "    expose x\n    predict click");
+    let model = folder.build("model", &spec);
+    let train = folder.write("train.csv", text(&rows(3000, 1), ","));
+    let (checkpoint, page) = (folder.path("ck"), folder.path("page.html"));
+    ok(Command::new(&model).args(["train", "--train"]).arg(&train).arg("--out").arg(&checkpoint));
+    let search = |arguments: &[&str]| {
+        let mut command = Command::new(&model);
+        command.args(["cohorts", "--weights"]).arg(&checkpoint).arg("--data").arg(&train).args(arguments);
+        command
+    };
+    let found = json(&ok(search(&["--json", "--html"]).arg(&page)));
+    let pairs = found["pairs"].as_array().expect("pairs");
+    let features: Vec<&str> = pairs.iter().filter_map(|pair| pair["feature"].as_str()).collect();
+    assert!(["age", "user", "tags"].iter().all(|feature| features.contains(feature)), "{features:?}");
+    let excess = |pair: &Value| pair["divergence"].as_f64().unwrap_or(0.0) - pair["by_chance"].as_f64().unwrap_or(9.0);
+    assert!(pairs.windows(2).all(|two| excess(&two[0]) >= excess(&two[1])), "{pairs:?}");
+    // Every pair's conditions as cohorts of the spec, and the lines to paste.
+    let paste = found["paste"].as_str().expect("lines");
+    let mut lines: Vec<String> = paste.lines().filter(|line| !line.starts_with("//")).map(str::to_owned).collect();
+    let mut wanted = Vec::new();
+    for cohort in pairs.iter().flat_map(|pair| pair["cohorts"].as_array().expect("two")) {
+        let name = cohort["name"].as_str().expect("a name");
+        let line = format!("cohort {name} = {}", cohort["condition"].as_str().expect("a condition"));
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+        wanted.push((name.to_owned(), cohort["rows"].clone(), cohort["ne"].clone()));
+    }
+    let names: Vec<&str> = wanted.iter().map(|(name, ..)| name.as_str()).collect();
+    let losses: Vec<String> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("auxiliary "))
+        .filter_map(|line| line.split(' ').next())
+        .map(|name| format!("{name}: bce(weight: 0.1)"))
+        .collect();
+    assert_eq!(losses.len(), 2, "{paste}");
+    let pasted = spec
+        .replace("objective { click: bce }", &format!("{}\nobjective {{ click: bce, {} }}", lines.join("\n"), losses.join(", ")))
+        .replace("gauc(by: user_id)]", &format!("gauc(by: user_id)], per: [{}]", names.join(", ")));
+    let pasted = folder.build("pasted", &pasted);
+    let measured = json(&ok(Command::new(&pasted).args(["eval", "--json", "--weights"]).arg(&checkpoint).arg("--data").arg(&train)));
+    for (name, rows, ne) in wanted {
+        let own = &measured["cohorts"][&name];
+        assert_eq!((&own["rows"], &own["click"]["ne"]), (&rows, &ne), "{name}");
+    }
+    let html = std::fs::read_to_string(page).expect("a page");
+    contains(&html, &["<svg", "cohort ", "age"]);
+    let said = String::from_utf8(ok(&mut search(&["--top", "1"])).stdout).expect("text");
+    contains(&said, &["3000 rows, prediction `click`", "by chance", paste]);
+    contains(&fails(2, &mut search(&["--prediction", "clik"])), &["--prediction clik", "click"]);
+    contains(&fails(2, &mut search(&["--least-share", "0"])), &["--least-share"]);
+    contains(&fails(1, search(&["--html"]).arg(folder.path("no/page.html"))), &["--html", "page.html", "a folder that is there"]);
+}
+
 #[test]
 fn a_cohort_of_a_value_that_the_data_do_not_hold_is_refused() {
     let folder = Folder::new();

@@ -33,6 +33,8 @@ pub struct Spec {
     pub metrics: Vec<Metric>,
     /// Parts of the rows that are reported of as well.
     pub cohorts: Vec<Cohort>,
+    /// What models expose, for auxiliary objectives: `ranker.shared`.
+    pub exposed: Vec<String>,
     /// The model as it is trained.
     pub training: Forward,
     /// The model as it scores.

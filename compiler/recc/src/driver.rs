@@ -119,6 +119,7 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Mo
         predictions: spec.predictions.clone(),
         metrics: spec.metrics.clone(),
         cohorts: spec.cohorts.clone(),
+        exposed: spec.exposed.clone(),
         train: recc_core::train_spec(spec),
         step: built.step_plan.plan,
         score: shifted(built.score_plan, first_score),

@@ -34,6 +34,8 @@ pub struct Program {
     pub metrics: Vec<Metric>,
     /// The parts of the rows that every metric is reported of as well.
     pub cohorts: Vec<Cohort>,
+    /// What models expose, for auxiliary objectives: `ranker.shared`.
+    pub exposed: Vec<String>,
     /// How it is trained.
     pub train: TrainSpec,
     /// One training step.

@@ -2,6 +2,7 @@
 
 use crate::bench::{self, BenchOptions};
 use crate::checkpoint::{Generation, Which, open};
+use crate::discovery::{self, Search};
 use crate::engine::{Code, Loaded};
 use crate::failure::Failure;
 use crate::recommend::recommend;
@@ -43,6 +44,9 @@ enum Command {
     /// The first values that a softmax ranks, for each row: what comes next
     #[command(after_help = "Example:\n  model recommend --weights ck --data events.csv.gz --top 20 --output first.csv")]
     Recommend(RecommendArgs),
+    /// Parts of the rows that a trained state predicts most differently, feature by feature, with lines for the spec
+    #[command(after_help = "Example:\n  model cohorts --weights ck --data valid.csv.gz --html cohorts.html")]
+    Cohorts(CohortsArgs),
     /// Measure speed on drawn input
     Bench(BenchArgs),
 }
@@ -141,6 +145,30 @@ struct RecommendArgs {
     output: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct CohortsArgs {
+    /// The rows, with labels
+    #[command(flatten)]
+    measured: EvalArgs,
+    /// The prediction [default: the first]
+    #[arg(long, value_name = "NAME")]
+    prediction: Option<String>,
+    /// The least share of the rows that a cohort has
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    least_share: f64,
+    /// How many pairs to show: of each feature the one that differs most
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Also write a page with plots
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|share| *share > 0.0 && *share <= 0.5);
+    number.ok_or_else(|| "a share is above 0 and at most 0.5".to_owned())
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Phase {
     Train,
@@ -206,6 +234,7 @@ pub fn run(program: &Program, code: Code, weights: Option<&[u8]>, args: Vec<std:
         Command::Eval(args) => eval_command(loaded, weights, args),
         Command::Predict(args) => predict_command(loaded, weights, &args),
         Command::Recommend(args) => recommend_command(loaded, weights, &args),
+        Command::Cohorts(args) => cohorts_command(loaded, weights, &args),
         Command::Bench(args) => bench_command(loaded, &args),
     });
     finish(result)
@@ -307,6 +336,23 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> R
     let mut text = format!("{} rows{loss}\n", report.rows);
     report::print_report(loaded.program, &report, &mut |line| text.push_str(&format!("{line}\n")));
     print(&text)
+}
+
+fn cohorts_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &CohortsArgs) -> Result<(), Failure> {
+    let own = &args.measured;
+    read_stdin_once(&own.data)?;
+    let pool = train::pool(threads(own.threads))?;
+    let generation = generation(weights, own.weights.as_deref())?;
+    let search = Search { prediction: args.prediction.as_deref(), least_share: args.least_share, top: args.top as usize };
+    let found = discovery::discover(loaded, &generation, &own.data, own.limit, &search, &pool)?;
+    if let Some(path) = &args.html {
+        let failed = |error| Failure::input(format!("--html {}: {error}\nhelp: name a file in a folder that is there", path.display()));
+        std::fs::write(path, discovery::page(&found, loaded.program)).map_err(failed)?;
+    }
+    match own.json {
+        true => print(&format!("{}\n", found.json(loaded.program))),
+        false => print(&discovery::text(&found, loaded.program)),
+    }
 }
 
 enum OutputFormat {

@@ -27,7 +27,7 @@ pub(crate) fn conditions(columns: &[Column], words: &[usize], fitted: &Fitted) -
 }
 
 impl Condition {
-    fn new(predicate: &Predicate, name: &str, columns: &[Column], words: &[usize], fitted: &Fitted) -> Result<Self, Failure> {
+    pub(crate) fn new(predicate: &Predicate, name: &str, columns: &[Column], words: &[usize], fitted: &Fitted) -> Result<Self, Failure> {
         let boxed = |inner: &Predicate| Condition::new(inner, name, columns, words, fitted).map(Box::new);
         Ok(match predicate {
             Predicate::Compare { column, with, bound } => {

@@ -56,9 +56,14 @@ impl Scores {
     }
 
     /// Log loss over the entropy of the mean label of these rows (He et al. 2014).
-    fn ne(&self) -> f64 {
+    pub(crate) fn ne(&self) -> f64 {
         let mean = self.labels.iter().map(|&y| f64::from(y)).sum::<f64>() / self.labels.len() as f64;
         self.logloss() / -(mean * mean.ln() + (1.0 - mean) * (1.0 - mean).ln())
+    }
+
+    /// Root mean squared error of values.
+    pub(crate) fn rmse(&self) -> f64 {
+        self.mean(LossKind::Mse).sqrt()
     }
 
     fn calibration(&self) -> f64 {
@@ -79,7 +84,7 @@ impl Scores {
             MetricKind::Logloss => self.logloss(),
             MetricKind::Ne => self.ne(),
             MetricKind::Calibration => self.calibration(),
-            MetricKind::Rmse => self.mean(LossKind::Mse).sqrt(),
+            MetricKind::Rmse => self.rmse(),
             MetricKind::Hr { k } => self.mean_of_ranks(|rank| f64::from(u8::from(rank <= f64::from(k)))),
             MetricKind::Ndcg { k } => self.mean_of_ranks(|rank| if rank <= f64::from(k) { 1.0 / (rank + 1.0).log2() } else { 0.0 }),
             MetricKind::Mrr => self.mean_of_ranks(|rank| 1.0 / rank),

@@ -70,6 +70,12 @@ impl Scored {
         Some((0..first.len()).filter(|&at| flags.iter().all(|flags| flags[at])).collect())
     }
 
+    /// The rows that a prediction's loss is of.
+    pub(crate) fn rows_of(&self, prediction: &recc_abi::Prediction) -> Vec<usize> {
+        let rows = self.scores.iter().map(|scores| scores.links.len()).max().unwrap_or(0);
+        self.rows(&[prediction.rows]).unwrap_or_else(|| (0..rows).collect())
+    }
+
     /// Scores and keys of a prediction on some rows.
     fn part(&self, prediction: usize, rows: Option<&[usize]>) -> Chosen<'_> {
         let scores = &self.scores[prediction];

@@ -565,7 +565,7 @@ impl Checker<'_> {
         let [x] = args.take(self, "random", ["like"]);
         args.done(self, "random");
         let Some(tensor) = self.tensor(&x) else { return Value::Poison };
-        if !self.graph[tensor.node].ty.is_plain() {
+        if !self.graph[tensor.node].ty.is_storable() {
             self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }

@@ -387,7 +387,7 @@ impl<'s> Checker<'s> {
         self.walk(file, &models, ensemble.as_ref(), false);
         let scoring = std::mem::take(&mut self.forward);
         // What was exposed lies in the graphs, which are complete.
-        self.exposes.clear();
+        let names = self.exposes.drain(..).map(|own| format!("{}.{}", own.model, own.name)).collect();
         let objective = self.only(file, "objective", |kind| if let ItemKind::Objective(settings) = kind { Some(settings) } else { None });
         let (losses, left_out) = {
             let (auxiliaries, ensemble) = (auxiliaries.len(), ensemble.as_ref());
@@ -431,6 +431,7 @@ impl<'s> Checker<'s> {
             train,
             metrics,
             cohorts,
+            exposed: names,
             training,
             scoring,
         })

@@ -4,7 +4,7 @@ use super::{GradientCx, OpDef, none};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
 use crate::graph::{Dim, NodeId, Space, TensorType};
 use crate::loops::{Affine, Instr, Reg, Type};
-use crate::plan::emit::{At, Emitter};
+use crate::plan::emit::{At, Emitter, linear};
 use recc_abi::InputSource;
 
 /// Draws numbers.
@@ -15,6 +15,9 @@ pub struct Random {
     /// Shape of one item.
     pub dims: Vec<Dim>,
 }
+
+/// Numbers that a row of pairs has: more than entries, so that no two pairs of an example share one.
+const PAIRS: u32 = 1 << 16;
 
 /// Mixes 32 bits well (Wellons' `lowbias32`).
 fn mix(mut x: u32) -> u32 {
@@ -42,7 +45,7 @@ impl OpDef for Random {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         none(Self::NAME, inputs)?;
         let ty = TensorType::f32(Space::Example, &self.dims);
-        if !ty.is_plain() {
+        if !ty.is_storable() {
             return Err(format!("random numbers as {ty}"));
         }
         Ok(ty)
@@ -57,7 +60,11 @@ impl OpDef for Random {
         let items = (0..cx.items()).map(|item| {
             let dims = cx.dims(item);
             let len = dims.iter().product::<usize>();
-            Item { data: (0..len).map(|element| f64::from(uniform(key, item as u32, element as u32))).collect(), dims }
+            let number = |at: usize| match dims.last() {
+                Some(&width) if cx.ty.is_pairs() => ((at / width) as u32).wrapping_mul(PAIRS).wrapping_add((at % width) as u32),
+                _ => at as u32,
+            };
+            Item { data: (0..len).map(|at| f64::from(uniform(key, item as u32, number(at)))).collect(), dims }
         });
         Tensor { items: items.collect() }
     }
@@ -67,11 +74,18 @@ impl OpDef for Random {
         let row = cx.load_row_number(at.item.clone());
         // Counted within the example: the same for any batch it is in.
         let mut index = at.index.clone();
-        if let Some(Dim::Entries(column)) = self.dims.first() {
-            let (begin, _) = cx.bounds(*column, &at.item);
-            index[0] = index[0].plus(&Affine::reg(begin).times(-1));
+        for (dim, own) in self.dims.iter().zip(&mut index) {
+            if let Dim::Entries(column) = dim {
+                let (begin, _) = cx.bounds(*column, &at.item);
+                *own = own.plus(&Affine::reg(begin).times(-1));
+            }
         }
-        let element = crate::plan::emit::linear(&self.dims, &index);
+        let element = match (index.split_last(), self.dims.split_last()) {
+            (Some((last, leading)), Some((Dim::Entries(_), rows))) if !rows.is_empty() => {
+                linear(rows, leading).times(i64::from(PAIRS)).plus(last)
+            }
+            _ => linear(&self.dims, &index),
+        };
         let row_key = cx.define(Type::I32, Instr::RowKey { key, row });
         cx.define(Type::F32, Instr::Random { row_key, element })
     }

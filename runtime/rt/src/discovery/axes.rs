@@ -1,0 +1,178 @@
+//! The parts into which each feature divides the rows.
+
+use crate::batch::Layout;
+use crate::failure::Failure;
+use crate::spool::Spool;
+use crate::transform::{Fitted, long};
+use recc_abi::{Bound, ColumnKind, Comparison, Encoder, Predicate, Program, Token};
+
+/// Parts of a number's values, each with as many rows.
+const PARTS: usize = 5;
+/// A number with so many values or fewer has a part for each.
+const FEW: usize = 10;
+/// Values of an id or a bag that are looked at, at most.
+const MOST: usize = 50;
+
+/// A part of the rows that a condition makes.
+pub(super) struct Candidate {
+    pub(super) name: String,
+    /// As a spec says it.
+    pub(super) condition: String,
+    pub(super) predicate: Predicate,
+}
+
+/// The parts along a feature.
+pub(super) struct Axis {
+    pub(super) feature: String,
+    pub(super) cohorts: Vec<Candidate>,
+}
+
+/// Parts along every feature whose values a condition can name: numbers, ids and bags with a dictionary.
+pub(super) fn axes(program: &Program, layout: &Layout<'_>, spool: &Spool, rows: &[usize], least: usize) -> Result<Vec<Axis>, Failure> {
+    let mut found = Vec::new();
+    for (at, column) in program.columns.iter().enumerate() {
+        if !matches!(column.token, Token::Column(_)) {
+            continue;
+        }
+        let word = layout.words[at];
+        let (name, column_number) = (&column.name, at as u32);
+        let has_vocab = matches!(column.kind.encoder(), Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)));
+        let cohorts = match &column.kind {
+            ColumnKind::Number(_) => {
+                let words = spool.words(word)?;
+                numbers(name, column_number, rows.iter().map(|&row| f32::from_bits(words[row])).collect())
+            }
+            ColumnKind::Id { .. } if has_vocab => {
+                let words = spool.words(word)?;
+                values(layout, name, column_number, rows.iter().map(|&row| words[row]), least, |text| format!("{name} == {text}"))
+            }
+            ColumnKind::Ids { .. } if has_vocab => {
+                let entries = entries(layout, spool, word, rows)?;
+                values(layout, name, column_number, entries.into_iter(), least, |text| format!("{text} in {name}"))
+            }
+            _ => continue,
+        };
+        found.push(Axis { feature: name.clone(), cohorts });
+    }
+    Ok(found)
+}
+
+/// Ids of the rows' bags, each once a row.
+fn entries(layout: &Layout<'_>, spool: &Spool, word: usize, rows: &[usize]) -> Result<Vec<u32>, Failure> {
+    let mut found = Vec::new();
+    let (mut next, mut wanted) = (0, rows.iter().copied().peekable());
+    spool.epoch(0, 0, false, 1, &mut |window, order| {
+        for &at in order {
+            let row = next;
+            next += 1;
+            if wanted.next_if_eq(&row).is_none() {
+                continue;
+            }
+            let at = at as usize * layout.width + word;
+            let start = long(&window.records, at) as usize;
+            let mut own = window.bags[start..start + window.records[at + 2] as usize].to_vec();
+            own.sort_unstable();
+            own.dedup();
+            found.extend(own);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The values that enough rows have, the most frequent first.
+fn values(
+    layout: &Layout<'_>,
+    name: &str,
+    column: u32,
+    ids: impl Iterator<Item = u32>,
+    least: usize,
+    condition: impl Fn(&str) -> String,
+) -> Vec<Candidate> {
+    let vocab = Fitted::vocab_column(layout.columns, column as usize);
+    let words: Vec<&[u8]> = layout.fitted.vocabs[vocab].words().map(|(word, _)| word).collect();
+    let mut counts = vec![0usize; words.len() + 1];
+    ids.for_each(|id| counts[id as usize] += 1);
+    // Row 0 is of values that training did not see: no condition names them.
+    let mut frequent: Vec<usize> = (1..counts.len()).filter(|&row| counts[row] >= least).collect();
+    frequent.sort_by_key(|&row| (std::cmp::Reverse(counts[row]), row));
+    frequent.truncate(MOST);
+    let candidate = |row: usize| {
+        let value = std::str::from_utf8(words[row - 1]).ok()?.to_owned();
+        Some(Candidate {
+            name: named(name, &value),
+            condition: condition(&quoted(&value)),
+            predicate: Predicate::OneOf { column, values: vec![value] },
+        })
+    };
+    let mut found: Vec<Candidate> = frequent.into_iter().filter_map(candidate).collect();
+    number_equal_names(&mut found);
+    found
+}
+
+/// Parts of a number's values: each value, if they are few, or as many rows each.
+fn numbers(name: &str, column: u32, mut values: Vec<f32>) -> Vec<Candidate> {
+    values.sort_by(f32::total_cmp);
+    let mut distinct = values.clone();
+    distinct.dedup();
+    let compare = |with: Comparison, bound: f32| Predicate::Compare { column, with, bound: Bound::Value(f64::from(bound)) };
+    let mut found: Vec<Candidate> = if distinct.len() <= FEW {
+        let one = |&value: &f32| Candidate {
+            name: named(name, &value.to_string()),
+            condition: format!("raw({name}) == {value}"),
+            predicate: compare(Comparison::Eq, value),
+        };
+        distinct.iter().map(one).collect()
+    } else {
+        let mut bounds: Vec<f32> = (1..PARTS).map(|part| values[part * values.len() / PARTS]).collect();
+        bounds.dedup();
+        bounds.retain(|bound| *bound > distinct[0]);
+        if bounds.is_empty() {
+            // Most rows have the least value: they are one part, and all others another.
+            bounds.push(distinct[1]);
+        }
+        let part = |at: usize| {
+            let from = at.checked_sub(1).map(|before| bounds[before]);
+            let (condition, predicate) = match (from, bounds.get(at)) {
+                (None, Some(to)) => (format!("raw({name}) < {to}"), compare(Comparison::Lt, *to)),
+                (Some(from), None) => (format!("raw({name}) >= {from}"), Predicate::Not(Box::new(compare(Comparison::Lt, from)))),
+                (Some(from), Some(to)) => {
+                    let above = Predicate::Not(Box::new(compare(Comparison::Lt, from)));
+                    let both = Predicate::And(Box::new(above), Box::new(compare(Comparison::Lt, *to)));
+                    (format!("raw({name}) >= {from} and raw({name}) < {to}"), both)
+                }
+                (None, None) => return None,
+            };
+            Some(Candidate { name: format!("{name}_{}", at + 1), condition, predicate })
+        };
+        (0..=bounds.len()).filter_map(part).collect()
+    };
+    number_equal_names(&mut found);
+    found
+}
+
+/// A name for a spec, of a feature and a value.
+fn named(feature: &str, value: &str) -> String {
+    let words = value.split(|sign: char| !sign.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let text: String = words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("_");
+    let short: String = text.chars().take(24).collect();
+    format!("{feature}_{}", if short.is_empty() { "value" } else { short.trim_end_matches('_') })
+}
+
+/// Values that make one name are numbered.
+fn number_equal_names(candidates: &mut [Candidate]) {
+    for at in 1..candidates.len() {
+        let (before, own) = candidates.split_at_mut(at);
+        let stem = own[0].name.clone();
+        let mut number = 2;
+        while before.iter().any(|other| other.name == own[0].name) {
+            own[0].name = format!("{stem}_{number}");
+            number += 1;
+        }
+    }
+}
+
+/// A string as a spec writes it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t"))
+}
