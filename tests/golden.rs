@@ -157,15 +157,22 @@ fn peers_teach_each_other() {
 }
 
 /// What a rule makes of given gradients: losses are squared errors of linear heads of a parameter, half an error away, whose gradients are the heads' weights.
-/// Gives the step of the parameter, and all variables after it.
+/// Gives the step of the parameter, and all variables after it: the same whether the representation is balanced or the parameter.
 fn balanced(rule: &str, gradients: &[[f64; 2]], states: &[(&str, Vec<f64>)]) -> ([f64; 2], Vec<(String, Vec<f64>)>) {
+    let (step, after) = balanced_over("m.h", rule, gradients, states);
+    let (other, _) = balanced_over("parameters", rule, gradients, states);
+    close(&step, &other);
+    (step, after)
+}
+
+fn balanced_over(over: &str, rule: &str, gradients: &[[f64; 2]], states: &[(&str, Vec<f64>)]) -> ([f64; 2], Vec<(String, Vec<f64>)>) {
     let name = rule.split('(').next().expect("a name");
     let labels: String = (0..gradients.len()).map(|k| format!(" label y{k}: number\n")).collect();
     let heads: String = (0..gradients.len())
         .map(|k| format!(" predict y{k} = value({:?} * h[0] + {:?} * h[1])\n", gradients[k][0], gradients[k][1]))
         .collect();
     let losses: String = (0..gradients.len()).map(|k| format!("y{k}: mse, ")).collect();
-    let rule = rule.replace(')', ", over: m.h)").replace("(,", "(");
+    let rule = rule.replace(')', &format!(", over: {over})")).replace("(,", "(");
     let text = format!(
         "use std.balance.{name}\nfeatures {{\n{labels} number one\n}}\nmodel m {{\n param w: f32[2] = zeros\n let h = w * one\n expose h\n{heads}}}\nobjective {{ {losses}balance: {rule} }}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1) }}\n"
     );

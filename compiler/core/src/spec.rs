@@ -82,11 +82,11 @@ pub struct Loss {
     pub row_weight: Option<u32>,
 }
 
-/// Gradients of losses balanced at a representation, by nodes of the training graph.
+/// Gradients of losses balanced, by nodes of the training graph.
 #[derive(Clone, Debug)]
 pub struct Balance {
-    /// The representation.
-    pub over: NodeId,
+    /// Where.
+    pub over: BalancedAt,
     /// The losses that take part, by position.
     pub losses: Vec<usize>,
     /// The place of the products of all pairs of gradients.
@@ -97,6 +97,15 @@ pub struct Balance {
     pub weights: NodeId,
     /// New values of the rule's states, computed from those.
     pub updates: Vec<(VariableId, NodeId)>,
+}
+
+/// Where gradients of losses are balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BalancedAt {
+    /// At a representation that they share.
+    Value(NodeId),
+    /// At the parameters that two of them or more learn.
+    Parameters,
 }
 
 /// A loss of each example, by nodes of the training graph.
@@ -258,7 +267,9 @@ impl Spec {
             format!("{}: {kind}, weight {:?}, where {}, weights {}", loss.name, loss.weight, name(loss.rows), name(loss.row_weight))
         });
         let names = |balance: &Balance| balance.losses.iter().map(|at| self.losses[*at].name.clone()).collect::<Vec<_>>().join(", ");
-        push_sorted(&mut out, "objective", losses.chain(self.balance.iter().map(|own| format!("balance of {}", names(own)))).collect());
+        let place = |balance: &Balance| if balance.over == BalancedAt::Parameters { " over parameters" } else { "" };
+        let balances = self.balance.iter().map(|own| format!("balance of {}{}", names(own), place(own)));
+        push_sorted(&mut out, "objective", losses.chain(balances).collect());
         let train = &self.train;
         let mut lines = vec![
             format!("batch: {}", train.batch),
@@ -350,7 +361,10 @@ impl Balance {
     fn as_forward(&self, training: &Forward) -> Forward {
         let named = |name: &str, node| crate::graph::Named { name: name.to_owned(), node };
         let mut program = training.program.clone();
-        program.results = vec![named("over", self.over), named("weights", self.weights)];
+        program.results = match self.over {
+            BalancedAt::Value(over) => vec![named("over", over), named("weights", self.weights)],
+            BalancedAt::Parameters => vec![named("weights", self.weights)],
+        };
         Forward { program, updates: self.updates.clone() }
     }
 }

@@ -38,7 +38,13 @@ enum Command {
     #[command(after_help = "Example:\n  model train --train train.csv.gz --valid valid.csv.gz --test test.csv.gz --out ck --json")]
     Train(TrainArgs),
     /// Measure a trained state on data with labels
-    Eval(EvalArgs),
+    Eval {
+        #[command(flatten)]
+        measured: EvalArgs,
+        /// Also show what the parameters look like: how many are near zero, and how many directions matrices use
+        #[arg(long)]
+        parameters: bool,
+    },
     /// Score rows: one row out per row in, in order
     Predict(PredictArgs),
     /// The first values that a softmax ranks, for each row: what comes next
@@ -231,7 +237,7 @@ pub fn run(program: &Program, code: Code, weights: Option<&[u8]>, args: Vec<std:
     let result = check_processor(program).and_then(|()| match cli.command {
         Command::Info { json } => info(program, weights.is_some(), json),
         Command::Train(args) => train_command(loaded, args),
-        Command::Eval(args) => eval_command(loaded, weights, args),
+        Command::Eval { measured, parameters } => eval_command(loaded, weights, &measured, parameters),
         Command::Predict(args) => predict_command(loaded, weights, &args),
         Command::Recommend(args) => recommend_command(loaded, weights, &args),
         Command::Cohorts(args) => cohorts_command(loaded, weights, &args),
@@ -322,11 +328,11 @@ fn generation(weights: Option<&[u8]>, named: Option<&Path>) -> Result<Generation
     }
 }
 
-fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: EvalArgs) -> Result<(), Failure> {
+fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &EvalArgs, parameters: bool) -> Result<(), Failure> {
     read_stdin_once(&args.data)?;
     let pool = train::pool(threads(args.threads))?;
     let generation = generation(weights, args.weights.as_deref())?;
-    let report = report::evaluate(loaded, &generation, &args.data, args.limit, &pool)?;
+    let report = report::evaluate(loaded, &generation, &args.data, (args.limit, parameters), &pool)?;
     if args.json {
         let mut result = json!({"spec": loaded.program.name});
         report.add_to(loaded.program, &mut result);

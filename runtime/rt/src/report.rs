@@ -3,6 +3,7 @@
 use crate::checkpoint::Generation;
 use crate::engine::Loaded;
 use crate::failure::Failure;
+use crate::inspect::{self, Inspected, inspect};
 use crate::metrics::{Figures, Scores, measure};
 use crate::score::{Scored, Scoring, score, to_score};
 use recc_abi::{Monitor, Program};
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
 /// Figures of a data set: per prediction.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Report {
     pub(crate) rows: usize,
     pub(crate) loss: f64,
@@ -18,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) whole: Measured,
     /// Figures of each cohort's rows: name and count.
     cohorts: Vec<(String, usize, Measured)>,
+    /// What the parameters look like, where that is asked for.
+    parameters: Option<Vec<Inspected>>,
 }
 
 /// Stands among a prediction's figures if its loss is of a part of the rows: how many they are.
@@ -165,6 +168,9 @@ impl Report {
             };
             result["cohorts"] = Value::Object(self.cohorts.iter().map(own).collect());
         }
+        if let Some(parameters) = &self.parameters {
+            result["parameters"] = inspect::json(parameters);
+        }
     }
 
     pub(crate) fn watched(&self, monitor: &Monitor) -> f64 {
@@ -210,16 +216,20 @@ pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnM
         lines(say, "    ", measured, None);
         weights(say, "    ", measured);
     }
+    if let Some(parameters) = &report.parameters {
+        say(inspect::text(parameters).trim_end());
+    }
 }
 
-/// Evaluates a state on files.
+/// Evaluates a state on files; with `parameters`, also what its parameters look like.
 pub(crate) fn evaluate(
     loaded: Loaded<'_>,
     generation: &Generation,
     data: &[String],
-    limit: Option<u64>,
+    (limit, parameters): (Option<u64>, bool),
     pool: &rayon::ThreadPool,
 ) -> Result<Report, Failure> {
     let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
-    report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)
+    let parameters = parameters.then(|| inspect(&model, pool));
+    Ok(Report { parameters, ..report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)? })
 }

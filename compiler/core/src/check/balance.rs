@@ -3,12 +3,14 @@
 use super::Checker;
 use super::ensembles::{named_call, split_argument};
 use super::value::{Located, Tensor, Value, describe_type};
-use crate::graph::{Dim, Space};
+use crate::graph::{Dim, NodeId, Space};
 use crate::ops::{Given, Op};
 use crate::problem::Problem;
-use crate::spec::{Balance, Forward, Loss, LossOf};
-use crate::train::{depends_on, is_learned};
+use crate::spec::{Balance, BalancedAt, Forward, Loss, LossOf};
+use crate::train::{depends_on, learned};
+use recc_abi::{Role, VariableId};
 use recc_syntax::ast::{Expr, ExprKind, Span};
+use std::collections::BTreeSet;
 
 impl Checker<'_> {
     /// `balance: multibalance(over: ranker.shared)`; `left_out` are the names of losses with `balanced: false`.
@@ -20,22 +22,64 @@ impl Checker<'_> {
         let (over, written) = split_argument(args, "over");
         let Some(over) = over else {
             let problem = Problem::error("E0211", span, format!("`{name}` does not say where gradients are balanced"));
-            self.report(problem.help("name what a model exposes: `over: ranker.shared`"));
+            self.report(
+                problem.help("name what a model exposes, `over: ranker.shared`, or what two losses or more learn, `over: parameters`"),
+            );
             return None;
         };
-        if matches!(&over.kind, ExprKind::Name(name) if name == "parameters") {
-            self.not_yet(over.span, "balancing over parameters");
-            return None;
-        }
-        let Value::Tensor(shared) = self.exposed(over)? else {
-            let problem = Problem::error("E0817", over.span, "gradients are balanced at a tensor of the model");
-            self.report(problem.help("expose a value that the losses are computed from"));
-            return None;
+        let over = match &over.kind {
+            ExprKind::Name(name) if name == "parameters" => BalancedAt::Parameters,
+            _ => match self.exposed(over)? {
+                Value::Tensor(shared) => BalancedAt::Value(shared.node),
+                _ => {
+                    let problem = Problem::error("E0817", over.span, "gradients are balanced at a tensor of the model");
+                    self.report(problem.help("expose a value that the losses are computed from"));
+                    return None;
+                }
+            },
         };
         std::mem::swap(&mut self.graph, &mut training.program.graph);
-        let found = self.balance_at(shared.node, callee, &written, losses, left_out);
+        let found = self.balance_at(over, callee, &written, losses, left_out);
         std::mem::swap(&mut self.graph, &mut training.program.graph);
         found
+    }
+
+    /// Checks that a representation is learned and that all losses are computed from it.
+    fn all_go_through(&mut self, over: NodeId, taking: &[usize], losses: &[Loss], span: Span) -> Option<()> {
+        let ty = &self.graph[over].ty;
+        if ty.space != Space::Example || ty.is_ragged() || self.learned_parameters(over).is_empty() {
+            let problem = Problem::error("E0817", span, "what is balanced is no value of each example that the model learns");
+            let help = match self.graph[over].ty.is_ragged() {
+                true => "it has a value for each step: expose what brings them together, such as their mean",
+                false => "expose what layers before the heads compute",
+            };
+            self.report(problem.help(help));
+            return None;
+        }
+        let outside = taking.iter().find(|&&at| !depends_on(&self.graph, value_of(&losses[at]), over));
+        let Some(&at) = outside else { return Some(()) };
+        let problem = Problem::error("E0817", span, format!("the loss `{}` does not go through what is balanced", losses[at].name));
+        self.report(
+            problem
+                .help("leave it out, with `balanced: false` among the arguments of its loss, or expose a value that it is computed from"),
+        );
+        None
+    }
+
+    /// Checks that each loss learns a parameter that another one learns too.
+    fn all_share(&mut self, taking: &[usize], losses: &[Loss], span: Span) -> Option<()> {
+        let each: Vec<BTreeSet<VariableId>> = taking.iter().map(|&at| self.learned_parameters(value_of(&losses[at]))).collect();
+        let alone = |own: &usize| (0..each.len()).all(|other| other == *own || each[*own].is_disjoint(&each[other]));
+        let Some(at) = (0..each.len()).find(alone).filter(|_| each.len() > 1) else { return Some(()) };
+        let problem = Problem::error("E0817", span, format!("the loss `{}` shares no parameter with another", losses[taking[at]].name));
+        self.report(problem.help("leave it out, with `balanced: false` among the arguments of its loss"));
+        None
+    }
+
+    /// The parameters that a value is computed from.
+    fn learned_parameters(&self, node: NodeId) -> BTreeSet<VariableId> {
+        let trained = |id: &VariableId| self.variables[id.0 as usize].1.role == Role::Parameter;
+        learned(&self.graph, node).into_iter().filter(trained).collect()
     }
 
     fn no_balance<T>(&mut self, span: Span) -> Option<T> {
@@ -48,40 +92,17 @@ impl Checker<'_> {
 
     fn balance_at(
         &mut self,
-        over: crate::graph::NodeId,
+        over: BalancedAt,
         callee: &Expr,
         written: &[&recc_syntax::ast::Argument],
         losses: &[Loss],
         left_out: &[String],
     ) -> Option<Balance> {
         let span = callee.span;
-        let ty = &self.graph[over].ty;
-        if ty.space != Space::Example || ty.is_ragged() || !is_learned(&self.graph, over) {
-            let problem = Problem::error("E0817", span, "what is balanced is no value of each example that the model learns");
-            let help = match self.graph[over].ty.is_ragged() {
-                true => "it has a value for each step: expose what brings them together, such as their mean",
-                false => "expose what layers before the heads compute",
-            };
-            self.report(problem.help(help));
-            return None;
-        }
-        let through = |loss: &Loss| {
-            let node = match loss.of {
-                LossOf::Head { link, .. } => link,
-                LossOf::Steps { logits, .. } => logits.hit,
-                LossOf::Each(each) => each,
-            };
-            depends_on(&self.graph, node, over)
-        };
         let taking: Vec<usize> = (0..losses.len()).filter(|&at| !left_out.contains(&losses[at].name)).collect();
-        if let Some(&at) = taking.iter().find(|&&at| !through(&losses[at])) {
-            let problem = Problem::error("E0817", span, format!("the loss `{}` does not go through what is balanced", losses[at].name));
-            self.report(
-                problem.help(
-                    "leave it out, with `balanced: false` among the arguments of its loss, or expose a value that it is computed from",
-                ),
-            );
-            return None;
+        match over {
+            BalancedAt::Value(over) => self.all_go_through(over, &taking, losses, span)?,
+            BalancedAt::Parameters => self.all_share(&taking, losses, span)?,
         }
         if taking.len() < 2 {
             let problem = Problem::error("E0817", span, format!("{} loss is balanced", taking.len()));
@@ -116,5 +137,14 @@ impl Checker<'_> {
             return None;
         }
         Some(Balance { over, losses: taking, gram, means, weights: weights.node, updates })
+    }
+}
+
+/// What of a loss depends on the model.
+fn value_of(loss: &Loss) -> NodeId {
+    match loss.of {
+        LossOf::Head { link, .. } => link,
+        LossOf::Steps { logits, .. } => logits.hit,
+        LossOf::Each(each) => each,
     }
 }

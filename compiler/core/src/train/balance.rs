@@ -1,14 +1,14 @@
-//! Balanced gradients of several losses at a representation they share.
+//! Balanced gradients of several losses, at a representation they share or at the parameters they share.
 //!
-//! Each loss is differentiated down to the representation alone, which gives its gradient there; what lies behind the fork learns from their sum.
-//! A rule turns the products of these gradients into a weight for each, and their weighted sum goes on through the trunk, once.
+//! A rule turns the products of all pairs of gradients into a weight for each. At a representation each loss is differentiated down to there alone, what lies
+//! behind the fork learns from their sum, and the weighted sum goes on through the trunk, once. At parameters each loss is differentiated through the whole model.
 
 use super::gradient::{Gradients, differentiate, differentiate_to};
-use crate::graph::{DType, Dim, Graph, NodeId, Space};
+use crate::graph::{DType, Dim, Graph, NodeId, Space, TableId, TensorType};
 use crate::loops::Combine;
-use crate::ops::{BatchSum, Concat, Keep, Op, Reduce, Reshape, Slice};
+use crate::ops::{BatchSum, Concat, Gather, Keep, LookupGradient, Op, Reduce, Reshape, RowSum, Slice};
 use crate::scalar::ScalarOp;
-use crate::spec::Balance;
+use crate::spec::{Balance, BalancedAt};
 use recc_abi::VariableId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,43 +28,67 @@ pub fn balanced(
     balance: &Balance,
     trained: &BTreeSet<VariableId>,
 ) -> (Gradients, Vec<(VariableId, NodeId)>) {
+    let others = (0..losses.len()).filter(|at| !balance.losses.contains(at)).map(|at| losses[at].seed);
     let taking: Vec<(NodeId, NodeId)> = balance.losses.iter().map(|&at| losses[at].seed).collect();
-    let (mut found, parts) = differentiate_to(graph, &taking, trained, balance.over);
-    graph.set_origin("balance");
-    let gram = gram(graph, &parts);
+    match balance.over {
+        BalancedAt::Value(over) => {
+            let (mut found, parts) = differentiate_to(graph, &taking, trained, over);
+            graph.set_origin("balance");
+            let gram = matrix(graph, parts.len(), |graph, i, j| product(graph, parts[i], parts[j]));
+            let (weights, updates) = rule(graph, losses, balance, gram);
+            let total = weighted(graph, &weights, parts.iter().copied().map(Some));
+            let seeds: Vec<(NodeId, NodeId)> = total.map(|total| (over, total)).into_iter().chain(others).collect();
+            let trunk = differentiate(graph, &seeds, trained);
+            merge(graph, &mut found, trunk);
+            (found, updates)
+        }
+        BalancedAt::Parameters => {
+            let parts: Vec<Gradients> = taking.iter().map(|&seed| differentiate(graph, &[seed], trained)).collect();
+            graph.set_origin("balance");
+            let shared = Shared::of(&parts);
+            let gram = shared.gram(graph, &parts);
+            let (weights, updates) = rule(graph, losses, balance, gram);
+            let mut found = shared.weighted(graph, &weights, parts);
+            let others = differentiate(graph, &others.collect::<Vec<_>>(), trained);
+            merge(graph, &mut found, others);
+            (found, updates)
+        }
+    }
+}
+
+/// The rule's weights, one by one, and new values of its states.
+fn rule(graph: &mut Graph, losses: &[Seeded], balance: &Balance, gram: NodeId) -> (Vec<NodeId>, Vec<(VariableId, NodeId)>) {
     let means: Vec<NodeId> = balance.losses.iter().map(|&at| losses[at].mean).collect();
     let means = row(graph, &means);
     let mut known = BTreeMap::from([(balance.gram, gram), (balance.means, means)]);
     let weights = replay(graph, balance.weights, &mut known);
     let updates = balance.updates.iter().map(|&(variable, node)| (variable, replay(graph, node, &mut known))).collect();
-    let mut total: Option<NodeId> = None;
-    for (at, &part) in parts.iter().enumerate() {
+    let one = |at: usize| {
         let weight = graph.add(Op::Slice(Slice { axis: 0, start: at as u64, len: 1 }), &[weights]);
-        let weight = graph.add(Op::Reshape(Reshape { dims: vec![] }), &[weight]);
+        graph.add(Op::Reshape(Reshape { dims: vec![] }), &[weight])
+    };
+    ((0..balance.losses.len()).map(one).collect(), updates)
+}
+
+/// The sum of gradients, each times its weight.
+fn weighted(graph: &mut Graph, weights: &[NodeId], parts: impl Iterator<Item = Option<NodeId>>) -> Option<NodeId> {
+    let mut total: Option<NodeId> = None;
+    for (&weight, part) in weights.iter().zip(parts) {
+        let Some(part) = part else { continue };
         let ty = graph[part].ty.clone();
         let weight = graph.broadcast(weight, ty.space, &ty.dims);
         let scaled = graph.map(ScalarOp::Mul, &[weight, part]);
         total = Some(total.map_or(scaled, |total| graph.sum(total, scaled)));
     }
-    let others = (0..losses.len()).filter(|at| !balance.losses.contains(at)).map(|at| losses[at].seed);
-    let seeds: Vec<(NodeId, NodeId)> = total.map(|total| (balance.over, total)).into_iter().chain(others).collect();
-    let trunk = differentiate(graph, &seeds, trained);
-    merge(graph, &mut found, trunk);
-    (found, updates)
+    total
 }
 
-/// Products of all pairs of gradients, over the batch and all columns: f32[K, K].
-fn gram(graph: &mut Graph, parts: &[NodeId]) -> NodeId {
-    let count = parts.len();
+/// Numbers for all pairs, the same both ways: f32[K, K].
+fn matrix(graph: &mut Graph, count: usize, mut of: impl FnMut(&mut Graph, usize, usize) -> NodeId) -> NodeId {
     let mut products: BTreeMap<(usize, usize), NodeId> = BTreeMap::new();
     for i in 0..count {
         for j in 0..=i {
-            let mut product = graph.map(ScalarOp::Mul, &[parts[i], parts[j]]);
-            let rank = graph[product].ty.dims.len();
-            if rank > 0 {
-                product = graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: (0..rank).collect() }), &[product]);
-            }
-            let sum = graph.add(Op::BatchSum(BatchSum), &[product]);
+            let sum = of(graph, i, j);
             products.insert((i, j), sum);
             products.insert((j, i), sum);
         }
@@ -73,6 +97,108 @@ fn gram(graph: &mut Graph, parts: &[NodeId]) -> NodeId {
     let flat = row(graph, &all);
     let dims = vec![Dim::Fixed(count as u64); 2];
     graph.add(Op::Reshape(Reshape { dims }), &[flat])
+}
+
+/// The product of two gradients, over all items and all columns.
+fn product(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
+    let mut product = graph.map(ScalarOp::Mul, &[a, b]);
+    let ty = graph[product].ty.clone();
+    // The items of what exists once are its rows.
+    let keep = usize::from(ty.space == Space::Global);
+    if ty.dims.len() > keep {
+        product = graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: (keep..ty.dims.len()).collect() }), &[product]);
+    }
+    if ty.space == Space::Global && ty.dims.is_empty() { product } else { graph.add(Op::BatchSum(BatchSum), &[product]) }
+}
+
+/// What two losses or more learn.
+struct Shared {
+    dense: BTreeSet<VariableId>,
+    rows: BTreeSet<VariableId>,
+    tables: BTreeSet<TableId>,
+    /// All look-ups, each once, in the order in which updates count those of a table.
+    lookups: Vec<(Gather, NodeId)>,
+}
+
+impl Shared {
+    fn of(parts: &[Gradients]) -> Shared {
+        fn of_several<T: Ord + Copy>(each: impl Iterator<Item = BTreeSet<T>>) -> BTreeSet<T> {
+            let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+            each.flatten().for_each(|own| *counts.entry(own).or_insert(0) += 1);
+            counts.into_iter().filter(|(_, count)| *count > 1).map(|(own, _)| own).collect()
+        }
+        let mut lookups: Vec<(Gather, NodeId)> = Vec::new();
+        for own in parts.iter().flat_map(|part| &part.lookups) {
+            if !lookups.iter().any(|(gather, ids)| *gather == own.gather && *ids == own.ids) {
+                lookups.push((own.gather.clone(), own.ids));
+            }
+        }
+        Shared {
+            dense: of_several(parts.iter().map(|part| part.dense.keys().copied().collect())),
+            rows: of_several(parts.iter().map(|part| part.rows.keys().copied().collect())),
+            tables: of_several(parts.iter().map(|part| part.lookups.iter().map(|own| own.gather.table).collect())),
+            lookups,
+        }
+    }
+
+    /// A loss's gradients with respect to what is shared, by a number for each.
+    fn gradients(&self, graph: &mut Graph, part: &Gradients) -> BTreeMap<(u8, u32), NodeId> {
+        let mut found: BTreeMap<(u8, u32), NodeId> = BTreeMap::new();
+        found.extend(self.dense.iter().filter_map(|id| Some(((0, id.0), *part.dense.get(id)?))));
+        found.extend(self.rows.iter().filter_map(|id| Some(((1, id.0), *part.rows.get(id)?))));
+        for table in &self.tables {
+            let of_table = self.lookups.iter().filter(|(gather, _)| gather.table == *table);
+            for (number, (gather, ids)) in of_table.enumerate() {
+                let Some(own) = part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids) else { continue };
+                let sum = graph.add(Op::RowSum(RowSum { table: *table, lookup: number as u32 }), &[own.gradient]);
+                let entry = found.entry((2, table.0)).or_insert(sum);
+                if *entry != sum {
+                    *entry = graph.sum(*entry, sum);
+                }
+            }
+        }
+        found
+    }
+
+    /// Products of all pairs of losses.
+    fn gram(&self, graph: &mut Graph, parts: &[Gradients]) -> NodeId {
+        let gradients: Vec<_> = parts.iter().map(|part| self.gradients(graph, part)).collect();
+        matrix(graph, parts.len(), |graph, i, j| {
+            let both = gradients[i].iter().filter_map(|(place, own)| Some((*own, *gradients[j].get(place)?)));
+            let products: Vec<NodeId> = both.map(|(a, b)| product(graph, a, b)).collect();
+            products
+                .into_iter()
+                .reduce(|a, b| graph.sum(a, b))
+                .unwrap_or_else(|| graph.constant_of(&TensorType::f32(Space::Global, &[]), 0.0))
+        })
+    }
+
+    /// The weighted sum of what is shared, and what is not as it is.
+    fn weighted(&self, graph: &mut Graph, weights: &[NodeId], parts: Vec<Gradients>) -> Gradients {
+        let mut found = Gradients::default();
+        for id in &self.dense {
+            let total = weighted(graph, weights, parts.iter().map(|part| part.dense.get(id).copied()));
+            found.dense.extend(total.map(|total| (*id, total)));
+        }
+        for id in &self.rows {
+            let total = weighted(graph, weights, parts.iter().map(|part| part.rows.get(id).copied()));
+            found.rows.extend(total.map(|total| (*id, total)));
+        }
+        for (gather, ids) in &self.lookups {
+            let own = |part: &Gradients| part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids).map(|own| own.gradient);
+            let each = parts.iter().map(own);
+            let gradient = match self.tables.contains(&gather.table) {
+                true => weighted(graph, weights, each),
+                false => each.flatten().next(),
+            };
+            found.lookups.extend(gradient.map(|gradient| LookupGradient { gather: gather.clone(), ids: *ids, gradient }));
+        }
+        for part in parts {
+            found.dense.extend(part.dense.into_iter().filter(|(id, _)| !self.dense.contains(id)));
+            found.rows.extend(part.rows.into_iter().filter(|(id, _)| !self.rows.contains(id)));
+        }
+        found
+    }
 }
 
 /// Numbers as a row.
@@ -102,12 +228,14 @@ fn replay(graph: &mut Graph, node: NodeId, known: &mut BTreeMap<NodeId, NodeId>)
 
 /// Adds gradients up; those of one look-up become one.
 fn merge(graph: &mut Graph, into: &mut Gradients, from: Gradients) {
-    for (variable, gradient) in from.dense {
-        let sum = match into.dense.get(&variable) {
-            Some(&known) => graph.sum(known, gradient),
-            None => gradient,
-        };
-        into.dense.insert(variable, sum);
+    for (found, own) in [(&mut into.dense, from.dense), (&mut into.rows, from.rows)] {
+        for (variable, gradient) in own {
+            let sum = match found.get(&variable) {
+                Some(&known) => graph.sum(known, gradient),
+                None => gradient,
+            };
+            found.insert(variable, sum);
+        }
     }
     for own in from.lookups {
         match into.lookups.iter_mut().find(|known| known.gather == own.gather && known.ids == own.ids) {
@@ -123,9 +251,23 @@ pub fn depends_on(graph: &Graph, node: NodeId, on: NodeId) -> bool {
     reaches(graph, node, |node| node == on, ends)
 }
 
-/// Whether a value is computed from something trained.
-pub fn is_learned(graph: &Graph, node: NodeId) -> bool {
-    reaches(graph, node, |node| matches!(graph[node].op, Op::Variable(_) | Op::Gather(_)), |_| false)
+/// Variables that a value is computed from, as far as gradients go.
+pub fn learned(graph: &Graph, node: NodeId) -> BTreeSet<VariableId> {
+    let mut found = BTreeSet::new();
+    let mut collect = |node: NodeId| {
+        if let Op::Variable(_) | Op::Gather(_) | Op::RowRead(_) = graph[node].op {
+            found.extend(graph[node].op.variable());
+        }
+    };
+    let mut stack = vec![node];
+    let mut seen = BTreeSet::new();
+    while let Some(node) = stack.pop() {
+        if seen.insert(node) && !matches!(graph[node].op, Op::Hold(_)) {
+            collect(node);
+            stack.extend(graph.operands(node));
+        }
+    }
+    found
 }
 
 /// Whether a way back through operands, on which gradients go, leads to a node that is looked for before it ends.

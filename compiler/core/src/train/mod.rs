@@ -5,7 +5,7 @@ mod gradient;
 mod loss;
 mod optimizer;
 
-pub use balance::{Seeded, balanced, depends_on, is_learned};
+pub use balance::{Seeded, balanced, depends_on, learned};
 pub use gradient::{Gradients, differentiate};
 pub use loss::{Parts, add_loss, loss_of, loss_of_steps};
 pub use optimizer::{DenseOptimizer, OptimizerSpec, StepSpec, TableSpec, TableUpdate, Trained, add_updates};
