@@ -175,6 +175,8 @@ pub enum InputSource {
         /// The place.
         site: String,
     },
+    /// The number of the step, from 1: `i32`, global.
+    StepNumber,
     /// The factor by which the schedule scales every learning rate.
     RateScale,
     /// `1 / (1 - beta^step)`

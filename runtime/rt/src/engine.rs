@@ -187,6 +187,7 @@ impl<'p> Engine<'p> {
         for input in &self.plan.inputs {
             let value = match &input.source {
                 InputSource::BatchRows => (batch.rows as f32).to_bits(),
+                InputSource::StepNumber => numbers.step as u32,
                 InputSource::Count { column: None } => batch.rows as u32,
                 InputSource::Count { column: Some(column) } => batch.entries_of(*column) as u32,
                 InputSource::RowCount { table } => batch.touched(*table) as u32,

@@ -45,6 +45,7 @@ const SHAPED: &[&str] = &[
     "flatten",
     "in_training",
     "random",
+    "batch_random",
     "batch_mean",
     "normal",
     "uniform",
@@ -177,6 +178,7 @@ impl Checker<'_> {
                 if self.training { then.value } else { otherwise.value }
             }
             "random" => self.random(args),
+            "batch_random" => self.batch_random(args),
             "batch_mean" => self.batch_mean(args),
             _ => self.initializer_call(name, args),
         }
@@ -569,13 +571,31 @@ impl Checker<'_> {
             self.refuse_bag(&tensor, x.span);
             return Value::Poison;
         }
-        let dims = self.graph[tensor.node].ty.dims.clone();
+        self.drawn(&tensor, Space::Example)
+    }
+
+    /// `batch_random(x)`: the same for one value that exists once, other numbers at each step.
+    fn batch_random(&mut self, mut args: Args) -> Value {
+        let [x] = args.take(self, "batch_random", ["like"]);
+        args.done(self, "batch_random");
+        let Some(tensor) = self.tensor(&x) else { return Value::Poison };
+        if self.graph[tensor.node].ty.space != Space::Global {
+            let problem = Problem::error("E0202", x.span, "`batch_random` takes a value that exists once");
+            self.report(problem.here("this has a value for each example").help("such as a parameter; `random` draws for each example"));
+            return Value::Poison;
+        }
+        self.drawn(&tensor, Space::Global)
+    }
+
+    /// Random numbers of a value's shape, at a place of their own.
+    fn drawn(&mut self, like: &Tensor, space: Space) -> Value {
+        let dims = self.graph[like.node].ty.dims.clone();
         let path = self.path.map(|path| self.paths.early_text(path)).unwrap_or_default();
         let count = self.sites.entry(path.clone()).or_insert(0);
         *count += 1;
         let site = if *count == 1 { path } else { format!("{path}#{count}") };
-        let node = self.graph.add(Op::Random(Random { site, dims }), &[]);
-        Value::Tensor(Tensor { node, axes: tensor.axes })
+        let node = self.graph.add(Op::Random(Random { site, space, dims }), &[]);
+        Value::Tensor(Tensor { node, axes: like.axes.clone() })
     }
 
     /// `batch_mean(x)`: the mean over the examples of a batch, and over leading axes. In training only.

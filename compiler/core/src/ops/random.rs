@@ -1,4 +1,4 @@
-//! Uniform random numbers on [0, 1): a function of seed, place, epoch, row and element, so that no order of work changes them.
+//! Uniform random numbers on [0, 1): a function of seed, place, epoch, row or step, and element, so that no order of work changes them.
 
 use super::{GradientCx, OpDef, none};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
@@ -12,6 +12,8 @@ use recc_abi::InputSource;
 pub struct Random {
     /// The place in the spec.
     pub site: String,
+    /// Whether they are for each example, or once for the batch.
+    pub space: Space,
     /// Shape of one item.
     pub dims: Vec<Dim>,
 }
@@ -44,8 +46,8 @@ impl OpDef for Random {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         none(Self::NAME, inputs)?;
-        let ty = TensorType::f32(Space::Example, &self.dims);
-        if !ty.is_storable() {
+        let ty = TensorType::f32(self.space, &self.dims);
+        if !ty.is_storable() || matches!(self.space, Space::Row(_)) {
             return Err(format!("random numbers as {ty}"));
         }
         Ok(ty)
@@ -71,7 +73,11 @@ impl OpDef for Random {
 
     fn element(&self, cx: &mut Emitter<'_>, _: NodeId, at: &At) -> Reg {
         let key = cx.load_at(InputSource::RandomKey { site: self.site.clone() }, 1, Type::I32, Affine::default());
-        let row = cx.load_row_number(at.item.clone());
+        // What a batch draws once differs from step to step.
+        let row = match self.space {
+            Space::Global => cx.load_at(InputSource::StepNumber, 1, Type::I32, Affine::default()),
+            Space::Example | Space::Row(_) => cx.load_row_number(at.item.clone()),
+        };
         // Counted within the example: the same for any batch it is in.
         let mut index = at.index.clone();
         for (dim, own) in self.dims.iter().zip(&mut index) {

@@ -107,6 +107,7 @@ fn input_name(source: &InputSource) -> String {
         InputSource::Moments { columns } => format!("moments {columns:?}"),
         InputSource::RowNumber => "row numbers".to_owned(),
         InputSource::RandomKey { site } => format!("random key {site}"),
+        InputSource::StepNumber => "step number".to_owned(),
         InputSource::RateScale => "rate scale".to_owned(),
         InputSource::BiasCorrection { beta } => format!("bias correction {beta}"),
         InputSource::BatchRows => "batch rows".to_owned(),
