@@ -3,7 +3,7 @@
 use crate::cohort::Condition;
 use crate::ranking::Target;
 use crate::spool::Window;
-use crate::transform::{Fitted, Ids, long};
+use crate::transform::{Fitted, Ids, long, stored_entries, taken_entries};
 use recc_abi::{Column, ColumnKind, InputSource, Plan, RowSource, Table};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -264,9 +264,12 @@ impl<'p> Assembler<'p> {
                 let row = if layout.holds_back { known.row(id) } else { 0 };
                 return Target { row, exists: layout.holds_back, seen: Vec::new() };
             }
-            let ids = all_entries(window, layout, row, column);
+            let record = &window.records[row as usize * layout.width..];
+            let part = layout.words[column as usize];
+            let several = taken_entries(record, part, &window.bags).len() > 1;
+            let ids = stored_entries(record, part, &window.bags);
             let (next, before) = match ids.split_last() {
-                Some((next, before)) if layout.holds_back && !before.is_empty() => (Some(next), before),
+                Some((next, before)) if layout.holds_back && several => (Some(next), before),
                 _ => (None, ids),
             };
             Target {
@@ -425,7 +428,7 @@ fn number(occurrences: &mut [u32], slots: &mut [u32], rows: &mut Vec<u32>) {
 
 /// A row's entries of a column, less one that is held back.
 fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
-    let all = all_entries(window, layout, row, column);
+    let all = taken_entries(&window.records[row as usize * layout.width..], layout.words[column as usize], &window.bags);
     if layout.is_held_back(column) && all.len() > 1 { &all[..all.len() - 1] } else { all }
 }
 
@@ -433,12 +436,6 @@ fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> 
 fn predicted_ids<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
     let at = row as usize * layout.width + layout.words[column as usize];
     if layout.is_sequence(column) { bag_of(window, layout, row, column) } else { &window.records[at..=at] }
-}
-
-fn all_entries<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
-    let at = row as usize * layout.width + layout.words[column as usize];
-    let place = long(&window.records, at) as usize;
-    &window.bags[place..place + window.records[at + 2] as usize]
 }
 
 /// Occurrences by touched row, each row's in the order of the batch (counting sort). The examples come with the slots of their occurrences.

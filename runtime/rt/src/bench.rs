@@ -130,7 +130,7 @@ fn draw(model: &Model<'_>, rows: usize, batch: usize) -> Window {
                 ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => {
                     let bag = matches!(column.kind, ColumnKind::Ids { ordered: false, .. });
                     let entries = column.kind.longest().unwrap_or(10).min(if bag { 10 } else { 200 }) as u32;
-                    window.records.extend([window.bags.len() as u32, 0, entries]);
+                    window.records.extend([window.bags.len() as u32, 0, entries, 0]);
                     if let ColumnKind::Numbers { times, .. } = &column.kind {
                         let number = |entry: u32| if *times { 1_600_000_000 + 60 * entry } else { (u as f32).to_bits() };
                         window.bags.extend((0..entries).map(number));

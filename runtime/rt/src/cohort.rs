@@ -1,7 +1,7 @@
 //! Conditions on rows, bound to what was learned from training data.
 
 use crate::failure::Failure;
-use crate::transform::{Fitted, long};
+use crate::transform::{Fitted, long, taken_entries};
 use recc_abi::{Bound, Column, ColumnKind, Comparison, Predicate};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -88,8 +88,7 @@ impl Condition {
             Condition::Id { word, vocab, rows } => rows.contains(&fitted.ids(*vocab).row(record[*word])),
             Condition::Key { word, hashes } => hashes.contains(&long(record, *word)),
             Condition::Bag { word, vocab, rows } => {
-                let start = long(record, *word) as usize;
-                bags[start..start + record[*word + 2] as usize].iter().any(|&id| rows.contains(&fitted.ids(*vocab).row(id)))
+                taken_entries(record, *word, bags).iter().any(|&id| rows.contains(&fitted.ids(*vocab).row(id)))
             }
             Condition::Not(inner) => !inner.holds(record, bags, fitted),
             Condition::And(a, b) => a.holds(record, bags, fitted) && b.holds(record, bags, fitted),

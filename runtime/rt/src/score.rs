@@ -50,6 +50,8 @@ pub(crate) fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, l
             Transformer::scoring(columns, rows, fitted, &|column| read.contains(&column))?
         }
     };
+    let ranked = model.program.predictions.iter().filter(|own| own.ranking().is_some());
+    transformer = transformer.remembering(ranked.map(|own| own.label).collect());
     let bags = Model::bag_words(model.program, &transformer.layout);
     let spool = Spool::write(folder, rows, &mut transformer, bags, &mut |_| {})?;
     if labels && spool.rows == 0 {

@@ -1,7 +1,7 @@
 //! From the text of a row to numbers: the same code for training, evaluation, scoring and serving.
 //!
-//! A transformed row is a record of 32-bit words: a number is one word, an id one, a key two (a 64-bit hash), a bag three (where its
-//! entries begin, in two words, and how many there are). While a dictionary is being learned ids are provisional, in order of first
+//! A transformed row is a record of 32-bit words: a number is one word, an id one, a key two (a 64-bit hash), a bag four (where its
+//! entries begin, in two words, how many there are, and how many of those come before the ones that are taken). While a dictionary is being learned ids are provisional, in order of first
 //! appearance; [`Ids::row`] turns them into rows.
 
 use crate::data::{Place, Rows, last_of_group};
@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::vocab::Vocab;
 use csv::ByteRecord;
 use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Reading, Split, Token};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -147,6 +148,8 @@ pub(crate) struct Transformer<'p> {
     parts: Vec<Range<usize>>,
     /// Entries of the row's cell, by column.
     counts: Vec<usize>,
+    /// Sequences of which the entries before those taken are remembered too: what a row has seen is not recommended.
+    remembered: BTreeSet<u32>,
     /// Columns that are a word of a dictionary of their own, and columns of all other kinds.
     words: Vec<usize>,
     others: Vec<usize>,
@@ -157,7 +160,7 @@ fn words_of(kind: &ColumnKind) -> usize {
     match kind {
         ColumnKind::Label { .. } | ColumnKind::Number(_) | ColumnKind::Time | ColumnKind::Id { .. } => 1,
         ColumnKind::Key => 2,
-        ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => 3,
+        ColumnKind::Ids { .. } | ColumnKind::Numbers { .. } => 4,
         ColumnKind::Flag { .. } | ColumnKind::Drawn { .. } => 0,
     }
 }
@@ -165,6 +168,17 @@ fn words_of(kind: &ColumnKind) -> usize {
 /// A number of 64 bits in two words of a record.
 pub(crate) fn long(record: &[u32], at: usize) -> u64 {
     u64::from(record[at]) | u64::from(record[at + 1]) << 32
+}
+
+/// The entries of a row's bag that are taken, among those of all rows.
+pub(crate) fn taken_entries<'b>(record: &[u32], part: usize, bags: &'b [u32]) -> &'b [u32] {
+    &stored_entries(record, part, bags)[record[part + 3] as usize..]
+}
+
+/// The same with those before, where they are remembered.
+pub(crate) fn stored_entries<'b>(record: &[u32], part: usize, bags: &'b [u32]) -> &'b [u32] {
+    let start = long(record, part) as usize;
+    &bags[start..start + record[part + 2] as usize]
 }
 
 /// Writes a number of 64 bits as two words.
@@ -245,9 +259,15 @@ impl<'p> Transformer<'p> {
             token: Vec::new(),
             parts: Vec::new(),
             counts: vec![0; columns.len()],
+            remembered: BTreeSet::new(),
             words,
             others,
         })
+    }
+
+    /// Also remembers the entries before those that are taken, of some sequences.
+    pub(crate) fn remembering(self, remembered: BTreeSet<u32>) -> Self {
+        Transformer { remembered, ..self }
     }
 
     /// Neighbouring rows as records, one after another.
@@ -319,11 +339,13 @@ impl<'p> Transformer<'p> {
             ColumnKind::Ids { split, encoder, .. } => {
                 let taken = self.entries_of(at, split, cell)?;
                 let start = bags.len() as u64;
-                for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start) {
+                let before = if self.remembered.contains(&(at as u32)) { taken.start } else { 0 };
+                for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start - before) {
                     let (token, _) = weighted(split, token.trim_ascii())?;
                     bags.push(self.encode(at, encoder, token)?);
                 }
                 set_entries(record, part, start, bags);
+                record[part + 3] = before as u32;
             }
             ColumnKind::Numbers { split, times, reading } => {
                 // One step without a number is an empty cell.

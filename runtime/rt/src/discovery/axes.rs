@@ -3,7 +3,7 @@
 use crate::batch::Layout;
 use crate::failure::Failure;
 use crate::spool::Spool;
-use crate::transform::{Fitted, long};
+use crate::transform::{Fitted, taken_entries};
 use recc_abi::{Bound, ColumnKind, Comparison, Encoder, Predicate, Program, Token};
 
 /// Parts of a number's values, each with as many rows.
@@ -68,9 +68,7 @@ fn entries(layout: &Layout<'_>, spool: &Spool, word: usize, rows: &[usize]) -> R
             if wanted.next_if_eq(&row).is_none() {
                 continue;
             }
-            let at = at as usize * layout.width + word;
-            let start = long(&window.records, at) as usize;
-            let mut own = window.bags[start..start + window.records[at + 2] as usize].to_vec();
+            let mut own = taken_entries(&window.records[at as usize * layout.width..], word, &window.bags).to_vec();
             own.sort_unstable();
             own.dedup();
             found.extend(own);
