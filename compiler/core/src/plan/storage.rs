@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A value used twice is stored if computing it costs more than this many instructions.
 const RECOMPUTE: u32 = 8;
 
+/// A product this much wider than what is multiplied is not kept from one stage to another.
+const WIDENED: u64 = 16;
+
 /// What each stage computes for the examples and rows.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
@@ -99,6 +102,12 @@ fn cheap(graph: &Graph, node: NodeId) -> bool {
         same.fold(own, |sum, operand| if sum < 2 * RECOMPUTE { sum + cost(graph, operand) } else { sum })
     }
     cost(graph, node) < 2 * RECOMPUTE
+}
+
+/// Whether a product is of so few numbers that keeping those and multiplying again costs less than writing and reading it.
+fn is_widened(graph: &Graph, node: NodeId) -> bool {
+    let width = |node: NodeId| graph[node].ty.fixed_len();
+    matches!(graph[node].op, Op::MatMul(_)) && width(graph.operands(node)[0]) * WIDENED <= width(node)
 }
 
 struct Finder<'p> {
@@ -211,7 +220,7 @@ impl Finder<'_> {
                     continue;
                 }
                 // What has no place in memory is computed again, from what has.
-                let dear = op.is_call() || matches!(op, Op::RowSum(_) | Op::Reduce(_));
+                let dear = op.is_call() && !is_widened(&self.program.graph, node) || matches!(op, Op::RowSum(_) | Op::Reduce(_));
                 if dear && self.program.graph[node].ty.is_storable() {
                     self.keep(node);
                     continue;
