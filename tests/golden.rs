@@ -491,3 +491,41 @@ fn gru_follows_its_equations() {
     assert!(bags.iter().any(Vec::is_empty) && bags.iter().any(|steps| steps.len() == 3), "sequences of all lengths");
     close(&result(&built, &data, "click.link"), &links.collect::<Vec<_>>());
 }
+
+/// The losses of a softmax over seven rows, of which row 0 is no candidate, with target 2 and negatives 4 and 5, by their definitions.
+#[test]
+fn losses_of_rankings_are_those_of_their_definitions() {
+    let logits = [9.0, 0.5, -0.25, 1.5, 0.75, -1.0, 0.125];
+    let loss = |softmax: &str, kind: &str| {
+        let text = format!(
+            "features {{\n id item = item |> vocab\n number one\n}}\nmodel m {{\n table e {{ keys: item, dim: 1 }}\n param w: f32[1] = ones\n predict item = softmax(w * one, over: e, target: item{softmax})\n}}\nobjective {{ item: {kind} }}\nmetrics {{ report: [] }}\ntrain {{ dense: sgd(lr: 1), tables: sgd(lr: 1) }}\n"
+        );
+        let (spec, built) = recc_tests::build(&text);
+        let mut data = draw(&spec, &built, 1, 1);
+        let column = |name: &str| spec.columns.iter().position(|column| column.name == name).expect("a column") as u32;
+        data.ids.insert(column("item"), vec![2]);
+        data.numbers.insert(column("one"), vec![1.0]);
+        if !softmax.is_empty() {
+            data.bags.insert(column("item.negatives"), vec![vec![4, 5]]);
+        }
+        for (at, variable) in built.variables.iter().enumerate() {
+            let values = if variable.path == "m.e" { logits.to_vec() } else { vec![1.0] };
+            data.variables.insert(VariableId(at as u32), values);
+        }
+        recc_tests::data::group_rows(&built, &mut data);
+        let values = evaluate(&built.step, &data);
+        let result = built.step.results.iter().find(|own| own.name == "loss").expect("the loss");
+        values[&result.node].flat()[0]
+    };
+    let softplus = |x: f64| x.exp().ln_1p();
+    let log_sum = |of: &[f64]| of.iter().map(|x| x.exp()).sum::<f64>().ln();
+    let (hit, missed) = (logits[2], [logits[4], logits[5]]);
+    let drawn = ", negatives: 2";
+    close(&[loss("", "cross_entropy")], &[log_sum(&logits[1..]) - hit]);
+    close(&[loss(drawn, "cross_entropy")], &[log_sum(&[hit, missed[0], missed[1]]) - hit]);
+    close(&[loss(drawn, "bce")], &[softplus(-hit) + softplus(missed[0]) + softplus(missed[1])]);
+    close(&[loss(drawn, "bpr")], &[(softplus(missed[0] - hit) + softplus(missed[1] - hit)) / 2.0]);
+    // Two of five other rows are drawn.
+    let beta = 1.0 - 0.75 * (1.0 - 2.0 / 5.0);
+    close(&[loss(drawn, "gbce(calibration: 0.75)")], &[(beta * softplus(-hit) + softplus(missed[0]) + softplus(missed[1])) / 3.0]);
+}

@@ -379,6 +379,7 @@ fn rankings() -> impl Iterator<Item = (String, String)> {
         of_ids("one by one", ", negatives: 1", "bce"),
         of_ids("over all rows", "", "cross_entropy"),
         of_ids("over all rows by angles", ", temperature: 0.3, normalize: true", "cross_entropy(where: y, weight: 2)"),
+        spec("calibrated", ", negatives: 3, normalize: true", "gbce(calibration: 0.6)"),
         spec("over all rows", "", "cross_entropy"),
         spec("over all rows by angles", ", temperature: 0.3, normalize: true", "cross_entropy(where: y, weight: 2)"),
     ]

@@ -4,6 +4,7 @@ use recc_abi::{ColumnKind, Domain, VariableId};
 use recc_core::Built;
 use recc_core::graph::TableId;
 use recc_core::graph::reference::{Data, Touched};
+use recc_core::ops::UniformKind;
 use recc_core::spec::Spec;
 use std::collections::BTreeMap;
 
@@ -111,6 +112,8 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
         data.variables.insert(VariableId(at as u32), (0..count).map(|_| f64::from(value(&mut draw) as f32)).collect());
     }
     group_rows(built, &mut data);
+    let others = |table: usize| (UniformKind::OtherRows(TableId(table as u32)), VOCAB as f64 - 2.0);
+    data.uniforms = (0..built.tables.len()).map(others).collect();
     for (place, input) in built.step_plan.plan.inputs.iter().enumerate() {
         if let recc_abi::InputSource::RandomKey { site } = &input.source {
             data.keys.insert(site.clone(), 77 + place as u32);

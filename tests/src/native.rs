@@ -101,6 +101,7 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         }
         InputSource::RowNumber => (0..data.rows as u32).collect(),
         InputSource::RandomKey { site } => vec![data.keys.get(site).copied().unwrap_or(0)],
+        InputSource::OtherRows { table } => vec![uniform(data, &UniformKind::OtherRows(TableId(*table)))],
         InputSource::StepNumber => vec![0],
         InputSource::RateScale => vec![uniform(data, &UniformKind::RateScale)],
         InputSource::BiasCorrection { beta } => vec![uniform(data, &UniformKind::BiasCorrection(beta.to_bits()))],

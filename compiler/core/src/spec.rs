@@ -140,6 +140,8 @@ pub struct StepLogits {
     pub hit: NodeId,
     /// Of the rows it is compared with.
     pub others: OtherLogits,
+    /// The table.
+    pub table: crate::graph::TableId,
     /// 1 where the target is a known value, else 0: `f32[~L]`.
     pub has_target: NodeId,
 }

@@ -201,6 +201,11 @@ pub enum InputSource {
         /// Position in `Program::tables`.
         table: u32,
     },
+    /// The rows of a table that a softmax ranks, all but row 0, less one: `f32`, global.
+    OtherRows {
+        /// Position in `Program::tables`.
+        table: u32,
+    },
     /// The grouping of a table's rows.
     Rows {
         /// Position in `Program::tables`.

@@ -688,6 +688,12 @@ pub enum LossKind {
     Ordinal,
     /// Bayesian personalised ranking of a softmax (Rendle et al. 2009): the mean of softplus(s_k - s) over the drawn rows, for each step that has a target.
     Bpr,
+    /// Generalised binary cross entropy of a softmax over drawn rows (Petrov and Macdonald 2023): (beta softplus(-s) + Σ_k softplus(s_k)) / (k + 1), for each step that
+    /// has a target, with beta = 1 - calibration (1 - alpha) and alpha the share of the rows other than the target that are drawn.
+    Gbce {
+        /// From 0, which is the plain loss, to 1, where logits are as without drawing.
+        calibration: f64,
+    },
 }
 
 impl LossKind {
@@ -698,7 +704,7 @@ impl LossKind {
             LossKind::Focal { .. } => *link == Link::Logit,
             LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => *link == Link::Value,
             LossKind::CrossEntropy => matches!(link, Link::Softmax(_)),
-            LossKind::Bpr => link.draws(),
+            LossKind::Bpr | LossKind::Gbce { .. } => link.draws(),
             LossKind::Ordinal => matches!(link, Link::Ordinal { .. }),
         }
     }

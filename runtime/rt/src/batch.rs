@@ -189,7 +189,8 @@ impl<'p> Assembler<'p> {
                     vec![(count.max(1) as f32).to_bits()]
                 }
                 InputSource::BiasCorrection { .. } | InputSource::BatchRows | InputSource::Rows { .. } => Vec::new(),
-                InputSource::Count { .. } | InputSource::RowCount { .. } | InputSource::StepNumber => Vec::new(),
+                InputSource::Count { .. } | InputSource::RowCount { .. } | InputSource::OtherRows { .. } => Vec::new(),
+                InputSource::StepNumber => Vec::new(),
             };
             batch.inputs.push(values);
         }

@@ -50,7 +50,7 @@ impl Scores {
                 let least = size.min(delta);
                 least * (size - 0.5 * least)
             }
-            LossKind::CrossEntropy | LossKind::Bpr | LossKind::Ordinal => f64::NAN,
+            LossKind::CrossEntropy | LossKind::Bpr | LossKind::Gbce { .. } | LossKind::Ordinal => f64::NAN,
         };
         self.pairs().map(each).sum::<f64>() / self.links.len() as f64
     }

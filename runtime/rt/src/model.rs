@@ -188,6 +188,10 @@ impl<'p> Model<'p> {
                     let bases: Vec<u32> = columns.iter().map(|&column| layout.base(*table as usize, column) as u32).collect();
                     engine.write_global(&source, &bases);
                 }
+                InputSource::OtherRows { table } => {
+                    let others = self.row_counts[*table as usize].saturating_sub(2).max(1) as f32;
+                    engine.write_global(&source, &[others.to_bits()]);
+                }
                 InputSource::Moments { columns } => {
                     let moments = |pick: fn(&(f64, f64)) -> f64| {
                         columns.iter().map(move |&column| (pick(&self.fitted.moments[column as usize]) as f32).to_bits())

@@ -120,10 +120,11 @@ impl Checker<'_> {
             "ordinal" => LossKind::Ordinal,
             "cross_entropy" => LossKind::CrossEntropy,
             "bpr" => LossKind::Bpr,
+            "gbce" => LossKind::Gbce { calibration: 0.75 },
             other => {
                 self.report(
                     Problem::error("E0508", span, format!("there is no loss `{other}`"))
-                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "ordinal", "bpr", "cross_entropy"])),
+                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "ordinal", "bpr", "gbce", "cross_entropy"])),
                 );
                 return None;
             }
@@ -133,7 +134,7 @@ impl Checker<'_> {
                 Link::Logit => ("logit", "`bce` or `focal`"),
                 Link::Value => ("value", "`mse`, `mae` or `huber`"),
                 Link::Ordinal { .. } => ("prediction of levels", "`ordinal`"),
-                Link::Softmax(Ranking { negatives: Some(_), .. }) => ("softmax", "`cross_entropy`, `bpr` or `bce`"),
+                Link::Softmax(Ranking { negatives: Some(_), .. }) => ("softmax", "`cross_entropy`, `bpr`, `bce` or `gbce`"),
                 Link::Softmax(_) => ("softmax over all rows", "`cross_entropy`, give the softmax `negatives: …`"),
             };
             self.report(
@@ -149,6 +150,9 @@ impl Checker<'_> {
                 (Some("gamma"), LossKind::Focal { gamma, .. }) => *gamma = self.number_in(&argument.value, "gamma", 0.0, 100.0)?,
                 (Some("alpha"), LossKind::Focal { alpha, .. }) => *alpha = Some(self.number_in(&argument.value, "alpha", 0.0, 1.0)?),
                 (Some("delta"), LossKind::Huber { delta }) => *delta = self.number_in(&argument.value, "delta", 1e-9, 1e9)?,
+                (Some("calibration"), LossKind::Gbce { calibration }) => {
+                    *calibration = self.number_in(&argument.value, "calibration", 0.0, 1.0)?;
+                }
                 (Some("weight"), _) => match self.weight_column(&argument.value)? {
                     Some(column) => loss.row_weight = Some(column),
                     None => loss.weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
@@ -167,6 +171,7 @@ impl Checker<'_> {
                     let own: &[&str] = match kind {
                         LossKind::Focal { .. } => &["gamma", "alpha"],
                         LossKind::Huber { .. } => &["delta"],
+                        LossKind::Gbce { .. } => &["calibration"],
                         LossKind::Bce | LossKind::Mse | LossKind::Mae | LossKind::Ordinal | LossKind::CrossEntropy | LossKind::Bpr => &[],
                     };
                     let known = own.iter().copied().chain(["weight", "where", "balanced"]);

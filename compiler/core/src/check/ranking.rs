@@ -294,7 +294,7 @@ impl Checker<'_> {
             }
             None => OtherLogits::All(self.log_partition(query, ranking)),
         };
-        StepLogits { hit, others, has_target: self.ids_of(column, InputKind::HasTarget { of }) }
+        StepLogits { hit, others, table: TableId(ranking.table), has_target: self.ids_of(column, InputKind::HasTarget { of }) }
     }
 
     /// The log of the sum of the exponentials of all rows' logits.

@@ -132,7 +132,7 @@ impl Data {
                 };
                 count.max(1) as f64
             }
-            (UniformKind::RateScale | UniformKind::BiasCorrection(_), None) => 1.0,
+            (UniformKind::RateScale | UniformKind::BiasCorrection(_) | UniformKind::OtherRows(_), None) => 1.0,
         }
     }
     fn items(&self, space: Space) -> usize {

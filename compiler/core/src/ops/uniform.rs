@@ -2,7 +2,7 @@
 
 use super::{GradientCx, OpDef, none};
 use crate::graph::reference::{ReferenceCx, Tensor};
-use crate::graph::{NodeId, Space, TensorType};
+use crate::graph::{NodeId, Space, TableId, TensorType};
 use crate::loops::Reg;
 use crate::plan::emit::{At, Emitter};
 use recc_abi::InputSource;
@@ -14,6 +14,8 @@ pub enum UniformKind {
     BatchRows,
     /// Steps of a sequence in the batch whose next one is a known value, or ids that are one, 1 at least: by the position in the program's columns.
     TargetCount(u32),
+    /// The rows of a table that a softmax ranks, less one.
+    OtherRows(TableId),
     /// The schedule's factor of every learning rate.
     RateScale,
     /// `1 / (1 - beta^step)`, by the bits of beta.
@@ -34,6 +36,7 @@ impl OpDef for Uniform {
         match self.kind {
             UniformKind::BatchRows => "batch rows".to_owned(),
             UniformKind::TargetCount(column) => format!("targets of column {column}"),
+            UniformKind::OtherRows(table) => format!("rows of table {} beside a target", table.0),
             UniformKind::RateScale => "rate scale".to_owned(),
             UniformKind::BiasCorrection(beta) => format!("1 / (1 - {}^step)", f64::from_bits(beta)),
         }
@@ -56,6 +59,7 @@ impl OpDef for Uniform {
         let source = match self.kind {
             UniformKind::BatchRows => InputSource::BatchRows,
             UniformKind::TargetCount(column) => InputSource::TargetCount { column },
+            UniformKind::OtherRows(table) => InputSource::OtherRows { table: table.0 },
             UniformKind::RateScale => InputSource::RateScale,
             UniformKind::BiasCorrection(beta) => InputSource::BiasCorrection { beta: f64::from_bits(beta) },
         };

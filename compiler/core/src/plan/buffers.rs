@@ -114,6 +114,7 @@ fn input_name(source: &InputSource) -> String {
         InputSource::TargetCount { column } => format!("number of targets of {column}"),
         InputSource::Count { column: None } => "examples".to_owned(),
         InputSource::Count { column: Some(column) } => format!("number of entries {column}"),
+        InputSource::OtherRows { table } => format!("rows of table {table} beside a target"),
         InputSource::RowCount { table } => format!("number of rows of table {table}"),
         InputSource::Rows { table, source } => format!("table {table} {source:?}"),
     }

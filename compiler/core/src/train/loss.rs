@@ -1,6 +1,6 @@
 //! Losses, on the link's own parameters: logits, never clipped probabilities.
 
-use crate::graph::{Dim, Graph, NodeId, Space};
+use crate::graph::{Graph, NodeId, Space};
 use crate::loops::Combine;
 use crate::ops::{BatchSum, Broadcast, Constant, Hold, Op, Reduce, Uniform, UniformKind};
 use crate::scalar::ScalarOp;
@@ -21,13 +21,15 @@ pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -
             graph.map(ScalarOp::Abs, &[error])
         }
         LossKind::Huber { delta } => huber(graph, link, label, delta),
-        LossKind::CrossEntropy | LossKind::Bpr | LossKind::Ordinal => unreachable!("{kind:?} is no loss of one link"),
+        LossKind::CrossEntropy | LossKind::Bpr | LossKind::Gbce { .. } | LossKind::Ordinal => {
+            unreachable!("{kind:?} is no loss of one link")
+        }
     }
 }
 
 /// The loss of each example, summed over its steps, and how many of them have a target.
 pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (NodeId, NodeId) {
-    let StepLogits { hit, others, has_target } = logits;
+    let StepLogits { hit, others, table, has_target } = logits;
     let each = match (kind, others) {
         (LossKind::CrossEntropy, OtherLogits::All(log_sum)) => graph.map(ScalarOp::Sub, &[log_sum, hit]),
         (LossKind::CrossEntropy, OtherLogits::Drawn(missed)) => cross_entropy(graph, hit, missed),
@@ -38,13 +40,31 @@ pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (
             let others = over_last(graph, Combine::Add, others);
             graph.sum(own, others)
         }
+        (LossKind::Gbce { calibration }, OtherLogits::Drawn(missed)) => {
+            let minus = graph.map(ScalarOp::Neg, &[hit]);
+            let own = graph.map(ScalarOp::Softplus, &[minus]);
+            let count = drawn_count(graph, missed);
+            // beta / (k + 1), from the share of the rows that are drawn.
+            let rows = graph.add(Op::Uniform(Uniform { kind: UniformKind::OtherRows(table) }), &[]);
+            let slope = graph.constant_like(rows, calibration * count / (count + 1.0));
+            let drawn = graph.map(ScalarOp::Div, &[slope, rows]);
+            let rest = graph.constant_like(rows, (1.0 - calibration) / (count + 1.0));
+            let weight = graph.sum(drawn, rest);
+            let ty = graph[own].ty.clone();
+            let weight = graph.broadcast(weight, ty.space, &ty.dims);
+            let own = graph.map(ScalarOp::Mul, &[own, weight]);
+            let others = graph.map(ScalarOp::Softplus, &[missed]);
+            let others = over_last(graph, Combine::Add, others);
+            let share = graph.constant_like(others, 1.0 / (count + 1.0));
+            let others = graph.map(ScalarOp::Mul, &[others, share]);
+            graph.sum(own, others)
+        }
         (LossKind::Bpr, OtherLogits::Drawn(missed)) => {
             let wide = beside(graph, hit, missed);
             let above = graph.map(ScalarOp::Sub, &[missed, wide]);
             let each = graph.map(ScalarOp::Softplus, &[above]);
             let sum = over_last(graph, Combine::Add, each);
-            let count = if let Some(Dim::Fixed(count)) = graph[missed].ty.dims.last() { *count } else { 1 };
-            let share = graph.constant_like(sum, 1.0 / count as f64);
+            let share = graph.constant_like(sum, 1.0 / drawn_count(graph, missed));
             graph.map(ScalarOp::Mul, &[sum, share])
         }
         _ => unreachable!("{kind:?} is no loss of steps"),
@@ -54,6 +74,11 @@ pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (
         return (each, has_target);
     }
     (over_last(graph, Combine::Add, each), over_last(graph, Combine::Add, has_target))
+}
+
+/// Rows drawn for each target.
+fn drawn_count(graph: &Graph, missed: NodeId) -> f64 {
+    graph[missed].ty.dims.last().and_then(|dim| dim.fixed()).unwrap_or(1) as f64
 }
 
 /// A value brought together along its last axis.
