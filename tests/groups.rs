@@ -282,6 +282,47 @@ fn a_new_spec_for_events_predicts_what_comes_next() {
 }
 
 #[test]
+fn a_sweep_trains_each_combination_once() {
+    let folder = Folder::new();
+    let spec =
+        SPEC.replace("features {", "const DIM = 4\nconst UNITS = 16\nfeatures {").replace("dim: 4", "dim: DIM").replace("[16]", "[UNITS]");
+    folder.write("small.rec", &spec);
+    folder.write("train.csv", text(&rows(400, 1), ","));
+    let sweep = |arguments: &[&str]| {
+        let mut command = Command::new(RECC);
+        command.current_dir(folder.0.path()).args(["sweep", "small.rec"]).args(arguments);
+        command
+    };
+    let flags =
+        ["-D", "DIM=2,6", "-D", "UNITS=4,8", "--out", "sizes", "--metric", "logloss", "--", "--train", "train.csv", "--test", "train.csv"];
+    let first = ok(sweep(&flags).args(["--epochs", "1"]));
+    let said = String::from_utf8_lossy(&first.stderr).into_owned();
+    contains(&said, &["4 of 4", "DIM=6, UNITS=8: click logloss"]);
+    assert!(!said.contains("trained before"), "{said}");
+    let lines = String::from_utf8(first.stdout).expect("text");
+    // The larger ones have more parameters.
+    let parameters = |name: &str| {
+        let line = lines.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().nth(2).and_then(|cell| cell.parse::<u64>().ok()).unwrap_or_else(|| panic!("{lines}"))
+    };
+    assert!(
+        parameters("DIM=2, UNITS=4") < parameters("DIM=2, UNITS=8") && parameters("DIM=2, UNITS=8") < parameters("DIM=6, UNITS=8"),
+        "{lines}"
+    );
+    contains(&lines, &["click logloss by parameters", "click logloss by operations"]);
+    contains(&std::fs::read_to_string(folder.path("sizes/index.html")).expect("a page"), &["<svg", "DIM=6, UNITS=8", "<circle"]);
+    let again = ok(sweep(&flags).args(["--epochs", "1"]));
+    assert_eq!((String::from_utf8_lossy(&again.stderr).matches("trained before").count(), again.stdout), (4, lines.into_bytes()));
+    // Other flags make other models.
+    let other = ok(sweep(&flags).args(["--epochs", "2"]));
+    assert!(!String::from_utf8_lossy(&other.stderr).contains("trained before"));
+    contains(&fails(1, &mut sweep(&["-D", "DIM=2", "--out", "o", "--", "--train", "none.csv"])), &["none.csv", "with DIM=2"]);
+    contains(&fails(2, &mut sweep(&["-D", "DIM=2", "-D", "DIM=3", "--out", "o"])), &["-D DIM", "twice"]);
+    contains(&fails(2, &mut sweep(&["-D", "DIM=2", "--out", "o", "--", "--resume", "x"])), &["--resume"]);
+    contains(&fails(2, &mut sweep(&["-D", "DIM=2", "--out", "o", "--metric", "auk"])), &["--metric auk", "auc, logloss"]);
+}
+
+#[test]
 fn specs_are_rewritten_in_one_style() {
     let folder = Folder::new();
     let odd = folder.write("odd.rec", "// why\nfeatures{label y:binary\n   number x=x|>log1p // how\n}\n");

@@ -61,6 +61,12 @@ pub(crate) fn text(spec: &Spec) -> Result<String, Failure> {
     Ok(out)
 }
 
+/// Operations on numbers that a training step takes for an example whose lists have one entry.
+pub(crate) fn operations(spec: &Spec) -> Result<f64, Failure> {
+    let built = build(spec).map_err(|error| Failure::internal("build", error.to_string()))?;
+    Ok(example(&built.step_plan, spec, &built, true).operations)
+}
+
 fn numbers(variable: &Variable) -> u64 {
     variable.shape.iter().product()
 }

@@ -9,6 +9,7 @@ mod launcher;
 mod library;
 mod new;
 mod report;
+mod sweep;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recc_abi::Program;
@@ -72,6 +73,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Train a spec for every combination of some constants, and show what each size brings
+    #[command(
+        after_help = "Example:\n  recc sweep next.rec -D LAYERS=1,2,4 -D DIM=16,32,64 --out sizes -- --train events.csv.gz\n\nWhat has been trained is not trained again: a sweep that was stopped goes on."
+    )]
+    Sweep(SweepArgs),
     /// Show the page of an error
     Explain {
         /// Such as E0203
@@ -163,6 +169,24 @@ struct NewArgs {
     /// The column that says whose events belong together, if its name does not say so
     #[arg(long, value_name = "COLUMN", requires = "next")]
     by: Option<String>,
+}
+
+#[derive(Args)]
+struct SweepArgs {
+    /// The spec
+    spec: PathBuf,
+    /// Values of a constant of the spec
+    #[arg(short = 'D', value_name = "NAME=VALUE,…", value_parser = sweep::parse_axis, required = true)]
+    define: Vec<sweep::Axis>,
+    /// Folder of the results
+    #[arg(long)]
+    out: PathBuf,
+    /// The metric to compare by, such as auc [default: what the spec takes the best state by]
+    #[arg(long)]
+    metric: Option<String>,
+    /// Flags of `train`
+    #[arg(last = true)]
+    train: Vec<String>,
 }
 
 #[derive(Args)]
@@ -259,6 +283,7 @@ fn main() -> ExitCode {
         Command::New(args) => new_spec(&args),
         Command::Fmt(args) => fmt(&args),
         Command::Diff { old, new, json } => diff_command(&old, &new, json),
+        Command::Sweep(args) => sweep::sweep(&args.spec, &args.define, &args.out, args.metric.as_deref(), &args.train),
         Command::Explain { code } => explain_command(&code),
     });
     ExitCode::from(match result {

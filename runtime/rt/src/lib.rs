@@ -11,6 +11,7 @@ mod data;
 mod discovery;
 mod engine;
 mod failure;
+pub mod html;
 mod inspect;
 mod matmul;
 mod memory;

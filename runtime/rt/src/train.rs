@@ -388,7 +388,8 @@ impl<'r, 'p> Run<'r, 'p> {
     fn finish(mut self, pool: &'p rayon::ThreadPool, started: Instant, say: &mut dyn FnMut(&str)) -> Result<Value, Failure> {
         let program = self.loaded.program;
         let test = open_rows(program, self.options.paths(program, Part::Test), Part::Test, self.options.limit)?;
-        let mut result = json!({"spec": program.name, "rows": self.spool.rows});
+        let parameters = self.model.parameter_count();
+        let mut result = json!({"spec": program.name, "rows": self.spool.rows, "train_rows": self.spool.rows, "parameters": parameters});
         self.folder.read(Which::Best)?.load_values(&mut self.model, &mut |_, _| Ok(()))?;
         if let Some(mut rows) = test {
             let spool = settled_spool(&self.model, &mut rows, self.folder.path(), true)?;

@@ -1,6 +1,7 @@
 //! What was found, as a page with plots that needs nothing else.
 
 use super::{BINS, Cohort, Discovery, Figures, Pair, lines_to_paste};
+use crate::html::{document, escaped};
 use recc_abi::Program;
 use std::fmt::Write as _;
 
@@ -10,28 +11,10 @@ const HEIGHT: f64 = 140.0;
 /// Bins that are drawn as one.
 const JOINED: usize = 2;
 
-const STYLE: &str = "
-:root { color-scheme: light dark; --first: #1f6feb; --second: #d9730d; --rule: #8886; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .15rem .8rem .15rem 0; text-align: right; border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; }
-code, pre { font: 13px/1.5 ui-monospace, monospace; } pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--rule); }
-svg { display: block; margin: .6rem 0; max-width: 100%; } svg text { font-size: 11px; fill: currentColor; }
-.first { fill: var(--first); } .second { fill: var(--second); } path.first, path.second { fill-opacity: .45; }
-.key { display: inline-block; width: .8em; height: .8em; margin-right: .4em; vertical-align: -.05em; }
-.key.first { background: var(--first); } .key.second { background: var(--second); }
-";
-
 /// The page.
 pub(crate) fn page(discovery: &Discovery, program: &Program) -> String {
-    let title = format!("Cohorts of {}", program.name);
     let whole = &discovery.whole;
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{STYLE}</style>\n<h1>{0}</h1>\n",
-        escaped(&title)
-    );
+    let mut out = String::new();
     let _ = writeln!(
         out,
         "<p>{} rows, prediction <code>{}</code>: base rate {:.5}, mean prediction {:.5}, {} {:.5}. For each feature the two parts of the rows whose predictions differ most, by the Jensen-Shannon divergence of their distributions in bits; \"by chance\" is what two parts of one distribution would show on average.</p>",
@@ -56,8 +39,7 @@ pub(crate) fn page(discovery: &Discovery, program: &Program) -> String {
         let lines = escaped(&lines_to_paste(discovery, program));
         let _ = writeln!(out, "<h2>For the spec, by the first pair</h2>\n<pre>{lines}</pre>");
     }
-    out.push_str("</html>\n");
-    out
+    document(&format!("Cohorts of {}", program.name), &out)
 }
 
 fn section(out: &mut String, discovery: &Discovery, pair: &Pair) {
@@ -120,8 +102,4 @@ fn plot(discovery: &Discovery, pair: &Pair) -> String {
         outline(&both[0]),
         outline(&both[1])
     )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
