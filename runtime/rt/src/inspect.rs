@@ -1,7 +1,7 @@
 //! What the parameters of a trained state look like: how many are near zero, and how many directions a matrix uses.
 
+use crate::json::number;
 use crate::model::Model;
-use crate::report::number;
 use nalgebra::{DMatrix, SymmetricEigen};
 use rayon::prelude::*;
 use recc_abi::Role;

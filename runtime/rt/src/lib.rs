@@ -13,6 +13,7 @@ mod engine;
 mod failure;
 pub mod html;
 mod inspect;
+mod json;
 mod matmul;
 mod memory;
 mod metrics;

@@ -4,6 +4,7 @@ use crate::checkpoint::Generation;
 use crate::engine::Loaded;
 use crate::failure::Failure;
 use crate::inspect::{self, Inspected, inspect};
+use crate::json::number;
 use crate::metrics::{Figures, Scores, measure};
 use crate::score::{Scored, Scoring, score, to_score};
 use recc_abi::{Monitor, Program};
@@ -179,11 +180,6 @@ impl Report {
         let value = found.map_or_else(|| self.whole.losses.get(at).copied().unwrap_or(f64::NAN), |(_, value)| *value);
         if monitor.higher { value } else { -value }
     }
-}
-
-/// JSON has no NaN: a figure that is not defined on these rows is null.
-pub(crate) fn number(value: f64) -> Value {
-    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
 pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnMut(&str)) {

@@ -1,7 +1,7 @@
 //! The log of a softmax's sum over all rows of a table but row 0, by their products with queries: `[.., D], [D] -> [..]`. The rows, elementwise functions of the
 //! table's, exist once each; as many as there are, their products are never stored.
 
-use super::{GradientCx, MeanRow, Op, OpDef, QuerySum, two};
+use super::{GradientCx, MeanRow, Op, OpDef, QuerySum, four, two};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
 use crate::graph::{DType, Dim, NodeId, Space, TableId, TensorType};
 use crate::loops::Reg;
@@ -15,7 +15,7 @@ pub struct LogPartition {
 }
 
 /// The type of a number for each query.
-pub(super) fn numbers(table: TableId, queries: &TensorType, rows: &TensorType) -> Result<TensorType, String> {
+fn numbers(table: TableId, queries: &TensorType, rows: &TensorType) -> Result<TensorType, String> {
     let own = |ty: &TensorType, space| ty.space == space && ty.dtype == DType::F32;
     let queries_fit = own(queries, Space::Example) && matches!(queries.dims.as_slice(), [Dim::Fixed(_)] | [Dim::Entries(_), Dim::Fixed(_)]);
     match rows.dims.as_slice() {
@@ -24,6 +24,13 @@ pub(super) fn numbers(table: TableId, queries: &TensorType, rows: &TensorType) -
         }
         _ => Err(format!("queries {queries} of rows {rows}")),
     }
+}
+
+/// The type of queries and rows beside a log of a sum and a number for each query.
+pub(super) fn weighed<'t>(name: &str, table: TableId, inputs: &[&'t TensorType]) -> Result<[&'t TensorType; 2], String> {
+    let [queries, rows, log_sums, factors] = four(name, inputs)?;
+    let numbers = numbers(table, queries, rows)?;
+    if *log_sums == numbers && *factors == numbers { Ok([queries, rows]) } else { Err(format!("`{name}` by {log_sums} and {factors}")) }
 }
 
 /// For each row of the table its number and what it is: rows by their place among the touched ones.

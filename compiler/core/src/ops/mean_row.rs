@@ -1,8 +1,8 @@
 //! The mean of a table's rows by their probabilities in the softmax of [`LogPartition`](super::LogPartition), for each query, times its number: `[.., D], [D], [..], [..] -> [.., D]` of
 //! queries, rows, logs of sums, and numbers.
 
-use super::log_partition::{candidates, dot, numbers, width};
-use super::{GradientCx, OpDef, four};
+use super::log_partition::{candidates, dot, weighed, width};
+use super::{GradientCx, OpDef};
 use crate::graph::reference::{ReferenceCx, Tensor};
 use crate::graph::{NodeId, TableId, TensorType};
 use crate::loops::Reg;
@@ -23,11 +23,7 @@ impl OpDef for MeanRow {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
-        let [queries, rows, log_sums, factors] = four(Self::NAME, inputs)?;
-        let numbers = numbers(self.table, queries, rows)?;
-        if *log_sums != numbers || *factors != numbers {
-            return Err(format!("means of rows by {log_sums} and {factors}"));
-        }
+        let [queries, _] = weighed(Self::NAME, self.table, inputs)?;
         Ok(queries.clone())
     }
 

@@ -1,8 +1,8 @@
 //! The sum of all queries of the batch, each times its number and the row's probability in the softmax of [`LogPartition`](super::LogPartition), for each row of the table:
 //! `[.., D], [D], [..], [..] -> [D]` of queries, rows, logs of sums, and numbers. For row 0 it is 0.
 
-use super::log_partition::{candidates, dot, numbers, width};
-use super::{GradientCx, OpDef, four};
+use super::log_partition::{candidates, dot, weighed, width};
+use super::{GradientCx, OpDef};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
 use crate::graph::{NodeId, TableId, TensorType};
 use crate::loops::Reg;
@@ -23,11 +23,7 @@ impl OpDef for QuerySum {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
-        let [queries, rows, log_sums, factors] = four(Self::NAME, inputs)?;
-        let numbers = numbers(self.table, queries, rows)?;
-        if *log_sums != numbers || *factors != numbers {
-            return Err(format!("sums of queries by {log_sums} and {factors}"));
-        }
+        let [_, rows] = weighed(Self::NAME, self.table, inputs)?;
         Ok(rows.clone())
     }
 

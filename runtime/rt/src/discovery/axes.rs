@@ -1,5 +1,6 @@
 //! The parts into which each feature divides the rows.
 
+use super::visit;
 use crate::batch::Layout;
 use crate::failure::Failure;
 use crate::spool::Spool;
@@ -60,20 +61,11 @@ pub(super) fn axes(program: &Program, layout: &Layout<'_>, spool: &Spool, rows: 
 /// Ids of the rows' bags, each once a row.
 fn entries(layout: &Layout<'_>, spool: &Spool, word: usize, rows: &[usize]) -> Result<Vec<u32>, Failure> {
     let mut found = Vec::new();
-    let (mut next, mut wanted) = (0, rows.iter().copied().peekable());
-    spool.epoch(0, 0, false, 1, &mut |window, order| {
-        for &at in order {
-            let row = next;
-            next += 1;
-            if wanted.next_if_eq(&row).is_none() {
-                continue;
-            }
-            let mut own = taken_entries(&window.records[at as usize * layout.width..], word, &window.bags).to_vec();
-            own.sort_unstable();
-            own.dedup();
-            found.extend(own);
-        }
-        Ok(())
+    visit(layout, spool, rows, |_, record, bags| {
+        let mut own = taken_entries(record, word, bags).to_vec();
+        own.sort_unstable();
+        own.dedup();
+        found.extend(own);
     })?;
     Ok(found)
 }

@@ -9,8 +9,8 @@ use crate::checkpoint::Generation;
 use crate::cohort::Condition;
 use crate::engine::Loaded;
 use crate::failure::Failure;
+use crate::json::number;
 use crate::metrics::{Scores, check_finite};
-use crate::report::number;
 use crate::score::{Scoring, score, to_score};
 use crate::spool::Spool;
 use axes::{Axis, axes};
@@ -168,24 +168,29 @@ fn members(axis: &Axis, layout: &Layout<'_>, spool: &Spool, rows: &[usize]) -> R
     let bind = |own: &axes::Candidate| Condition::new(&own.predicate, &own.name, layout.columns, layout.words, layout.fitted);
     let conditions: Vec<Condition> = axis.cohorts.iter().map(bind).collect::<Result<_, _>>()?;
     let mut found = vec![Vec::new(); conditions.len()];
+    visit(layout, spool, rows, |row, record, bags| {
+        for (condition, own) in conditions.iter().zip(&mut found) {
+            if condition.holds(record, bags, layout.fitted) {
+                own.push(row);
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// Calls with some rows, in order: the number of each, its record, and the entries that records point to.
+fn visit(layout: &Layout<'_>, spool: &Spool, rows: &[usize], mut each: impl FnMut(usize, &[u32], &[u32])) -> Result<(), Failure> {
     let (mut next, mut wanted) = (0, rows.iter().copied().peekable());
     spool.epoch(0, 0, false, 1, &mut |window, order| {
         for &at in order {
-            let row = next;
-            next += 1;
-            if wanted.next_if_eq(&row).is_none() {
-                continue;
-            }
             let record = &window.records[at as usize * layout.width..(at as usize + 1) * layout.width];
-            for (condition, own) in conditions.iter().zip(&mut found) {
-                if condition.holds(record, &window.bags, layout.fitted) {
-                    own.push(row);
-                }
+            if let Some(row) = wanted.next_if_eq(&next) {
+                each(row, record, &window.bags);
             }
+            next += 1;
         }
         Ok(())
-    })?;
-    Ok(found)
+    })
 }
 
 impl Measuring<'_> {
