@@ -110,6 +110,22 @@ fn cohorts_that_are_found_are_those_of_the_lines_to_paste() {
     contains(&said, &["3000 rows, prediction `click`", "by chance", paste]);
     contains(&fails(2, &mut search(&["--prediction", "clik"])), &["--prediction clik", "click"]);
     contains(&fails(2, &mut search(&["--least-share", "0"])), &["--least-share"]);
+    contains(&fails(2, search(&["--html"]).arg(&train)), &["--html", "this is the data itself"]);
+    // Parameters of tables stored in few bytes are shown as they were trained.
+    let small = folder.build(
+        "few",
+        &spec.replace("train     {", "train     { storage: int8,").replace("keys: user, dim: 4", "keys: user, dim: 4, storage: int8"),
+    );
+    let parameters = |model: &Path| {
+        let mut command = Command::new(model);
+        command.args(["eval", "--json", "--parameters", "--weights"]).arg(&checkpoint).arg("--data").arg(&train);
+        json(&ok(&mut command))["parameters"].clone()
+    };
+    let own = parameters(&model);
+    assert_eq!(own, parameters(&small));
+    let users = &own["small.users"];
+    assert!(users["rms"].as_f64().is_some_and(|rms| rms > 0.0), "{own}");
+    assert!(users["information_abundance"].as_f64().is_some_and(|own| (1.0..=4.0).contains(&own)), "{own}");
     contains(&fails(1, search(&["--html"]).arg(folder.path("no/page.html"))), &["--html", "page.html", "a folder that is there"]);
 }
 
@@ -309,13 +325,18 @@ fn a_sweep_trains_each_combination_once() {
         parameters("DIM=2, UNITS=4") < parameters("DIM=2, UNITS=8") && parameters("DIM=2, UNITS=8") < parameters("DIM=6, UNITS=8"),
         "{lines}"
     );
-    contains(&lines, &["click logloss by parameters", "click logloss by operations"]);
+    contains(&lines, &["click logloss of test rows by parameters", "click logloss of test rows by operations"]);
     contains(&std::fs::read_to_string(folder.path("sizes/index.html")).expect("a page"), &["<svg", "DIM=6, UNITS=8", "<circle"]);
     let again = ok(sweep(&flags).args(["--epochs", "1"]));
     assert_eq!((String::from_utf8_lossy(&again.stderr).matches("trained before").count(), again.stdout), (4, lines.into_bytes()));
-    // Other flags make other models.
+    // Other flags and other data make other models, beside those that are there.
     let other = ok(sweep(&flags).args(["--epochs", "2"]));
     assert!(!String::from_utf8_lossy(&other.stderr).contains("trained before"));
+    let third = ok(sweep(&flags).args(["--epochs", "1"]));
+    assert_eq!(String::from_utf8_lossy(&third.stderr).matches("trained before").count(), 4);
+    folder.write("train.csv", text(&rows(300, 1), ","));
+    let third = ok(sweep(&flags).args(["--epochs", "1"]));
+    assert!(!String::from_utf8_lossy(&third.stderr).contains("trained before"));
     contains(&fails(1, &mut sweep(&["-D", "DIM=2", "--out", "o", "--", "--train", "none.csv"])), &["none.csv", "with DIM=2"]);
     contains(&fails(2, &mut sweep(&["-D", "DIM=2", "-D", "DIM=3", "--out", "o"])), &["-D DIM", "twice"]);
     contains(&fails(2, &mut sweep(&["-D", "DIM=2", "--out", "o", "--", "--resume", "x"])), &["--resume"]);

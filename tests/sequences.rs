@@ -155,6 +155,10 @@ fn an_id_of_the_row_is_learned_measured_and_recommended() {
         let said = String::from_utf8(said.stdout).expect("text");
         let found: Vec<&str> = said.lines().skip(1).filter_map(|line| line.split(',').nth(2)).collect();
         assert_eq!(found, ["i3", "i5"], "{said}");
+        // Another temperature is another model.
+        let warmer = folder.build("warmer", &ONE_ITEM.replace("temperature: 0.1", "temperature: 0.2"));
+        let said = fails(1, Command::new(&warmer).args(["eval", "--weights"]).arg(&checkpoint).arg("--data").arg(&data));
+        contains(&said, &["temperature"]);
         let measured = json(&ok(Command::new(&model).args(["eval", "--json", "--weights"]).arg(&checkpoint).arg("--data").arg(&unknown)));
         assert_eq!(measured["metrics"]["item"]["hr(1)"], 0.5, "what training has not seen is never found: {measured}");
     }

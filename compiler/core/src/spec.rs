@@ -301,15 +301,44 @@ impl Spec {
         push_sorted(&mut out, "train", lines);
         let metrics = self.metrics.iter().map(|metric| metric.name.clone());
         push_sorted(&mut out, "metrics", metrics.chain(self.cohorts.iter().map(|cohort| format!("per {}", cohort.name))).collect());
+        let rankings: Vec<String> = self.predictions.iter().filter_map(|own| self.resolved_ranking(own)).collect();
+        if !rankings.is_empty() {
+            push_sorted(&mut out, "rankings", rankings);
+        }
         out.push_str("scoring\n");
         out.push_str(&canonical(&self.scoring, &self.variables));
         out.push_str("training\n");
-        out.push_str(&canonical(&self.training, &self.variables));
+        out.push_str(&canonical(&self.trained(), &self.variables));
         if let Some(balance) = &self.balance {
             out.push_str("balance\n");
             out.push_str(&canonical(&balance.as_forward(&self.training), &self.variables));
         }
         out
+    }
+
+    fn resolved_ranking(&self, prediction: &Prediction) -> Option<String> {
+        let recc_abi::Ranking { table, temperature, normalize, repeats, .. } = prediction.ranking()?;
+        let (table, column) = (&self.tables[*table as usize].path, &self.columns[prediction.label as usize].name);
+        let how = format!("temperature {temperature:?}, normalize {normalize}, repeats {repeats}");
+        Some(format!("{}: {column} among {table}, {how}", prediction.name))
+    }
+
+    /// The model as it is trained, with what its losses are computed from.
+    fn trained(&self) -> Forward {
+        let mut forward = self.training.clone();
+        for loss in &self.losses {
+            let nodes = match loss.of {
+                LossOf::Head { link, label, .. } => vec![("link", link), ("label", label)],
+                LossOf::Steps { logits: StepLogits { hit, others, has_target, .. }, .. } => {
+                    let (OtherLogits::Drawn(others) | OtherLogits::All(others)) = others;
+                    vec![("target", hit), ("others", others), ("has_target", has_target)]
+                }
+                LossOf::Each(each) => vec![("loss", each)],
+            };
+            let named = |(what, node): (&str, NodeId)| crate::graph::Named { name: format!("{} {what}", loss.name), node };
+            forward.program.results.extend(nodes.into_iter().map(named));
+        }
+        forward
     }
 
     fn resolved_column(&self, column: &Column) -> String {

@@ -75,7 +75,7 @@ enum Command {
     },
     /// Train a spec for every combination of some constants, and show what each size brings
     #[command(
-        after_help = "Example:\n  recc sweep next.rec -D LAYERS=1,2,4 -D DIM=16,32,64 --out sizes -- --train events.csv.gz\n\nWhat has been trained is not trained again: a sweep that was stopped goes on."
+        after_help = "Example:\n  recc sweep next.rec -D LAYERS=1,2,4 -D DIM=16,32,64 --out sizes -- --train events.csv.gz\n\nA combination that has been trained by the same spec, flags and data is not trained again, so that a sweep that was stopped goes on with the next one."
     )]
     Sweep(SweepArgs),
     /// Show the page of an error
@@ -362,6 +362,12 @@ fn build(args: &BuildArgs) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("{message}\nhelp: give the executable another name")));
     }
     let Some((sources, spec)) = checked(&args.common)? else { return Ok(1) };
+    let same =
+        |path: &String| std::fs::canonicalize(path).is_ok_and(|data| std::fs::canonicalize(&args.output).is_ok_and(|out| out == data));
+    if let Some(data) = [&spec.data.train, &spec.data.valid, &spec.data.test].into_iter().flatten().find(|path| same(path)) {
+        let message = format!("-o {}: this is {data}, which the spec reads", args.output.display());
+        return Err(Failure::usage(format!("{message}\nhelp: give the executable another name")));
+    }
     let model = driver::compile(&sources, &spec, args.cpu)?;
     let generation = args.weights.as_deref().map(|path| recc_rt::open_checkpoint(path, Which::Best)).transpose()?;
     driver::write_executable(&model, generation.as_ref(), &args.output)?;

@@ -620,6 +620,8 @@ pub struct Ranking {
     pub normalize: bool,
     /// Rows drawn for each target in training; none where it is compared with all.
     pub negatives: Option<u32>,
+    /// Whether what a row has seen may come again: it is a candidate then.
+    pub repeats: bool,
 }
 
 impl Prediction {
@@ -632,6 +634,11 @@ impl Prediction {
     /// by their thresholds.
     pub fn has_loss(&self) -> bool {
         matches!(self.link, Link::Logit | Link::Value)
+    }
+
+    /// Whether the program gives its value for each row: not a member's on its way, nor a ranking.
+    pub fn scores_rows(&self) -> bool {
+        self.model.is_none() && self.ranking().is_none()
     }
 
     /// What it ranks, if it is a softmax.
@@ -752,6 +759,14 @@ pub enum MetricKind {
 }
 
 impl MetricKind {
+    /// Whether a model with a larger figure is better.
+    pub fn higher_is_better(self) -> bool {
+        match self {
+            MetricKind::Auc | MetricKind::Gauc { .. } | MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => true,
+            MetricKind::Logloss | MetricKind::Ne | MetricKind::Calibration | MetricKind::Rmse => false,
+        }
+    }
+
     /// Whether it is a metric of what a link gives.
     pub fn fits(self, link: &Link) -> bool {
         match self {

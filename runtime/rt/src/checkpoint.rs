@@ -641,7 +641,7 @@ fn scoring_part(resolved: &str) -> String {
             section = line;
         }
         let taken = match section {
-            "features" | "tables" | "scoring" => line,
+            "features" | "tables" | "rankings" | "scoring" => line,
             // Behind the shape stands how a parameter begins.
             "parameters" => line.split_inclusive(']').next().unwrap_or(line),
             _ => continue,

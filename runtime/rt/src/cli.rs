@@ -347,6 +347,7 @@ fn eval_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &EvalArgs, par
 fn cohorts_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &CohortsArgs) -> Result<(), Failure> {
     let own = &args.measured;
     read_stdin_once(&own.data)?;
+    check_output("--html", args.html.as_deref(), &own.data)?;
     let pool = train::pool(threads(own.threads))?;
     let generation = generation(weights, own.weights.as_deref())?;
     let search = Search { prediction: args.prediction.as_deref(), least_share: args.least_share, top: args.top as usize };
@@ -384,11 +385,11 @@ fn output_format(output: Option<&Path>) -> Result<Option<(&Path, OutputFormat)>,
 }
 
 /// What is written goes over no data that is read.
-fn check_output(output: Option<&Path>, data: &[String]) -> Result<(), Failure> {
+fn check_output(flag: &str, output: Option<&Path>, data: &[String]) -> Result<(), Failure> {
     let Some(out) = output else { return Ok(()) };
     let real = std::fs::canonicalize(out).ok();
     match data.iter().find(|data| real.is_some() && std::fs::canonicalize(data).ok() == real) {
-        Some(data) => Err(Failure::usage(format!("--output {data}: this is the data itself\nhelp: write the scores to another file"))),
+        Some(data) => Err(Failure::usage(format!("{flag} {data}: this is the data itself\nhelp: write to another file"))),
         None => Ok(()),
     }
 }
@@ -403,7 +404,7 @@ fn recommend_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &Recommen
         }
         format => format.map(|(path, _)| path),
     };
-    check_output(args.output.as_deref(), data)?;
+    check_output("--output", args.output.as_deref(), data)?;
     let pool = train::pool(threads(args.rows.threads))?;
     let generation = generation(weights, args.rows.weights.as_deref())?;
     let found = recommend(loaded, &generation, data, (args.top as usize, *limit), &pool)?;
@@ -430,12 +431,12 @@ fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArg
     let RowsArgs { data, limit, .. } = &args.rows;
     read_stdin_once(data)?;
     let format = output_format(args.output.as_deref())?;
-    check_output(args.output.as_deref(), data)?;
+    check_output("--output", args.output.as_deref(), data)?;
     let pool = train::pool(threads(args.rows.threads))?;
     let generation = generation(weights, args.rows.weights.as_deref())?;
     let predictions = score::predict(loaded, &generation, data, *limit, &pool)?;
     let names: Vec<&str> = {
-        let own = loaded.program.predictions.iter().filter(|prediction| prediction.model.is_none());
+        let own = loaded.program.predictions.iter().filter(|prediction| prediction.scores_rows());
         own.map(|prediction| prediction.name.as_str()).collect()
     };
     match format {

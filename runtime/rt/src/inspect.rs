@@ -1,10 +1,12 @@
 //! What the parameters of a trained state look like: how many are near zero, and how many directions a matrix uses.
 
+use crate::checkpoint::{Generation, Purpose};
+use crate::failure::Failure;
 use crate::json::number;
 use crate::model::Model;
 use nalgebra::{DMatrix, SymmetricEigen};
 use rayon::prelude::*;
-use recc_abi::Role;
+use recc_abi::{Program, Role};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
@@ -33,8 +35,11 @@ struct Spectrum {
     information_abundance: f64,
 }
 
-/// Figures of all parameters that scoring reads. Row 0 of a table stands for what is unseen and does not count.
-pub(crate) fn inspect(model: &Model<'_>, pool: &rayon::ThreadPool) -> Vec<Inspected> {
+/// Figures of all parameters that scoring reads, as they were trained. Row 0 of a table stands for what is unseen and does not count.
+pub(crate) fn inspect(program: &Program, generation: &Generation, pool: &rayon::ThreadPool) -> Result<Vec<Inspected>, Failure> {
+    generation.verify(program, Purpose::Score)?;
+    let mut model = Model::new(program, generation.fitted(program)?, false)?;
+    generation.load_values(&mut model, &mut |_, _| Ok(()))?;
     let variables = model.program.variables.iter().enumerate();
     let parameters = variables.filter(|(_, own)| own.role == Role::Parameter && own.scored);
     let parts: Vec<_> =
@@ -44,12 +49,13 @@ pub(crate) fn inspect(model: &Model<'_>, pool: &rayon::ThreadPool) -> Vec<Inspec
         let width = part.shape.last().copied().unwrap_or(1);
         let unseen = if is_table { width.min(count) } else { 0 };
         let values = &model.values[at].floats()[part.start + unseen..part.start + count];
-        let rms = (values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+        let count = values.len().max(1) as f64;
+        let rms = (values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / count).sqrt();
         let small = values.iter().filter(|x| f64::from(x.abs()) < NEAR_ZERO * rms).count();
-        let near_zero = if rms == 0.0 { 1.0 } else { small as f64 / values.len() as f64 };
+        let near_zero = if rms == 0.0 { 1.0 } else { small as f64 / count };
         Inspected { path: part.path, shape: part.shape, rms, near_zero, spectrum: spectrum(values, width) }
     };
-    pool.install(|| parts.into_par_iter().map(figures).collect())
+    Ok(pool.install(|| parts.into_par_iter().map(figures).collect()))
 }
 
 /// Of a matrix with rows of some width, unless it has one row or column, nothing but zeros, or too many of both.

@@ -189,7 +189,7 @@ impl<'p> Model<'p> {
                     engine.write_global(&source, &bases);
                 }
                 InputSource::OtherRows { table } => {
-                    let others = self.row_counts[*table as usize].saturating_sub(2).max(1) as f32;
+                    let others = self.row_counts[*table as usize].saturating_sub(2) as f32;
                     engine.write_global(&source, &[others.to_bits()]);
                 }
                 InputSource::Moments { columns } => {

@@ -1,6 +1,6 @@
 //! The rows of a table by their product with a query: where a target stands among them, and which come first.
 //!
-//! Row 0 stands for what is unseen or missing and is no candidate; neither is what a sequence holds already. Of equal products the lower
+//! Row 0 stands for what is unseen or missing and is no candidate; neither is what a sequence holds already, unless it may come again. Of equal products the lower
 //! row comes first, so that the order is the same everywhere.
 
 use crate::matmul::products_of_rows;
@@ -29,6 +29,8 @@ pub(crate) struct Target {
 pub(crate) struct Candidates<'r> {
     rows: std::borrow::Cow<'r, [f32]>,
     width: usize,
+    /// Whether what was seen may come again.
+    repeats: bool,
 }
 
 /// A row and its product with a query.
@@ -57,14 +59,14 @@ impl<'r> Candidates<'r> {
     /// The rows of a table, brought to length 1 where the ranking says so.
     pub(crate) fn new(rows: &'r [f32], width: usize, ranking: &Ranking) -> Self {
         if !ranking.normalize {
-            return Candidates { rows: rows.into(), width };
+            return Candidates { rows: rows.into(), width, repeats: ranking.repeats };
         }
         let mut unit = rows.to_vec();
         for row in unit.chunks_exact_mut(width.max(1)) {
             let length = (row.iter().map(|x| x * x).sum::<f32>() + LEAST_LENGTH).sqrt();
             row.iter_mut().for_each(|x| *x /= length);
         }
-        Candidates { rows: unit.into(), width }
+        Candidates { rows: unit.into(), width, repeats: ranking.repeats }
     }
 
     /// Numbers of a row.
@@ -88,7 +90,7 @@ impl<'r> Candidates<'r> {
                 let query = at * block + within;
                 products[0] = f32::NEG_INFINITY;
                 let target = &targets[query];
-                for &seen in target.seen.iter().filter(|&&seen| seen != target.row) {
+                for &seen in target.seen.iter().filter(|&&seen| !self.repeats && seen != target.row) {
                     products[seen as usize] = f32::NEG_INFINITY;
                 }
                 work(query, products)
@@ -135,7 +137,7 @@ impl<'r> Candidates<'r> {
 mod tests {
     use super::*;
 
-    const RANKING: Ranking = Ranking { table: 0, temperature: 1.0, normalize: false, negatives: None };
+    const RANKING: Ranking = Ranking { table: 0, temperature: 1.0, normalize: false, negatives: None, repeats: false };
 
     fn target(row: u32, seen: &[u32]) -> Target {
         Target { row, exists: true, seen: seen.to_vec() }
@@ -151,6 +153,8 @@ mod tests {
             [target(1, &[]), target(1, &[2]), target(4, &[]), target(3, &[1, 2, 3, 4]), Target { row: 0, exists: false, seen: vec![] }];
         assert_eq!(candidates.ranks(&queries, &targets), [3.0, 2.0, 2.0, 1.0, 0.0]);
         assert_eq!(candidates.ranks(&queries[..2], &[Target { row: 0, exists: true, seen: vec![] }]), [f32::MAX]);
+        let again = Candidates::new(&rows, 2, &Ranking { repeats: true, ..RANKING });
+        assert_eq!(again.ranks(&queries[..4], &targets[1..3]), [3.0, 2.0]);
         let first = candidates.first(&queries[..4], &targets[..2], 2);
         let rows = |of: &[Candidate]| of.iter().map(|own| own.row).collect::<Vec<_>>();
         assert_eq!((rows(&first[0]), rows(&first[1])), (vec![2, 4], vec![4, 1]));

@@ -225,7 +225,7 @@ pub(crate) fn evaluate(
     (limit, parameters): (Option<u64>, bool),
     pool: &rayon::ThreadPool,
 ) -> Result<Report, Failure> {
+    let parameters = parameters.then(|| inspect(loaded.program, generation, pool)).transpose()?;
     let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
-    let parameters = parameters.then(|| inspect(&model, pool));
     Ok(Report { parameters, ..report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)? })
 }

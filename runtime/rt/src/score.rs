@@ -179,17 +179,20 @@ pub(crate) fn predict(
     limit: Option<u64>,
     pool: &rayon::ThreadPool,
 ) -> Result<Predicted, Failure> {
-    if let Some(ranking) = loaded.program.predictions.iter().find(|own| own.ranking().is_some()) {
+    let scores = loaded.program.predictions.iter().any(recc_abi::Prediction::scores_rows);
+    if let Some(ranking) = loaded.program.predictions.iter().find(|own| own.ranking().is_some() && !scores) {
         return Err(Failure::usage(format!("`{}` ranks values, and has no score for a row\nhelp: use `recommend`", ranking.name)));
     }
     let mut group: Vec<String> = loaded.program.data.group.iter().cloned().collect();
     let Scoring { model, stored, spool, kept } = to_score(loaded.program, generation, data, limit, (false, &mut group), pool)?;
     let scored = score(loaded, &model, stored, &spool, pool)?;
     for (prediction, scores) in loaded.program.predictions.iter().zip(&scored.scores) {
-        check_finite(scores, prediction)?;
+        if prediction.ranking().is_none() {
+            check_finite(scores, prediction)?;
+        }
     }
     let own = loaded.program.predictions.iter().zip(scored.predictions);
-    let values = own.filter(|(prediction, _)| prediction.model.is_none()).map(|(_, values)| values).collect();
+    let values = own.filter(|(prediction, _)| prediction.scores_rows()).map(|(_, values)| values).collect();
     let groups = group.pop().map(|name| (name, kept.into_iter().flatten().collect()));
     Ok(Predicted { values, groups })
 }

@@ -29,6 +29,11 @@ impl Checker<'_> {
         };
         let over = match &over.kind {
             ExprKind::Name(name) if name == "parameters" => BalancedAt::Parameters,
+            ExprKind::Name(name) => {
+                let problem = Problem::error("E0816", over.span, format!("`{name}` names nothing that a model exposes"));
+                self.report(problem.help("name it with its model, `over: ranker.shared`, or write `over: parameters`"));
+                return None;
+            }
             _ => match self.exposed(over)? {
                 Value::Tensor(shared) => BalancedAt::Value(shared.node),
                 _ => {
@@ -106,7 +111,7 @@ impl Checker<'_> {
         }
         if taking.len() < 2 {
             let problem = Problem::error("E0817", span, format!("{} loss is balanced", taking.len()));
-            self.report(problem.help("two losses or more share the representation; a single one needs no balance"));
+            self.report(problem.help("two losses or more are balanced; a single one needs no balance"));
             return None;
         }
         let block = match self.callee(callee) {

@@ -27,6 +27,7 @@ struct Softmax<'a> {
     negatives: Option<&'a Expr>,
     temperature: f64,
     normalize: bool,
+    repeats: bool,
 }
 
 impl Checker<'_> {
@@ -66,8 +67,8 @@ impl Checker<'_> {
         };
         self.tables[table].used = true;
         self.origin();
-        let Softmax { temperature, normalize, .. } = softmax;
-        let ranking = Ranking { table: table as u32, temperature, normalize, negatives };
+        let Softmax { temperature, normalize, repeats, .. } = softmax;
+        let ranking = Ranking { table: table as u32, temperature, normalize, negatives, repeats };
         let steps = if self.training {
             Some(self.logits(&name.text, query_tensor.node, column, &ranking))
         } else {
@@ -86,13 +87,13 @@ impl Checker<'_> {
 
     /// With a mistake it is still a prediction, which takes every loss of a softmax: that is not reported too.
     fn poison_ranking(&mut self, name: &Name) {
-        self.push_ranking(name, 0, Ranking { table: 0, temperature: 1.0, normalize: false, negatives: Some(1) }, None);
+        self.push_ranking(name, 0, Ranking { table: 0, temperature: 1.0, normalize: false, negatives: Some(1), repeats: false }, None);
     }
 
     fn softmax_arguments<'a>(&mut self, args: &'a [Argument], span: Span) -> Option<Softmax<'a>> {
         self.given_once(args, "softmax", 1)?;
         let find = |name: &str| args.iter().find(|own| own.name.as_ref().is_some_and(|own| own.text == name)).map(|own| &own.value);
-        let known = ["over", "target", "negatives", "temperature", "normalize"];
+        let known = ["over", "target", "negatives", "temperature", "normalize", "repeats"];
         let unknown = args.iter().filter_map(|own| own.name.as_ref()).find(|name| !known.contains(&name.text.as_str()));
         if let Some(unknown) = unknown {
             let problem = Problem::error("E0210", unknown.span, format!("`softmax` has no argument `{}`", unknown.text));
@@ -109,17 +110,23 @@ impl Checker<'_> {
             Some(value) => self.number_in(value, "temperature", 1e-6, 1e6)?,
             None => 1.0,
         };
-        let normalize = match find("normalize").map(|value| (self.constant(value), value.span)) {
-            None => false,
-            Some((Value::Bool(normalize), _)) => normalize,
-            Some((Value::Poison, _)) => return None,
-            Some((_, span)) => {
-                let problem = Problem::error("E0201", span, "`normalize` is `true` or `false`");
-                self.report(problem.help("with `true` queries and rows are brought to length 1"));
-                return None;
+        let normalize = self.yes_or_no(find("normalize"), "normalize", "with `true` queries and rows are brought to length 1")?;
+        let repeats = self.yes_or_no(find("repeats"), "repeats", "with `true` what a row has seen may come again")?;
+        Some(Softmax { query, over, target, negatives: find("negatives"), temperature, normalize, repeats })
+    }
+
+    /// `true` or `false`; `false` where nothing is written.
+    fn yes_or_no(&mut self, written: Option<&Expr>, name: &str, help: &str) -> Option<bool> {
+        let Some(written) = written else { return Some(false) };
+        match self.constant(written) {
+            Value::Bool(yes) => Some(yes),
+            Value::Poison => None,
+            _ => {
+                let problem = Problem::error("E0201", written.span, format!("`{name}` is `true` or `false`"));
+                self.report(problem.help(help));
+                None
             }
-        };
-        Some(Softmax { query, over, target, negatives: find("negatives"), temperature, normalize })
+        }
     }
 
     /// The table that `over` names.
@@ -167,7 +174,17 @@ impl Checker<'_> {
                 (Kind::Id, true) if !feature.group => format!("an id is no sequence, and is predicted itself: `target: {}`", feature.name),
                 _ => "name a feature of kind `seq`, such as `target: shift(history)`, or of kind `id`, such as `target: item`".to_owned(),
             },
-            None => "name a feature of kind `seq`, such as `target: shift(history)`, or of kind `id`, such as `target: item`".to_owned(),
+            None => match named {
+                Some(name) => {
+                    let names: Vec<String> = self.features.iter().map(|feature| feature.name.clone()).collect();
+                    let problem = Problem::error("E0101", target.span, format!("there is no feature `{name}`"));
+                    self.report(problem.help(suggest(name, names.iter().map(String::as_str))));
+                    return None;
+                }
+                None => {
+                    "name a feature of kind `seq`, such as `target: shift(history)`, or of kind `id`, such as `target: item`".to_owned()
+                }
+            },
         };
         let problem = Problem::error("E0228", target.span, "a softmax predicts the next step of a sequence, or an id");
         self.report(problem.help(help));

@@ -4,7 +4,7 @@ use super::Checker;
 use super::settings::as_call;
 use crate::problem::{Problem, suggest};
 use crate::spec::Train;
-use recc_abi::{Metric, MetricKind, Monitor, Plateau, Prediction, Schedule, Stopping};
+use recc_abi::{Metric, Monitor, Plateau, Prediction, Schedule, Stopping};
 use recc_syntax::ast::{self, Argument, Expr, ExprKind, Span};
 
 impl Checker<'_> {
@@ -224,11 +224,22 @@ impl Checker<'_> {
             self.report(problem.help(help));
             return None;
         }
-        let found = metrics.iter().find(|metric| metric.name == name || metric.name.starts_with(&format!("{name}(")));
+        let counted = matches!(args, [Argument { value: Expr { kind: ExprKind::Int(_), .. }, .. }]);
+        let named = |metric: &&Metric| match counted {
+            true => metric.name == recc_syntax::print_expr(value),
+            false => metric.name == name || metric.name.starts_with(&format!("{name}(")),
+        };
+        let found = metrics.iter().find(named);
         let Some(metric) = found else {
-            let names = metrics.iter().map(|metric| metric.name.split('(').next().unwrap_or("")).chain(["loss"]);
-            let help = format!("{}; what is watched is among the metrics reported", suggest(name, names.collect::<Vec<_>>()));
-            self.report(Problem::error("E0605", span, format!("`{name}` is not reported")).help(help));
+            let written = if counted { recc_syntax::print_expr(value) } else { name.to_owned() };
+            let known =
+                |metric: &'_ Metric| if counted { metric.name.clone() } else { metric.name.split('(').next().unwrap_or("").to_owned() };
+            let names: Vec<String> = metrics.iter().map(known).chain(["loss".to_owned()]).collect();
+            let help = format!(
+                "{}; what is watched is among the metrics reported",
+                suggest(&written, names.iter().map(String::as_str).collect::<Vec<_>>())
+            );
+            self.report(Problem::error("E0605", span, format!("`{written}` is not reported")).help(help));
             return None;
         };
         if !metric.kind.fits(&own.link) {
@@ -241,16 +252,9 @@ impl Checker<'_> {
 }
 
 fn by_metric_of(metric: &Metric, prediction: usize) -> Monitor {
-    Monitor { metric: Some(metric.clone()), prediction: prediction as u32, higher: higher_is_better(metric.kind) }
+    Monitor { metric: Some(metric.clone()), prediction: prediction as u32, higher: metric.kind.higher_is_better() }
 }
 
 fn by_loss_of(prediction: usize) -> Monitor {
     Monitor { metric: None, prediction: prediction as u32, higher: false }
-}
-
-fn higher_is_better(kind: MetricKind) -> bool {
-    match kind {
-        MetricKind::Auc | MetricKind::Gauc { .. } | MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => true,
-        MetricKind::Logloss | MetricKind::Ne | MetricKind::Calibration | MetricKind::Rmse => false,
-    }
 }

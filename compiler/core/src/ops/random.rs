@@ -18,8 +18,8 @@ pub struct Random {
     pub dims: Vec<Dim>,
 }
 
-/// Numbers that a row of pairs has: more than entries, so that no two pairs of an example share one.
-const PAIRS: u32 = 1 << 16;
+/// Numbers that a row of pairs has: as many as a sequence with pairs has steps at most, so that no two pairs of an example share one.
+const PAIRS: u32 = 1 << 12;
 
 /// Mixes 32 bits well (Wellons' `lowbias32`).
 fn mix(mut x: u32) -> u32 {

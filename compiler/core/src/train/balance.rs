@@ -113,49 +113,42 @@ fn product(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
 
 /// What two losses or more learn.
 struct Shared {
-    dense: BTreeSet<VariableId>,
-    rows: BTreeSet<VariableId>,
-    tables: BTreeSet<TableId>,
+    variables: BTreeSet<VariableId>,
     /// All look-ups, each once, in the order in which updates count those of a table.
     lookups: Vec<(Gather, NodeId)>,
 }
 
 impl Shared {
     fn of(parts: &[Gradients]) -> Shared {
-        fn of_several<T: Ord + Copy>(each: impl Iterator<Item = BTreeSet<T>>) -> BTreeSet<T> {
-            let mut counts: BTreeMap<T, usize> = BTreeMap::new();
-            each.flatten().for_each(|own| *counts.entry(own).or_insert(0) += 1);
-            counts.into_iter().filter(|(_, count)| *count > 1).map(|(own, _)| own).collect()
-        }
         let mut lookups: Vec<(Gather, NodeId)> = Vec::new();
         for own in parts.iter().flat_map(|part| &part.lookups) {
             if !lookups.iter().any(|(gather, ids)| *gather == own.gather && *ids == own.ids) {
                 lookups.push((own.gather.clone(), own.ids));
             }
         }
-        Shared {
-            dense: of_several(parts.iter().map(|part| part.dense.keys().copied().collect())),
-            rows: of_several(parts.iter().map(|part| part.rows.keys().copied().collect())),
-            tables: of_several(parts.iter().map(|part| part.lookups.iter().map(|own| own.gather.table).collect())),
-            lookups,
+        let mut counts: BTreeMap<VariableId, usize> = BTreeMap::new();
+        for part in parts {
+            let looked_up = part.lookups.iter().map(|own| own.gather.variable);
+            let own: BTreeSet<VariableId> = part.dense.keys().chain(part.rows.keys()).copied().chain(looked_up).collect();
+            own.into_iter().for_each(|id| *counts.entry(id).or_insert(0) += 1);
         }
+        Shared { variables: counts.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect(), lookups }
     }
 
-    /// A loss's gradients with respect to what is shared, by a number for each.
-    fn gradients(&self, graph: &mut Graph, part: &Gradients) -> BTreeMap<(u8, u32), NodeId> {
-        let mut found: BTreeMap<(u8, u32), NodeId> = BTreeMap::new();
-        found.extend(self.dense.iter().filter_map(|id| Some(((0, id.0), *part.dense.get(id)?))));
-        found.extend(self.rows.iter().filter_map(|id| Some(((1, id.0), *part.rows.get(id)?))));
-        for table in &self.tables {
-            let of_table = self.lookups.iter().filter(|(gather, _)| gather.table == *table);
-            for (number, (gather, ids)) in of_table.enumerate() {
-                let Some(own) = part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids) else { continue };
-                let sum = graph.add(Op::RowSum(RowSum { table: *table, lookup: number as u32 }), &[own.gradient]);
-                let entry = found.entry((2, table.0)).or_insert(sum);
-                if *entry != sum {
-                    *entry = graph.sum(*entry, sum);
-                }
-            }
+    /// A loss's gradients with respect to what is shared; of a table by its touched rows.
+    fn gradients(&self, graph: &mut Graph, part: &Gradients) -> BTreeMap<VariableId, NodeId> {
+        let known = part.dense.iter().chain(&part.rows).filter(|(id, _)| self.variables.contains(id));
+        let mut found: BTreeMap<VariableId, NodeId> = known.map(|(id, own)| (*id, *own)).collect();
+        let mut counts: BTreeMap<TableId, u32> = BTreeMap::new();
+        for (gather, ids) in &self.lookups {
+            let number = counts.entry(gather.table).or_insert(0);
+            let lookup = *number;
+            *number += 1;
+            let own = part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids);
+            let Some(own) = own.filter(|_| self.variables.contains(&gather.variable)) else { continue };
+            let rows = graph.add(Op::RowSum(RowSum { table: gather.table, lookup }), &[own.gradient]);
+            let sum = found.get(&gather.variable).map_or(rows, |&known| graph.sum(known, rows));
+            found.insert(gather.variable, sum);
         }
         found
     }
@@ -164,7 +157,7 @@ impl Shared {
     fn gram(&self, graph: &mut Graph, parts: &[Gradients]) -> NodeId {
         let gradients: Vec<_> = parts.iter().map(|part| self.gradients(graph, part)).collect();
         matrix(graph, parts.len(), |graph, i, j| {
-            let both = gradients[i].iter().filter_map(|(place, own)| Some((*own, *gradients[j].get(place)?)));
+            let both = gradients[i].iter().filter_map(|(id, own)| Some((*own, *gradients[j].get(id)?)));
             let products: Vec<NodeId> = both.map(|(a, b)| product(graph, a, b)).collect();
             products
                 .into_iter()
@@ -176,26 +169,24 @@ impl Shared {
     /// The weighted sum of what is shared, and what is not as it is.
     fn weighted(&self, graph: &mut Graph, weights: &[NodeId], parts: Vec<Gradients>) -> Gradients {
         let mut found = Gradients::default();
-        for id in &self.dense {
-            let total = weighted(graph, weights, parts.iter().map(|part| part.dense.get(id).copied()));
-            found.dense.extend(total.map(|total| (*id, total)));
-        }
-        for id in &self.rows {
-            let total = weighted(graph, weights, parts.iter().map(|part| part.rows.get(id).copied()));
-            found.rows.extend(total.map(|total| (*id, total)));
+        for id in &self.variables {
+            let dense = weighted(graph, weights, parts.iter().map(|part| part.dense.get(id).copied()));
+            found.dense.extend(dense.map(|total| (*id, total)));
+            let rows = weighted(graph, weights, parts.iter().map(|part| part.rows.get(id).copied()));
+            found.rows.extend(rows.map(|total| (*id, total)));
         }
         for (gather, ids) in &self.lookups {
             let own = |part: &Gradients| part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids).map(|own| own.gradient);
             let each = parts.iter().map(own);
-            let gradient = match self.tables.contains(&gather.table) {
+            let gradient = match self.variables.contains(&gather.variable) {
                 true => weighted(graph, weights, each),
                 false => each.flatten().next(),
             };
             found.lookups.extend(gradient.map(|gradient| LookupGradient { gather: gather.clone(), ids: *ids, gradient }));
         }
         for part in parts {
-            found.dense.extend(part.dense.into_iter().filter(|(id, _)| !self.dense.contains(id)));
-            found.rows.extend(part.rows.into_iter().filter(|(id, _)| !self.rows.contains(id)));
+            found.dense.extend(part.dense.into_iter().filter(|(id, _)| !self.variables.contains(id)));
+            found.rows.extend(part.rows.into_iter().filter(|(id, _)| !self.variables.contains(id)));
         }
         found
     }

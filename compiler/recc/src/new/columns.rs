@@ -41,6 +41,8 @@ pub(super) struct Column {
     pub(super) distinct: usize,
     /// Whether all its values are whole numbers.
     pub(super) whole: bool,
+    /// Whether all its values are numbers.
+    pub(super) numeric: bool,
 }
 
 impl Column {
@@ -59,7 +61,7 @@ impl Column {
 
     /// Whether its name says one of some things, alone or with an ending such as `_id`.
     pub(super) fn is_named(&self, things: &[&str]) -> bool {
-        let name = self.name.to_ascii_lowercase();
+        let name = self.name.to_ascii_lowercase().replace([' ', '-'], "_");
         let bare = ["_id", "id", "_key", "_no"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
         things.iter().any(|thing| *thing == bare || *thing == name)
     }
@@ -105,8 +107,9 @@ fn look(name: &str, sample: &Sample, at: usize) -> Column {
             None => Looks::Id,
         },
     };
+    let numeric = !given.is_empty() && given.iter().all(|value| value.parse::<f64>().is_ok_and(f64::is_finite));
     let whole = !given.is_empty() && given.iter().all(|value| value.parse::<i64>().is_ok());
-    Column { name: name.to_owned(), looks, distinct, whole }
+    Column { name: name.to_owned(), looks, distinct, whole, numeric }
 }
 
 /// Whether a column's value always comes with the same label, in twenty rows each or more.

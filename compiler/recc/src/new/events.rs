@@ -9,7 +9,9 @@ use std::path::Path;
 
 const USERS: [&str; 7] = ["user", "u", "session", "visitor", "customer", "member", "device"];
 const ITEMS: [&str; 11] = ["item", "i", "product", "movie", "film", "song", "track", "article", "news", "video", "book"];
-const TIMES: [&str; 7] = ["time", "timestamp", "ts", "unixtime", "event_time", "pos", "position"];
+const TIMES: [&str; 9] = ["time", "timestamp", "time_stamp", "date", "ts", "unixtime", "event_time", "pos", "position"];
+/// Names that the spec uses itself.
+const TAKEN: [&str; 4] = ["history", "items", "next", "h"];
 /// Values in the sample from which a softmax is over drawn rows.
 const MANY: usize = 5_000;
 
@@ -40,9 +42,15 @@ impl Events {
         let usual = || columns.iter().position(|column| column.is_named(&USERS));
         let user = by.map(|by| find("--by", by)).transpose()?.or_else(usual);
         let Some(user) = user.filter(|user| *user != item) else {
+            let what = match user {
+                Some(_) => format!("the column {next:?} is to be predicted, and another one says whose events these are"),
+                None => "no column's name says whose events these are".to_owned(),
+            };
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             return Err(Failure::input(format!(
-                "{}: no column says whose events these are\nhelp: name it with --by, such as `--by user`",
-                path.display()
+                "{}: {what}\nhelp: name it with --by; the columns are {}",
+                path.display(),
+                names.join(", ")
             )));
         };
         let is_time = |at: &usize| columns[*at].whole && columns[*at].is_named(&TIMES);
@@ -64,7 +72,10 @@ impl Events {
         let ordered = self.time.map_or(String::new(), |time| format!("order: {}, ", as_setting(time)));
         let train = quoted(&path.display().to_string());
         let _ = writeln!(out, "data {{ train: {train}, group: {}, {ordered}split: leave_one_out }}\n", as_setting(self.user));
-        let (key, source) = feature_of(column(self.user), self.user);
+        let (mut key, mut source) = feature_of(column(self.user), self.user);
+        if TAKEN.contains(&key.as_str()) {
+            (key, source) = (format!("by_{key}"), format!("column({})", quoted(column(self.user))));
+        }
         let from = if source == key { String::new() } else { format!(" = {source}") };
         let _ = writeln!(out, "features {{\nkey {key}{from}\nseq history = column({}) |> vocab |> take_last(STEPS)\n}}\n", quoted(item));
         let _ = writeln!(out, "model {name} {{\ntable items {{ keys: history, dim: 64, init: normal(0.02) }}\n");

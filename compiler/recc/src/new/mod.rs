@@ -97,7 +97,10 @@ fn names(columns: &[Column]) -> String {
 
 fn asked_label(columns: &[Column], label: &str, path: &Path) -> Result<usize, Failure> {
     match columns.iter().position(|column| column.name == label) {
-        Some(at) if columns[at].is_label() => Ok(at),
+        Some(at) if columns[at].numeric && columns[at].distinct > 1 => Ok(at),
+        Some(at) if columns[at].numeric => {
+            Err(Failure::input(format!("--label {label}: it is the same in all rows looked at\nhelp: a label differs from row to row")))
+        }
         Some(_) => {
             Err(Failure::input(format!("--label {label}: the column is neither 0 and 1 nor a number\nhelp: a label is one of them")))
         }

@@ -3,12 +3,16 @@
 mod page;
 
 use crate::{cost, driver, print, report, say};
-use recc_abi::{Monitor, Program};
+use recc_abi::{MetricKind, Monitor, Prediction, Program};
 use recc_codegen::Level;
 use recc_core::Override;
 use recc_rt::Failure;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -23,7 +27,7 @@ pub(crate) struct Axis {
 pub(crate) fn parse_axis(text: &str) -> Result<Axis, String> {
     let wrong = || "write NAME=VALUE,VALUE,… such as -D LAYERS=2,4,8".to_owned();
     let (name, values) = text.split_once('=').ok_or_else(wrong)?;
-    let values: Vec<String> = values.split(',').map(|value| value.trim().to_owned()).collect();
+    let values = separated(values);
     if name.trim().is_empty() || values.iter().any(String::is_empty) {
         return Err(wrong());
     }
@@ -31,6 +35,16 @@ pub(crate) fn parse_axis(text: &str) -> Result<Axis, String> {
         Some(at) => Err(format!("the value {} stands there twice", values[at])),
         None => Ok(Axis { name: name.trim().to_owned(), values }),
     }
+}
+
+/// What commas separate that stand in no brackets.
+fn separated(text: &str) -> Vec<String> {
+    let mut depth = 0i32;
+    let parts = text.split(|sign: char| {
+        depth += i32::from("([{".contains(sign)) - i32::from(")]}".contains(sign));
+        sign == ',' && depth == 0
+    });
+    parts.map(|value| value.trim().to_owned()).collect()
 }
 
 /// One combination, trained.
@@ -41,6 +55,8 @@ struct Point {
     /// Operations of training: those of an example whose lists have one entry, by examples and epochs.
     operations: f64,
     metric: f64,
+    /// The rows it is of.
+    rows: &'static str,
     epochs: usize,
     seconds: f64,
 }
@@ -66,6 +82,7 @@ pub(crate) fn sweep(path: &Path, axes: &[Axis], out: &Path, metric: Option<&str>
         specs.push(spec);
     }
     std::fs::create_dir_all(out).map_err(|error| Failure::io("create", out, &error))?;
+    let _lock = locked(out)?;
     let (mut points, mut compared) = (Vec::new(), None);
     for (at, (overrides, spec)) in combinations.iter().zip(&specs).enumerate() {
         let name = name_of(overrides);
@@ -88,11 +105,29 @@ pub(crate) fn sweep(path: &Path, axes: &[Axis], out: &Path, metric: Option<&str>
         compared = Some(compare);
     }
     let Some(compare) = compared else { return Ok(0) };
-    let page = out.join("index.html");
-    std::fs::write(&page, page::page(path, &compare.name, &points)).map_err(|error| Failure::io("write", &page, &error))?;
-    print(&table(&compare.name, &points))?;
+    let of = points.first().map_or("", |point| point.rows);
+    let (name, page) = (format!("{} of {of}", compare.name), out.join("index.html"));
+    let counts_all = specs.iter().any(|spec| spec.predictions.iter().any(|own| own.ranking().is_some_and(|own| own.negatives.is_none())));
+    let note = if counts_all { ", without the softmax over all rows" } else { "" };
+    let note = format!("Operations are those of training: of an example whose lists have one entry, by examples and epochs{note}.");
+    std::fs::write(&page, page::page(path, &name, &points, &note)).map_err(|error| Failure::io("write", &page, &error))?;
+    print(&format!("{}{note}\n", table(&name, &points)))?;
     say(&format!("{}: the same with plots\n", page.display()));
     Ok(0)
+}
+
+/// Holds other sweeps off a folder.
+fn locked(out: &Path) -> Result<File, Failure> {
+    let place = out.join(".sweep");
+    let lock = File::create(&place).map_err(|error| Failure::io("write", &place, &error))?;
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Failure::usage(format!(
+            "{}: another sweep is writing here\nhelp: wait for its end, or give another folder to --out",
+            out.display()
+        ))),
+        // A file system without locks: the sweep goes on as it would without them.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(lock),
+    }
 }
 
 /// Every combination of values, the last constant changing first.
@@ -129,24 +164,32 @@ impl Compare {
     fn of(program: &Program, wanted: Option<&str>) -> Result<Compare, Failure> {
         let Monitor { metric, prediction, higher } = &program.train.best;
         let best = metric.as_ref().map(|metric| metric.name.clone());
+        let mut at = *prediction as usize;
         let (metric, higher) = match wanted {
             None => (best, *higher),
             Some(name) => {
-                let names: Vec<&str> = program.metrics.iter().map(|own| own.name.as_str()).collect();
-                if !names.contains(&name) {
+                let Some(metric) = program.metrics.iter().find(|own| own.name == name) else {
+                    let names: Vec<&str> = program.metrics.iter().map(|own| own.name.as_str()).collect();
                     let message = format!("--metric {name}: the spec does not report it\nhelp: it reports {}", names.join(", "));
                     return Err(Failure::usage(message));
+                };
+                if metric.kind == MetricKind::Calibration {
+                    return Err(Failure::usage(
+                        "--metric calibration: it is best near 1, and orders no models\nhelp: compare by another one",
+                    ));
                 }
-                (Some(name.to_owned()), !["logloss", "ne", "rmse", "calibration"].contains(&name))
+                let fits = |own: &Prediction| own.model.is_none() && metric.kind.fits(&own.link);
+                at = program.predictions.iter().position(fits).unwrap_or(at);
+                (Some(name.to_owned()), metric.kind.higher_is_better())
             }
         };
-        let prediction = program.predictions.get(*prediction as usize).map_or(String::new(), |own| own.name.clone());
+        let prediction = program.predictions.get(at).map_or(String::new(), |own| own.name.clone());
         let name = format!("{prediction} {}", metric.as_deref().unwrap_or("loss"));
         Ok(Compare { name, prediction, metric, higher })
     }
 
     /// The figure of the test rows, or without those the best one of the validation rows, or of training.
-    fn figure(&self, result: &Value) -> Option<f64> {
+    fn figure(&self, result: &Value) -> Option<(f64, &'static str)> {
         let of = |figures: &Value| match &self.metric {
             Some(metric) => figures[&self.prediction][metric].as_f64(),
             None => None,
@@ -159,24 +202,33 @@ impl Compare {
         let valid = || best(&mut epochs?.iter().filter_map(|epoch| of(&epoch["valid"])));
         let loss = || epochs?.last()?["train_loss"].as_f64();
         match self.metric {
-            Some(_) => of(&result["metrics"]).or_else(valid),
-            None => result["loss"].as_f64().or_else(loss),
+            Some(_) => of(&result["metrics"]).map(|own| (own, "test rows")).or_else(|| Some((valid()?, "validation rows"))),
+            None => result["loss"].as_f64().map(|own| (own, "test rows")).or_else(|| Some((loss()?, "training rows"))),
         }
     }
 }
 
 /// The result of one combination, made if it is not there, and whether it was made now.
 fn trained(model: &driver::Model, folder: &Path, train: &[String], name: &str) -> Result<(Value, bool), Failure> {
-    let file = folder.join("result.json");
-    let identity = json!({"hash": model.program.hash, "train": train});
+    let data = &model.program.data;
+    let files = train.iter().chain(&data.train).chain(&data.valid).chain(&data.test);
+    let stamp = |file: &String| {
+        let own = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file)?;
+        Some(json!([file, own.len(), own.mtime()]))
+    };
+    let stamps: Vec<Value> = files.filter_map(stamp).collect();
+    let identity = json!({"hash": model.program.hash, "recc": model.program.build.version, "train": train, "files": stamps});
+    let id: String = Sha256::digest(identity.to_string().as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let (file, folder) = (folder.join(format!("result-{id}.json")), folder.join(format!("run-{id}")));
     let known = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     if let Some(known) = known.filter(|known| known["of"] == identity) {
         return Ok((known["result"].clone(), false));
     }
+    // What a sweep that was stopped left of this very run.
     if folder.exists() {
-        std::fs::remove_dir_all(folder).map_err(|error| Failure::io("remove", folder, &error))?;
+        std::fs::remove_dir_all(&folder).map_err(|error| Failure::io("remove", &folder, &error))?;
     }
-    std::fs::create_dir_all(folder).map_err(|error| Failure::io("create", folder, &error))?;
+    std::fs::create_dir_all(&folder).map_err(|error| Failure::io("create", &folder, &error))?;
     let executable = folder.join("model");
     driver::write_executable(model, None, &executable)?;
     let mut command = Command::new(&executable);
@@ -186,7 +238,7 @@ fn trained(model: &driver::Model, folder: &Path, train: &[String], name: &str) -
         return Err(Failure {
             status: done.status.code().map_or(70, |code| code as u8),
             message: format!(
-                "with {name}: training failed, as said above\nhelp: what was trained before is kept; the same command goes on"
+                "with {name}: training failed, as said above\nhelp: what was trained before is kept, and is not trained again by the same command"
             ),
         });
     }
@@ -199,8 +251,11 @@ fn trained(model: &driver::Model, folder: &Path, train: &[String], name: &str) -
 fn point(name: String, result: &Value, compare: &Compare, operations: f64) -> Result<Point, Failure> {
     let number = |key: &str| result[key].as_f64().unwrap_or(0.0);
     let epochs = result["epochs"].as_array().map_or(0, Vec::len);
-    let metric = compare.figure(result).ok_or_else(|| {
-        let message = format!("with {name}: there is no {}\nhelp: give rows to validate or to test behind `--`", compare.name);
+    let (metric, rows) = compare.figure(result).ok_or_else(|| {
+        let message = format!(
+            "with {name}: no rows were validated or tested, so that {} is not known\nhelp: name some behind `--`, with --valid or --test",
+            compare.name
+        );
         Failure::usage(message)
     })?;
     Ok(Point {
@@ -208,6 +263,7 @@ fn point(name: String, result: &Value, compare: &Compare, operations: f64) -> Re
         parameters: number("parameters"),
         operations: operations * number("train_rows") * epochs as f64,
         metric,
+        rows,
         epochs,
         seconds: number("seconds"),
     })
@@ -248,10 +304,11 @@ struct PowerLaw {
 }
 
 impl PowerLaw {
-    /// None without two sizes, or where a number is not above 0.
+    /// None without three sizes, or where a number is not above 0.
     fn fit(points: impl Iterator<Item = (f64, f64)>) -> Option<PowerLaw> {
         let logs: Vec<(f64, f64)> = points.map(|(x, y)| (x.ln(), y.ln())).collect();
-        if logs.iter().any(|(x, y)| !x.is_finite() || !y.is_finite()) {
+        let sizes: BTreeSet<u64> = logs.iter().map(|(x, _)| x.to_bits()).collect();
+        if sizes.len() < 3 || logs.iter().any(|(x, y)| !x.is_finite() || !y.is_finite()) {
             return None;
         }
         let count = logs.len() as f64;
@@ -261,7 +318,7 @@ impl PowerLaw {
         let (xx, xy, yy) = (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
         let b = xy / xx;
         let fit = if yy > 0.0 { xy * xy / (xx * yy) } else { 1.0 };
-        (xx > 1e-12).then_some(PowerLaw { a: (y - b * x).exp(), b, fit })
+        Some(PowerLaw { a: (y - b * x).exp(), b, fit })
     }
 
     fn at(&self, x: f64) -> f64 {
@@ -282,7 +339,7 @@ mod tests {
         let law = PowerLaw::fit([1.0, 10.0, 200.0, 3e6].into_iter().map(|x: f64| (x, 0.3 * x.powf(-0.07)))).expect("a law");
         assert!((law.a - 0.3).abs() < 1e-9 && (law.b + 0.07).abs() < 1e-12 && (law.fit - 1.0).abs() < 1e-9);
         assert!(PowerLaw::fit([(5.0, 1.0), (5.0, 2.0)].into_iter()).is_none());
-        assert!(PowerLaw::fit([(5.0, 0.0), (6.0, 2.0)].into_iter()).is_none());
+        assert!(PowerLaw::fit([(5.0, 0.0), (6.0, 2.0), (7.0, 3.0)].into_iter()).is_none());
     }
 
     #[test]
@@ -290,6 +347,7 @@ mod tests {
         let axes = ["A=1,2", "B=x,y"].map(|text| parse_axis(text).expect("an axis"));
         let names: Vec<String> = combinations(&axes).iter().map(|own| name_of(own)).collect();
         assert_eq!(names, ["A=1, B=x", "A=1, B=y", "A=2, B=x", "A=2, B=y"]);
+        assert_eq!(parse_axis("U=[32, 16],[8]").expect("an axis").values, ["[32, 16]", "[8]"]);
         assert!(parse_axis("A").is_err() && parse_axis("A=1,,2").is_err() && parse_axis("A=1,1").is_err());
     }
 }

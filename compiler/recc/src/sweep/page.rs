@@ -11,7 +11,7 @@ const HEIGHT: f64 = 300.0;
 const MARGINS: [f64; 4] = [60.0, 16.0, 12.0, 34.0];
 
 /// The page.
-pub(super) fn page(spec: &Path, metric: &str, points: &[Point]) -> String {
+pub(super) fn page(spec: &Path, metric: &str, points: &[Point], note: &str) -> String {
     let mut out = String::new();
     for (what, size) in SIZES {
         let pairs: Vec<(f64, f64)> = points.iter().map(|own| (size(own), own.metric)).collect();
@@ -35,10 +35,7 @@ pub(super) fn page(spec: &Path, metric: &str, points: &[Point]) -> String {
         )
     };
     let rows: String = points.iter().map(row).collect();
-    let _ = writeln!(
-        out,
-        "<table>\n<tr>{head}</tr>\n{rows}</table>\n<p>Operations are those of training: of an example whose lists have one entry, by examples and epochs.</p>"
-    );
+    let _ = writeln!(out, "<table>\n<tr>{head}</tr>\n{rows}</table>\n<p>{}</p>", escaped(note));
     document(&format!("Sweep of {}", spec.display()), &out)
 }
 

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::spool::Spool;
 use crate::transform::{Fitted, taken_entries};
 use recc_abi::{Bound, ColumnKind, Comparison, Encoder, Predicate, Program, Token};
+use std::collections::BTreeSet;
 
 /// Parts of a number's values, each with as many rows.
 const PARTS: usize = 5;
@@ -55,6 +56,7 @@ pub(super) fn axes(program: &Program, layout: &Layout<'_>, spool: &Spool, rows: 
         };
         found.push(Axis { feature: name.clone(), cohorts });
     }
+    number_equal_names(&mut found, program);
     Ok(found)
 }
 
@@ -95,9 +97,7 @@ fn values(
             predicate: Predicate::OneOf { column, values: vec![value] },
         })
     };
-    let mut found: Vec<Candidate> = frequent.into_iter().filter_map(candidate).collect();
-    number_equal_names(&mut found);
-    found
+    frequent.into_iter().filter_map(candidate).collect()
 }
 
 /// Parts of a number's values: each value, if they are few, or as many rows each.
@@ -106,7 +106,7 @@ fn numbers(name: &str, column: u32, mut values: Vec<f32>) -> Vec<Candidate> {
     let mut distinct = values.clone();
     distinct.dedup();
     let compare = |with: Comparison, bound: f32| Predicate::Compare { column, with, bound: Bound::Value(f64::from(bound)) };
-    let mut found: Vec<Candidate> = if distinct.len() <= FEW {
+    if distinct.len() <= FEW {
         let one = |&value: &f32| Candidate {
             name: named(name, &value.to_string()),
             condition: format!("raw({name}) == {value}"),
@@ -136,9 +136,7 @@ fn numbers(name: &str, column: u32, mut values: Vec<f32>) -> Vec<Candidate> {
             Some(Candidate { name: format!("{name}_{}", at + 1), condition, predicate })
         };
         (0..=bounds.len()).filter_map(part).collect()
-    };
-    number_equal_names(&mut found);
-    found
+    }
 }
 
 /// A name for a spec, of a feature and a value.
@@ -149,14 +147,15 @@ fn named(feature: &str, value: &str) -> String {
     format!("{feature}_{}", if short.is_empty() { "value" } else { short.trim_end_matches('_') })
 }
 
-/// Values that make one name are numbered.
-fn number_equal_names(candidates: &mut [Candidate]) {
-    for at in 1..candidates.len() {
-        let (before, own) = candidates.split_at_mut(at);
-        let stem = own[0].name.clone();
+/// What makes a name that something else has, another cohort or the spec's own, is numbered.
+fn number_equal_names(axes: &mut [Axis], program: &Program) {
+    let columns = program.columns.iter().map(|own| own.name.clone());
+    let mut known: BTreeSet<String> = columns.chain(program.cohorts.iter().map(|own| own.name.clone())).collect();
+    for own in axes.iter_mut().flat_map(|axis| &mut axis.cohorts) {
+        let stem = own.name.clone();
         let mut number = 2;
-        while before.iter().any(|other| other.name == own[0].name) {
-            own[0].name = format!("{stem}_{number}");
+        while !known.insert(own.name.clone()) {
+            own.name = format!("{stem}_{number}");
             number += 1;
         }
     }

@@ -146,8 +146,7 @@ pub(crate) fn discover(
 
 /// The prediction that is looked at, and its place.
 fn searched<'p>(program: &'p Program, wanted: Option<&str>) -> Result<(usize, &'p Prediction), Failure> {
-    let known: Vec<(usize, &Prediction)> =
-        program.predictions.iter().enumerate().filter(|(_, own)| own.model.is_none() && own.ranking().is_none()).collect();
+    let known: Vec<(usize, &Prediction)> = program.predictions.iter().enumerate().filter(|(_, own)| own.scores_rows()).collect();
     let names = known.iter().map(|(_, own)| own.name.as_str()).collect::<Vec<_>>().join(", ");
     match wanted {
         Some(name) => known.iter().copied().find(|(_, own)| own.name == name).ok_or_else(|| {

@@ -22,10 +22,15 @@ pub(crate) fn text(discovery: &Discovery, program: &Program) -> String {
     let cohorts = discovery.pairs.iter().flat_map(|pair| &pair.cohorts);
     let wide = cohorts.map(|own| shortened(&own.condition).chars().count()).max().unwrap_or(0).max("cohort".len());
     let head = ["rows", "share", "base rate", "prediction", discovery.error_name].map(|name| format!("{name:>12}")).join("");
+    let _ = writeln!(
+        out,
+        "\nby the Jensen-Shannon divergence of predictions, in bits, beyond what two samples of one distribution show by chance:"
+    );
     let _ = writeln!(out, "\n{:<feature$}  {:>10}  {:>9}  {:<wide$}{head}", "feature", "divergence", "by chance", "cohort");
     let figures = |own: &Figures| {
         let share = own.rows as f64 / whole.rows as f64;
-        format!("{:>12}{share:>12.4}{:>12.5}{:>12.5}{:>12.5}", own.rows, own.base_rate, own.prediction, own.error)
+        let error = if own.error.is_finite() { format!("{:.5}", own.error) } else { "-".to_owned() };
+        format!("{:>12}{share:>12.4}{:>12.5}{:>12.5}{error:>12}", own.rows, own.base_rate, own.prediction)
     };
     for pair in &discovery.pairs {
         let [high, low] = &pair.cohorts;

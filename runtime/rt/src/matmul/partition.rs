@@ -33,6 +33,9 @@ pub(super) unsafe extern "C" fn partition(
     dst: *mut f32,
 ) {
     let (width, queries, rows) = (width as usize, queries as usize, rows as usize);
+    if queries == 0 && part != PartitionPart::SumsOfQueries as i64 {
+        return;
+    }
     // Row 0 stands for what is unseen.
     let begin = usize::from(first == 0).min(rows);
     PRODUCTS.with_borrow_mut(|products| {
@@ -43,13 +46,13 @@ pub(super) unsafe extern "C" fn partition(
             if part == PartitionPart::LogSums as i64 {
                 return softmax.log_sums(queries, begin..rows, std::slice::from_raw_parts_mut(dst, queries));
             }
-            let sums = std::slice::from_raw_parts(log_sums, queries);
-            let factors = std::slice::from_raw_parts(factors, queries);
             let by_query = part == PartitionPart::MeanRows as i64;
             std::slice::from_raw_parts_mut(dst, width * if by_query { queries } else { rows }).fill(0.0);
             for own in blocks(0..queries, QUERIES) {
+                // A batch without queries may have no place for them.
+                let of_block = |numbers: *const f32| std::slice::from_raw_parts(numbers.add(own.start), own.len());
                 for block in blocks(begin..rows, ROWS) {
-                    softmax.probabilities(&own, &block, &sums[own.clone()], &factors[own.clone()]);
+                    softmax.probabilities(&own, &block, of_block(log_sums), of_block(factors));
                     softmax.add(&own, &block, by_query, dst);
                 }
             }
