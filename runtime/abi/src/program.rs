@@ -413,6 +413,11 @@ impl ColumnKind {
         }
     }
 
+    /// Whether a row has several entries of it, or none.
+    pub fn has_entries(&self) -> bool {
+        self.split().is_some()
+    }
+
     /// Most entries of an example, if that is known.
     pub fn longest(&self) -> Option<u64> {
         self.split()?.take.map(|take| match take {
@@ -562,7 +567,7 @@ pub enum Init {
 pub struct Prediction {
     /// Its label's name; of a softmax a name of its own.
     pub name: String,
-    /// Position of the label in `Program::columns`; of a softmax that of the sequence whose next entry is predicted.
+    /// Position of the label in `Program::columns`; of a softmax that of the sequence whose next entry is predicted, or of the id that is.
     pub label: u32,
     /// How its value is meant.
     pub link: Link,

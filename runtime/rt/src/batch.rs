@@ -89,7 +89,7 @@ pub(crate) struct Layout<'p> {
     pub(crate) conditions: &'p [Option<Condition>],
     /// Columns of conditions that metrics need.
     pub(crate) flags: &'p [u32],
-    /// By prediction: the sequence whose last entry is the target, of a ranking.
+    /// By prediction, of a ranking: the sequence whose last entry is the target, or the id that is.
     pub(crate) ranked: &'p [Option<u32>],
     /// Whether rows are ranked for, which training does not.
     pub(crate) ranks: bool,
@@ -112,7 +112,7 @@ impl<'p> Layout<'p> {
 
     /// Whether a ranking predicts the next entry of a column, and not its id.
     fn is_sequence(&self, column: u32) -> bool {
-        self.columns[column as usize].kind.split().is_some()
+        self.columns[column as usize].kind.has_entries()
     }
 
     /// Whether the last entry of a column is not shown.
@@ -188,9 +188,14 @@ impl<'p> Assembler<'p> {
                     let count = self.target_rows(window, rows, *column).filter(|target| *target > 0).count();
                     vec![(count.max(1) as f32).to_bits()]
                 }
-                InputSource::BiasCorrection { .. } | InputSource::BatchRows | InputSource::Rows { .. } => Vec::new(),
-                InputSource::Count { .. } | InputSource::RowCount { .. } | InputSource::OtherRows { .. } => Vec::new(),
-                InputSource::StepNumber => Vec::new(),
+                // Not of the rows, or not of their columns.
+                InputSource::BiasCorrection { .. }
+                | InputSource::BatchRows
+                | InputSource::Rows { .. }
+                | InputSource::Count { .. }
+                | InputSource::RowCount { .. }
+                | InputSource::OtherRows { .. }
+                | InputSource::StepNumber => Vec::new(),
             };
             batch.inputs.push(values);
         }

@@ -29,7 +29,7 @@ pub(crate) struct Model<'p> {
     conditions: Vec<Option<Condition>>,
     /// Columns of conditions that metrics need.
     pub(crate) flags: Vec<u32>,
-    /// By prediction: the sequence whose next entry it ranks.
+    /// By prediction: the sequence whose next entry it ranks for, or the id.
     ranked: Vec<Option<u32>>,
 }
 
@@ -103,7 +103,7 @@ impl<'p> Model<'p> {
 
     /// Columns that are bags or sequences, by the first word of their part of a record.
     pub(crate) fn bag_words(program: &Program, layout: &[usize]) -> Vec<usize> {
-        program.columns.iter().zip(layout).filter(|(column, _)| column.kind.split().is_some()).map(|(_, &word)| word).collect()
+        program.columns.iter().zip(layout).filter(|(column, _)| column.kind.has_entries()).map(|(_, &word)| word).collect()
     }
 
     /// What a prediction ranks.

@@ -188,7 +188,7 @@ impl<'r, 'p> Run<'r, 'p> {
             return Err(Failure::input(format!("{}: there are no rows to train on\nhelp: {help}", rows.place())));
         }
         let layout = std::mem::take(&mut transformer.layout);
-        let is_sequence = |label: u32| program.columns[label as usize].kind.split().is_some();
+        let is_sequence = |label: u32| program.columns[label as usize].kind.has_entries();
         for prediction in program.predictions.iter().filter(|own| own.ranking().is_some() && is_sequence(own.label)) {
             // How many steps a row has is the third word of its part.
             if !spool.words(layout[prediction.label as usize] + 2)?.iter().any(|steps| *steps > 1) {

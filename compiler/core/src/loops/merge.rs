@@ -163,9 +163,10 @@ impl Effects {
                     self.add(body, same);
                 }
                 Stmt::MatMul(_) | Stmt::Partition(_) => {
-                    let (read, written) = stmt.call().unwrap_or_default();
-                    self.stores.insert(same[written]);
-                    self.loads.extend(read.into_iter().map(|buffer| same[buffer]));
+                    if let Some((read, written)) = stmt.call() {
+                        self.stores.insert(same[written]);
+                        self.loads.extend(read.into_iter().map(|buffer| same[buffer]));
+                    }
                 }
             }
         }

@@ -34,7 +34,7 @@ impl OpDef for RowRead {
     }
 
     fn gradient(&self, _: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
-        unreachable!("updates are not differentiated")
+        unreachable!("its gradient is that of the table")
     }
 
     fn reference(&self, cx: &ReferenceCx<'_>, _: &[&Tensor]) -> Tensor {

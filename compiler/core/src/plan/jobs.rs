@@ -693,13 +693,11 @@ fn partition(
     let operands = graph.operands(node);
     let column = graph[operands[0]].ty.entries();
     let by_rows = part == PartitionPart::SumsOfQueries;
+    let entries = column.filter(|_| !by_rows);
     let mut vectors = |node: NodeId, moves: bool| {
         let place = storage.get(&node).unwrap_or_else(|| unreachable!("{node} of {} is not stored for its softmax", graph[node].origin));
-        let entry = if column.is_some() && moves { graph[node].ty.fixed_len() as i64 } else { 0 };
-        Vectors {
-            buffer: cx.arg_by_stride(place.buffer, if moves { place.item_stride } else { 0 }),
-            entry: if by_rows { 0 } else { entry },
-        }
+        let entry = if entries.is_some() && moves { graph[node].ty.fixed_len() as i64 } else { 0 };
+        Vectors { buffer: cx.arg_by_stride(place.buffer, if moves { place.item_stride } else { 0 }), entry }
     };
     let (queries, rows, dst) = (vectors(operands[0], !by_rows), vectors(operands[1], by_rows), vectors(node, true));
     let sums = (!matches!(part, PartitionPart::LogSums)).then(|| [operands[2], operands[3]].map(|own| vectors(own, !by_rows)));
@@ -709,7 +707,6 @@ fn partition(
         // The runtime counts entries by where they begin.
         cx.begins(column);
     }
-    let entries = column.filter(|_| !by_rows);
     let items = if entries.is_some() { Size::Entries(1) } else { Size::Items(1) };
     let width = graph[operands[1]].ty.fixed_len() as i64;
     let entries = entries.map(|column| cx.begins_arg(column));

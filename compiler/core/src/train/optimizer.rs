@@ -1,7 +1,7 @@
 //! Optimizers as graph nodes: each reads a variable, its slots and its gradient, and writes new values.
 //!
 //! A dense parameter is updated whole. A table is updated row by row: the touched rows, or every row where the spec says
-//! `rows: all`. L2 is part of the gradient, and the clipping norm covers everything, in `f64`.
+//! `rows: all` or a softmax ranks all of them. L2 is part of the gradient, and the clipping norm covers everything, in `f64`.
 
 use super::gradient::Gradients;
 use crate::graph::{Graph, NodeId, Space, TableId};
