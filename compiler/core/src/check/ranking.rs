@@ -242,6 +242,12 @@ impl Checker<'_> {
 
     /// Whether a query asks for rows of the table that the target looks up, at each step of a sequence.
     fn ranks(&mut self, query: &Located, tensor: &Tensor, (table, over): (usize, Span), (column, target): (u32, Span)) -> bool {
+        if self.steps_of(column).is_some() && self.columns[column as usize].kind.longest() == Some(1) {
+            let name = self.columns[column as usize].name.clone();
+            let problem = Problem::error("E0228", target, format!("`{name}` has one step at the most, behind which nothing comes"));
+            self.report(problem.help("take two steps or more: `take_last(50)`"));
+            return false;
+        }
         let declared = self.tables[table].clone();
         if !declared.columns.contains(&column) {
             let name = self.columns[column as usize].name.clone();
