@@ -42,6 +42,12 @@ impl Folder {
         std::fs::write(&path, bytes).expect("a file");
         path
     }
+    /// The compiler, run in the folder.
+    pub(crate) fn recc(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(RECC);
+        command.current_dir(self.0.path()).args(arguments);
+        command
+    }
     /// Builds a spec.
     pub(crate) fn build(&self, name: &str, spec: &str) -> PathBuf {
         let spec = self.write(&format!("{name}.rec"), spec);

@@ -233,11 +233,7 @@ train { batch: 128, dense: adam(lr: 1e-2), seed: 2, rate: warmup(30) |> cosine(e
 #[test]
 fn a_new_spec_trains_as_it_stands() {
     let folder = Folder::new();
-    let recc = |args: &[&str]| {
-        let mut command = Command::new(RECC);
-        command.current_dir(folder.0.path()).args(args);
-        command
-    };
+    let recc = |args: &[&str]| folder.recc(args);
     ok(&mut recc(&["new", "drawn"]));
     ok(&mut recc(&["run", "drawn.rec", "--", "--epochs", "1", "--limit", "500"]));
     contains(&fails(2, &mut recc(&["new", "drawn"])), &["drawn.rec", "already"]);
@@ -275,11 +271,7 @@ fn a_new_spec_trains_as_it_stands() {
 #[test]
 fn a_new_spec_for_events_predicts_what_comes_next() {
     let folder = Folder::new();
-    let recc = |args: &[&str]| {
-        let mut command = Command::new(RECC);
-        command.current_dir(folder.0.path()).args(args);
-        command
-    };
+    let recc = |args: &[&str]| folder.recc(args);
     let line = |at: usize| format!("u{},i{},{},{}\n", at % 20, (at / 20 + at % 20) % 9, 1000 + at, at % 3);
     let lines: String = (0..400).map(line).collect();
     folder.write("events.csv", "user_id,item id,timestamp,stars\n".to_owned() + &lines);
@@ -304,11 +296,7 @@ fn a_sweep_trains_each_combination_once() {
         SPEC.replace("features {", "const DIM = 4\nconst UNITS = 16\nfeatures {").replace("dim: 4", "dim: DIM").replace("[16]", "[UNITS]");
     folder.write("small.rec", &spec);
     folder.write("train.csv", text(&rows(400, 1), ","));
-    let sweep = |arguments: &[&str]| {
-        let mut command = Command::new(RECC);
-        command.current_dir(folder.0.path()).args(["sweep", "small.rec"]).args(arguments);
-        command
-    };
+    let sweep = |arguments: &[&str]| folder.recc(&[&["sweep", "small.rec"], arguments].concat());
     let flags =
         ["-D", "DIM=2,6", "-D", "UNITS=4,8", "--out", "sizes", "--metric", "logloss", "--", "--train", "train.csv", "--test", "train.csv"];
     let first = ok(sweep(&flags).args(["--epochs", "1"]));

@@ -5,7 +5,6 @@ use super::ensembles::{Collaboration, Ensemble};
 use super::feature::Kind;
 use super::settings::as_call;
 use super::statements::{Head, Predicted};
-use super::value::Value;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, LossOf};
 use recc_abi::{Link, LossKind, Prediction, Ranking};
@@ -157,15 +156,10 @@ impl Checker<'_> {
                     Some(column) => loss.row_weight = Some(column),
                     None => loss.weight = self.number_in(&argument.value, "weight", 0.0, 1e9)?,
                 },
-                (Some("balanced"), _) => match self.constant(&argument.value) {
-                    Value::Bool(balanced) => loss.balanced = balanced,
-                    Value::Poison => return None,
-                    _ => {
-                        let problem = Problem::error("E0201", argument.value.span, "`balanced` is `true` or `false`");
-                        self.report(problem.help("a loss with `balanced: false` takes no part in `balance`"));
-                        return None;
-                    }
-                },
+                (Some("balanced"), _) => {
+                    loss.balanced =
+                        self.yes_or_no(&argument.value, "balanced", "a loss with `balanced: false` takes no part in `balance`")?;
+                }
                 (Some("where"), _) => loss.rows = Some(self.condition(&argument.value)?),
                 (other, kind) => {
                     let own: &[&str] = match kind {

@@ -50,7 +50,7 @@ impl Checker<'_> {
         let column = self.features[target].columns[0];
         let hidden = match self.steps_of(column) {
             Some(_) => !self.grouped || !self.reads_beside(column, span),
-            None => self.hides(&query, &query_tensor, (column, softmax.target.span)),
+            None => self.is_blind_to(&query, &query_tensor, (column, softmax.target.span)),
         };
         if !hidden {
             return self.poison_ranking(name);
@@ -110,23 +110,10 @@ impl Checker<'_> {
             Some(value) => self.number_in(value, "temperature", 1e-6, 1e6)?,
             None => 1.0,
         };
-        let normalize = self.yes_or_no(find("normalize"), "normalize", "with `true` queries and rows are brought to length 1")?;
-        let repeats = self.yes_or_no(find("repeats"), "repeats", "with `true` what a row has seen may come again")?;
+        let mut flag = |name: &str, help: &str| find(name).map_or(Some(false), |written| self.yes_or_no(written, name, help));
+        let normalize = flag("normalize", "with `true` queries and rows are brought to length 1")?;
+        let repeats = flag("repeats", "with `true` what a row has seen may come again")?;
         Some(Softmax { query, over, target, negatives: find("negatives"), temperature, normalize, repeats })
-    }
-
-    /// `true` or `false`; `false` where nothing is written.
-    fn yes_or_no(&mut self, written: Option<&Expr>, name: &str, help: &str) -> Option<bool> {
-        let Some(written) = written else { return Some(false) };
-        match self.constant(written) {
-            Value::Bool(yes) => Some(yes),
-            Value::Poison => None,
-            _ => {
-                let problem = Problem::error("E0201", written.span, format!("`{name}` is `true` or `false`"));
-                self.report(problem.help(help));
-                None
-            }
-        }
     }
 
     /// The table that `over` names.
@@ -197,7 +184,7 @@ impl Checker<'_> {
     }
 
     /// Whether a query is not made of what it is to predict.
-    fn hides(&mut self, query: &Located, tensor: &Tensor, (column, target): (u32, Span)) -> bool {
+    fn is_blind_to(&mut self, query: &Located, tensor: &Tensor, (column, target): (u32, Span)) -> bool {
         let own = self.cells_of(column);
         let mut stack = vec![tensor.node];
         let mut seen = BTreeSet::new();

@@ -109,13 +109,9 @@ impl Checker<'_> {
                 "batch" => train.batch = self.whole(value, "batch", 1, 1 << 24).unwrap_or(train.batch),
                 "epochs" => train.epochs = self.whole(value, "epochs", 1, 1_000_000).map_or(train.epochs, |epochs| epochs as u32),
                 "seed" => train.seed = self.whole(value, "seed", 0, i64::MAX).unwrap_or(train.seed),
-                "shuffle" => match self.constant(value) {
-                    Value::Bool(shuffle) => train.shuffle = shuffle,
-                    Value::Poison => {}
-                    _ => self.report(
-                        Problem::error("E0201", value.span, "`shuffle` is `true` or `false`").help("`false` keeps the order of the files"),
-                    ),
-                },
+                "shuffle" => {
+                    train.shuffle = self.yes_or_no(value, "shuffle", "`false` keeps the order of the files").unwrap_or(train.shuffle);
+                }
                 "dense" => {
                     if let Some((optimizer, _)) = self.optimizer(value, false) {
                         train.dense = optimizer;
@@ -180,6 +176,18 @@ impl Checker<'_> {
                         .here(format!("this is {text}"))
                         .help("see `recc explain E0602`"),
                 );
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn yes_or_no(&mut self, value: &Expr, what: &str, help: &str) -> Option<bool> {
+        match self.constant(value) {
+            Value::Bool(yes) => Some(yes),
+            Value::Poison => None,
+            _ => {
+                self.report(Problem::error("E0201", value.span, format!("`{what}` is `true` or `false`")).help(help));
                 None
             }
         }

@@ -100,7 +100,7 @@ fn matrix(graph: &mut Graph, count: usize, mut of: impl FnMut(&mut Graph, usize,
 }
 
 /// The product of two gradients, over all items and all columns.
-fn product(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
+pub(super) fn product(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
     let mut product = graph.map(ScalarOp::Mul, &[a, b]);
     let ty = graph[product].ty.clone();
     // The items of what exists once are its rows.
@@ -238,40 +238,35 @@ fn merge(graph: &mut Graph, into: &mut Gradients, from: Gradients) {
 
 /// Whether a value of each example has a gradient with respect to another.
 pub fn depends_on(graph: &Graph, node: NodeId, on: NodeId) -> bool {
-    let ends = |node: NodeId| node < on || graph[node].ty.space == Space::Global || graph[node].ty.dtype != DType::F32;
-    reaches(graph, node, |node| node == on, ends)
+    let mut stack = vec![node];
+    let mut seen = BTreeSet::new();
+    while let Some(node) = stack.pop() {
+        if node == on {
+            return true;
+        }
+        let ty = &graph[node].ty;
+        let ends = node < on || ty.space == Space::Global || ty.dtype != DType::F32 || matches!(graph[node].op, Op::Hold(_));
+        if !ends && seen.insert(node) {
+            stack.extend(graph.operands(node));
+        }
+    }
+    false
 }
 
 /// Variables that a value is computed from, as far as gradients go.
 pub fn learned(graph: &Graph, node: NodeId) -> BTreeSet<VariableId> {
     let mut found = BTreeSet::new();
-    let mut collect = |node: NodeId| {
-        if let Op::Variable(_) | Op::Gather(_) | Op::RowRead(_) = graph[node].op {
-            found.extend(graph[node].op.variable());
-        }
-    };
     let mut stack = vec![node];
     let mut seen = BTreeSet::new();
     while let Some(node) = stack.pop() {
-        if seen.insert(node) && !matches!(graph[node].op, Op::Hold(_)) {
-            collect(node);
-            stack.extend(graph.operands(node));
+        let op = &graph[node].op;
+        if matches!(op, Op::Hold(_)) || !seen.insert(node) {
+            continue;
         }
+        if let Op::Variable(_) | Op::Gather(_) | Op::RowRead(_) = op {
+            found.extend(op.variable());
+        }
+        stack.extend(graph.operands(node));
     }
     found
-}
-
-/// Whether a way back through operands, on which gradients go, leads to a node that is looked for before it ends.
-fn reaches(graph: &Graph, from: NodeId, found: impl Fn(NodeId) -> bool, ends: impl Fn(NodeId) -> bool) -> bool {
-    let mut stack = vec![from];
-    let mut seen = BTreeSet::new();
-    while let Some(node) = stack.pop() {
-        if found(node) {
-            return true;
-        }
-        if !ends(node) && !matches!(graph[node].op, Op::Hold(_)) && seen.insert(node) {
-            stack.extend(graph.operands(node));
-        }
-    }
-    false
 }

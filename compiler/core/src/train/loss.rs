@@ -34,15 +34,11 @@ pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (
         (LossKind::CrossEntropy, OtherLogits::All(log_sum)) => graph.map(ScalarOp::Sub, &[log_sum, hit]),
         (LossKind::CrossEntropy, OtherLogits::Drawn(missed)) => cross_entropy(graph, hit, missed),
         (LossKind::Bce, OtherLogits::Drawn(missed)) => {
-            let minus = graph.map(ScalarOp::Neg, &[hit]);
-            let own = graph.map(ScalarOp::Softplus, &[minus]);
-            let others = graph.map(ScalarOp::Softplus, &[missed]);
-            let others = over_last(graph, Combine::Add, others);
+            let (own, others) = (loss_of_hit(graph, hit), loss_of_missed(graph, missed));
             graph.sum(own, others)
         }
         (LossKind::Gbce { calibration }, OtherLogits::Drawn(missed)) => {
-            let minus = graph.map(ScalarOp::Neg, &[hit]);
-            let own = graph.map(ScalarOp::Softplus, &[minus]);
+            let own = loss_of_hit(graph, hit);
             let count = drawn_count(graph, missed);
             // beta / (k + 1), from the share of the rows that are drawn.
             let rows = graph.add(Op::Uniform(Uniform { kind: UniformKind::OtherRows(table) }), &[]);
@@ -53,8 +49,7 @@ pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (
             let ty = graph[own].ty.clone();
             let weight = graph.broadcast(weight, ty.space, &ty.dims);
             let own = graph.map(ScalarOp::Mul, &[own, weight]);
-            let others = graph.map(ScalarOp::Softplus, &[missed]);
-            let others = over_last(graph, Combine::Add, others);
+            let others = loss_of_missed(graph, missed);
             let share = graph.constant_like(others, 1.0 / (count + 1.0));
             let others = graph.map(ScalarOp::Mul, &[others, share]);
             graph.sum(own, others)
@@ -74,6 +69,18 @@ pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (
         return (each, has_target);
     }
     (over_last(graph, Combine::Add, each), over_last(graph, Combine::Add, has_target))
+}
+
+/// -ln(sigmoid(s)) of the target's logit.
+fn loss_of_hit(graph: &mut Graph, hit: NodeId) -> NodeId {
+    let minus = graph.map(ScalarOp::Neg, &[hit]);
+    graph.map(ScalarOp::Softplus, &[minus])
+}
+
+/// -ln(1 - sigmoid(s)) of the drawn rows' logits, summed.
+fn loss_of_missed(graph: &mut Graph, missed: NodeId) -> NodeId {
+    let each = graph.map(ScalarOp::Softplus, &[missed]);
+    over_last(graph, Combine::Add, each)
 }
 
 /// Rows drawn for each target.

@@ -3,10 +3,11 @@
 //! A dense parameter is updated whole. A table is updated row by row: the touched rows, or every row where the spec says
 //! `rows: all` or a softmax ranks all of them. L2 is part of the gradient, and the clipping norm covers everything, in `f64`.
 
+use super::balance::product;
 use super::gradient::Gradients;
-use crate::graph::{Graph, NodeId, Space, TableId};
+use crate::graph::{Graph, NodeId, TableId};
 use crate::loops::Combine;
-use crate::ops::{Assign, BatchSum, Broadcast, Op, Reduce, RowRead, RowSum, RowWrite, Uniform, UniformKind, Variable};
+use crate::ops::{Assign, Broadcast, Op, Reduce, RowRead, RowSum, RowWrite, Uniform, UniformKind, Variable};
 use crate::scalar::ScalarOp;
 use recc_abi::{Init, OptimizerKind, Role, VariableId};
 
@@ -172,13 +173,7 @@ fn clip(graph: &mut Graph, targets: &mut [Target], limit: f64) {
     let mut total: Option<NodeId> = None;
     for target in targets.iter() {
         let wide = graph.map(ScalarOp::Widen, &[target.gradient]);
-        let mut square = graph.map(ScalarOp::Mul, &[wide, wide]);
-        let ty = graph[square].ty.clone();
-        let keep = usize::from(ty.space == Space::Global);
-        if ty.dims.len() > keep {
-            square = graph.add(Op::Reduce(Reduce { combine: Combine::Add, axes: (keep..ty.dims.len()).collect() }), &[square]);
-        }
-        let part = if ty.space == Space::Global && ty.dims.is_empty() { square } else { graph.add(Op::BatchSum(BatchSum), &[square]) };
+        let part = product(graph, wide, wide);
         total = Some(match total {
             Some(known) => graph.sum(known, part),
             None => part,
