@@ -28,7 +28,8 @@ pub(crate) struct Planner<'p> {
     lanes: BTreeMap<NodeId, BufferId>,
     /// Where each node lies in the stage being written.
     storage: BTreeMap<NodeId, Storage>,
-    tile_bytes: u64,
+    /// Bytes of the tile's scratch for each example.
+    example_bytes: u64,
     entry_bytes: u64,
 }
 
@@ -63,7 +64,7 @@ impl<'p> Planner<'p> {
             kernels: Vec::new(),
             lanes: BTreeMap::new(),
             storage: BTreeMap::new(),
-            tile_bytes: 0,
+            example_bytes: 0,
             entry_bytes: 0,
         }
     }
@@ -98,6 +99,12 @@ impl<'p> Planner<'p> {
         }
         let outputs =
             self.program.results.iter().map(|result| Output { name: result.name.clone(), buffer: self.storage[&result.node].buffer });
+        let tile = self.spec.tile(self.example_bytes);
+        for buffer in &mut self.buffers.all {
+            if let Place::Tile { offset } = &mut buffer.place {
+                *offset *= tile;
+            }
+        }
         let plan = Plan {
             outputs: outputs.collect(),
             factors: factors(&self.kernels, &self.buffers.all),
@@ -105,9 +112,9 @@ impl<'p> Planner<'p> {
             inputs: self.buffers.inputs,
             first_update: first_update.unwrap_or(launches.len() as u32),
             launches,
-            tile: self.spec.tile(),
+            tile,
             lanes: LANES,
-            tile_bytes: self.tile_bytes,
+            tile_bytes: self.example_bytes * tile,
             entry_bytes: self.entry_bytes,
         };
         Planned { plan, kernels: self.kernels }
@@ -255,7 +262,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// Offsets in the tile's scratch: a value's place is free again after its last reader.
+    /// Offsets in the tile's scratch, for one example: a value's place is free again after its last reader.
     fn place_scratch(&mut self, scratch: &[NodeId], work: &[Work]) {
         let stored: BTreeSet<NodeId> = scratch.iter().chain(self.storage.keys()).copied().collect();
         // Values of the examples, and of the entries.
@@ -270,7 +277,7 @@ impl<'p> Planner<'p> {
             let dies = self.end_of_loop(self.last_use(node, work, &stored), work);
             let (len, entries) = (self.len(node), self.program.graph[node].ty.entries());
             let element = self.element(node).bytes();
-            let bytes = if entries.is_some() { len * element } else { (len * element * self.spec.tile()).next_multiple_of(64) };
+            let bytes = len * element;
             let taken = &mut taken[usize::from(entries.is_some())];
             taken.retain(|(_, _, dies)| *dies >= born);
             taken.sort();
@@ -282,7 +289,7 @@ impl<'p> Planner<'p> {
                 offset = offset.max(start + len);
             }
             taken.push((offset, bytes, dies));
-            let end = if entries.is_some() { &mut self.entry_bytes } else { &mut self.tile_bytes };
+            let end = if entries.is_some() { &mut self.entry_bytes } else { &mut self.example_bytes };
             *end = (*end).max(offset + bytes);
             let place = entries.map_or(Place::Tile { offset }, |column| Place::TileEntries { column, offset });
             let item_stride = if entries.is_some() { 0 } else { len as i64 };

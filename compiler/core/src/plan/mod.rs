@@ -16,8 +16,12 @@ use recc_abi::{Element, Plan};
 
 /// Most examples per tile: enough for the weights, which each tile reads once, to cost little beside the products.
 const MOST_TILE: u64 = 512;
-/// Fewest examples per tile, unless the batch has fewer.
-const LEAST_TILE: u64 = 64;
+/// Examples of a batch are shared out in tiles of at least so many.
+const LEAST_SHARE: u64 = 64;
+/// Bytes of a tile's scratch that still pay: a value that a later kernel finds in no cache costs more than weights that are read again.
+const MOST_SCRATCH: u64 = 8 << 20;
+/// Tiles are of multiples of so many examples: values of four bytes an example then begin at cache lines.
+const STEP_TILE: u64 = 16;
 /// Shortest sides of a weight whose products may be rounded: smaller ones cost little and give the last logit.
 const LEAST_ROUNDED: i64 = 16;
 /// Independent sums a batch is divided into; threads share them out.
@@ -52,9 +56,11 @@ pub struct StoredVariable {
 }
 
 impl PlanSpec {
-    /// Examples per tile: small batches leave work for every lane.
-    fn tile(&self) -> u64 {
-        self.batch.div_ceil(LANES).next_multiple_of(8).clamp(LEAST_TILE, MOST_TILE)
+    /// Examples per tile when each has so many bytes of scratch: small batches leave work for every lane, and large examples come in small tiles.
+    fn tile(&self, example_bytes: u64) -> u64 {
+        let by_batch = self.batch.div_ceil(LANES).next_multiple_of(STEP_TILE).clamp(LEAST_SHARE, MOST_TILE);
+        let by_scratch = MOST_SCRATCH / example_bytes.max(1) / STEP_TILE * STEP_TILE;
+        by_batch.min(by_scratch.max(STEP_TILE))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Products of small dense matrices of 32-bit floats.
 //!
-//! A panel of `b`, three vectors wide and [`DEPTH`] rows deep, is copied together and stays in the first cache while all rows of `a` pass
-//! it; `a` is read in place. Every element is summed in the order of `k` by fused multiply-adds, whatever the vectors' width, so that all
+//! A panel of `b`, up to three vectors wide and [`DEPTH`] rows deep, is copied together, to whole cache lines, and stays in the first cache
+//! while all rows of `a` pass it; `a` is read in place. Every element is summed in the order of `k` by fused multiply-adds, whatever the vectors' width, so that all
 //! levels with such an instruction give the same bits.
 
 use super::product::{Product, View};
@@ -14,8 +14,16 @@ use std::arch::x86_64::{
 use std::cell::Cell;
 use std::hint::black_box;
 
-/// Rows of `b` that are gone through at once.
+/// Rows of `b` that are gone through at once, at most.
 const DEPTH: usize = 128;
+
+/// Vectors of a panel, at most.
+const VECTORS: usize = 3;
+
+/// Vectors of the next panel when some are left. A last panel of one vector would wait for its loads, so that two of two take its place.
+fn panel_vectors(left: usize) -> usize {
+    if left == VECTORS + 1 { 2 } else { left.min(VECTORS) }
+}
 
 /// How products are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -260,26 +268,35 @@ unsafe fn panel<S: Simd, const M: usize>(product: &Product, column: usize, width
     }
 }
 
+/// A cache line: vectors that lie across two of them are read at half the speed.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+struct Line {
+    _numbers: [f32; 16],
+}
+
 thread_local! {
     /// A panel of `b`, its rows together.
-    static PANEL: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static PANEL: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// The product, panel by panel, each in pieces of `k`.
 #[inline(always)]
 unsafe fn drive<S: Simd, const M: usize>(product: &Product) {
-    let step = 3 * S::LANES;
     // No closure: code in one is compiled without the vectors' instructions.
     let mut packed = PANEL.take();
-    packed.resize(DEPTH * step, 0.0);
-    for column in (0..product.n).step_by(step) {
+    packed.resize(DEPTH * VECTORS * S::LANES / 16, Line::default());
+    // Pieces of one depth; a product of nothing is zero.
+    let depth = product.k.div_ceil(product.k.div_ceil(DEPTH).max(1)).max(1);
+    let mut column = 0;
+    while column < product.n {
+        let step = panel_vectors((product.n - column).div_ceil(S::LANES)) * S::LANES;
         let width = step.min(product.n - column);
-        // A product of nothing is zero.
-        for first in (0..product.k.max(1)).step_by(DEPTH) {
+        for first in (0..product.k.max(1)).step_by(depth) {
             // SAFETY: the elements lie inside the matrices, and the panel's results inside the destination.
             unsafe {
                 let mut part = Product {
-                    k: DEPTH.min(product.k - first),
+                    k: depth.min(product.k - first),
                     n: width,
                     dst: product.dst.add(column),
                     a: View { start: product.a.at(0, first), ..product.a },
@@ -292,24 +309,21 @@ unsafe fn drive<S: Simd, const M: usize>(product: &Product) {
                     part.b = View { start: panel, row: step as isize, column: 1 };
                 } else if product.m > 8 * M || product.b.column != 1 {
                     // Fewer rows use the panel too seldom to copy it.
-                    pack(part.b, part.k, width, &mut packed, step);
-                    part.b = View { start: packed.as_ptr(), row: step as isize, column: 1 };
+                    let panel = packed.as_mut_ptr().cast::<f32>();
+                    pack::<S>(part.b, part.k, width, panel, step);
+                    part.b = View { start: panel, row: step as isize, column: 1 };
                 }
                 panel::<S, M>(&part, 0, width);
             }
         }
+        column += step;
     }
     PANEL.set(packed);
 }
 
 /// Bytes of a factor copied by [`prepare`].
 pub(super) fn prepared_bytes(rows: usize, columns: usize) -> usize {
-    4 * rows * columns.next_multiple_of(panel_width())
-}
-
-/// Columns of a panel; without vectors nothing is copied.
-fn panel_width() -> usize {
-    3 * if Way::best() == Way::Wide { Wide::LANES } else { Narrow::LANES }
+    4 * rows * columns.next_multiple_of(if Way::best() == Way::Wide { Wide::LANES } else { Narrow::LANES })
 }
 
 /// Copies a whole factor, panel after panel, for products that are by vectors.
@@ -317,10 +331,36 @@ fn panel_width() -> usize {
 /// # Safety
 /// The view is a matrix of these sizes, and `out` has [`prepared_bytes`].
 pub(super) unsafe fn prepare(view: View, rows: usize, columns: usize, out: &mut [f32]) {
-    let step = panel_width();
-    for (panel, first) in out.chunks_exact_mut((rows * step).max(1)).zip((0..columns).step_by(step)) {
-        // SAFETY: the panel's columns lie inside the matrix, and the processor has the vectors: see `has_vectors`.
-        unsafe { pack_narrow(View { start: view.at(0, first), ..view }, rows, step.min(columns - first), panel, step) };
+    assert!(4 * out.len() >= prepared_bytes(rows, columns), "a copy of another size");
+    // SAFETY: the copy has room, and the processor has the vectors: see `has_vectors`.
+    unsafe {
+        match Way::best() {
+            Way::Wide => prepare_wide(view, rows, columns, out.as_mut_ptr()),
+            Way::Narrow | Way::Plain => prepare_narrow(view, rows, columns, out.as_mut_ptr()),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn prepare_wide(view: View, rows: usize, columns: usize, out: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe { prepare_by::<Wide>(view, rows, columns, out) }
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn prepare_narrow(view: View, rows: usize, columns: usize, out: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe { prepare_by::<Narrow>(view, rows, columns, out) }
+}
+
+#[inline(always)]
+unsafe fn prepare_by<S: Simd>(view: View, rows: usize, columns: usize, out: *mut f32) {
+    let mut first = 0;
+    while first < columns {
+        let step = panel_vectors((columns - first).div_ceil(S::LANES)) * S::LANES;
+        // SAFETY: the panel's columns lie inside the matrix, and the caller's copy holds all panels.
+        unsafe { pack::<S>(View { start: view.at(0, first), ..view }, rows, step.min(columns - first), out.add(first * rows), step) };
+        first += step;
     }
 }
 
@@ -329,35 +369,41 @@ pub(super) fn has_vectors() -> bool {
     Way::best() != Way::Plain
 }
 
-#[target_feature(enable = "avx2")]
-unsafe fn pack_narrow(b: View, rows: usize, columns: usize, out: &mut [f32], step: usize) {
-    // SAFETY: the caller's.
-    unsafe { pack(b, rows, columns, out, step) };
-}
-
 /// Copies a panel so that its rows are contiguous, `step` apart.
+///
+/// # Safety
+/// `b` has the rows and columns, and `out` room for the rows.
 #[inline(always)]
-unsafe fn pack(b: View, rows: usize, columns: usize, out: &mut [f32], step: usize) {
+unsafe fn pack<S: Simd>(b: View, rows: usize, columns: usize, out: *mut f32, step: usize) {
     if b.column == 1 {
+        let whole = columns / S::LANES * S::LANES;
         for row in 0..rows {
-            // SAFETY: the caller's; `out` has room for `rows` rows.
-            unsafe { std::ptr::copy_nonoverlapping(b.at(row, 0), out.as_mut_ptr().add(row * step), columns) };
+            // SAFETY: the caller's.
+            unsafe {
+                let (from, to) = (b.at(row, 0), out.add(row * step));
+                for column in (0..whole).step_by(S::LANES) {
+                    S::store(to.add(column), S::load(from.add(column)));
+                }
+                if whole < columns {
+                    S::store_part(to.add(whole), S::load_part(from.add(whole), columns - whole), columns - whole);
+                }
+            }
         }
         return;
     }
     const SIDE: usize = 8;
     let (whole_rows, whole_columns) = if b.row == 1 { (rows / SIDE * SIDE, columns / SIDE * SIDE) } else { (0, 0) };
-    // SAFETY: the caller's; `out` has room for `rows` rows.
+    // SAFETY: the caller's.
     unsafe {
         for column in (0..whole_columns).step_by(SIDE) {
             for row in (0..whole_rows).step_by(SIDE) {
-                turn_square(b.at(row, column), b.column, out.as_mut_ptr().add(row * step + column), step);
+                turn_square(b.at(row, column), b.column, out.add(row * step + column), step);
             }
         }
         for row in 0..rows {
             let first = if row < whole_rows { whole_columns } else { 0 };
             for column in first..columns {
-                out[row * step + column] = *b.at(row, column);
+                *out.add(row * step + column) = *b.at(row, column);
             }
         }
     }
