@@ -266,6 +266,27 @@ fn compiled_steps_agree_with_the_reference() {
     }
 }
 
+/// Attention with large values beside a perceptron with large weights: the attention goes through a tile a few examples at a time.
+#[test]
+fn a_tile_in_parts_agrees_with_the_reference() {
+    let body = "table e { keys: C, dim: 4 }\n let f = reshape(linear(concat(flatten(e[C]), X), 384), [24, 16])\n \
+                let one = interacting_layer(f, heads: 2, width: 16, scaled: true)\n \
+                let two = interacting_layer(tanh(one), heads: 2, width: 16)\n \
+                let deep = mlp(flatten(f), [64], activation: tanh)\n \
+                predict y = logit(linear(concat(flatten(tanh(two)), deep), 1))";
+    let train = "batch: 4096, dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)";
+    let spec = format!("use std.interaction.interacting_layer\n{}", text(body, train));
+    let (_, built) = recc_tests::build(&spec);
+    let examples = |plan: &recc_abi::Plan| -> Vec<u64> {
+        plan.launches.iter().flat_map(|launch| &launch.jobs).flat_map(|job| &job.parts).map(|part| part.examples).collect()
+    };
+    let parts = examples(&built.step_plan.plan);
+    assert!(parts.len() >= 3 && parts.iter().min() < parts.iter().max(), "one part: {parts:?}");
+    for rows in [1, 17, 70] {
+        check_spec("a tile in parts", &spec, rows, Level::native());
+    }
+}
+
 #[test]
 fn every_processor_level_agrees_with_the_reference() {
     for level in levels() {

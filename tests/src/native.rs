@@ -193,13 +193,12 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
         .map(|buffer| {
             let words = (buffer.len * buffer.element.bytes() / 4) as usize;
             let count = match buffer.place {
-                Place::Tile { .. } => words * plan.tile as usize,
                 Place::Batch => words * data.rows,
                 Place::Lane => words * plan.lanes as usize,
                 Place::Global => words,
                 Place::Rows(table) => words * data.touched[&TableId(table)].rows.len(),
                 Place::Entries(column) => words * data.bags[&column].iter().map(Vec::len).sum::<usize>(),
-                Place::Variable(_) | Place::Scales(_) | Place::TileEntries { .. } => 0,
+                Place::Variable(_) | Place::Scales(_) | Place::Tile { .. } | Place::Across { .. } | Place::TileEntries { .. } => 0,
             };
             // What nobody wrote is not a number.
             vec![f32::NAN.to_bits(); count]
@@ -250,7 +249,7 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
             for lane in 0..plan.lanes as usize {
                 let mut pointers: Vec<*mut u8> = memory.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
                 for (pointer, buffer) in pointers.iter_mut().zip(&plan.buffers) {
-                    if let Place::Tile { offset } = buffer.place {
+                    if let Place::Tile { offset } | Place::Across { offset } = buffer.place {
                         *pointer = scratch[offset as usize / 4..].as_mut_ptr().cast();
                     }
                 }
@@ -274,12 +273,23 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
                             *pointer = base.wrapping_sub(begins[start] * words as usize);
                         }
                     }
-                    for kernel in &job.kernels {
-                        let offset = loaded.entries[*kernel as usize] as usize;
-                        // SAFETY: the code holds a kernel of this signature at the offset; its buffers are the plan's.
-                        unsafe {
-                            let kernel = std::mem::transmute::<*const u8, KernelFn>(loaded.code.as_ptr().add(offset));
-                            kernel(pointers.as_ptr(), start as i64, rows as i64, &raw const FUNCTIONS);
+                    for (most, kernels) in job.by_parts() {
+                        let most = usize::try_from(most).unwrap_or(usize::MAX);
+                        for first in (0..rows).step_by(most) {
+                            for (pointer, buffer) in pointers.iter_mut().zip(&plan.buffers) {
+                                if let Place::Across { offset } = buffer.place {
+                                    let words = (offset + first as u64 * buffer.len * buffer.element.bytes()) / 4;
+                                    *pointer = scratch[words as usize..].as_mut_ptr().cast();
+                                }
+                            }
+                            for kernel in kernels {
+                                let offset = loaded.entries[*kernel as usize] as usize;
+                                // SAFETY: the code holds a kernel of this signature at the offset; its buffers are the plan's.
+                                unsafe {
+                                    let kernel = std::mem::transmute::<*const u8, KernelFn>(loaded.code.as_ptr().add(offset));
+                                    kernel(pointers.as_ptr(), (start + first) as i64, most.min(rows - first) as i64, &raw const FUNCTIONS);
+                                }
+                            }
                         }
                     }
                     start += rows;

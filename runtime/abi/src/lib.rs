@@ -11,7 +11,7 @@ mod program;
 
 pub use kernel::{KernelFn, KernelFunctions, MatMulFn, PartitionFn, PartitionPart, STORED_F16, STORED_I8};
 pub use plan::{
-    Buffer, BufferId, Element, Factor, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Place, Plan, RowSource,
+    Buffer, BufferId, Element, Factor, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Part, Place, Plan, RowSource,
     TILE_ENTRIES, VariableId,
 };
 pub use predicate::{Bound, Comparison, Predicate};

@@ -40,8 +40,13 @@ impl Element {
 /// Where a buffer lives and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// Scratch of one thread, `per_item` elements for each item of a tile, at a byte offset of the scratch.
+    /// Scratch of one thread for each item of a part of a tile, at a byte offset of the scratch.
     Tile {
+        /// Offset in bytes.
+        offset: u64,
+    },
+    /// Scratch of one thread for each item of a whole tile, whose values go from one of its parts to others.
+    Across {
         /// Offset in bytes.
         offset: u64,
     },
@@ -259,10 +264,31 @@ pub struct Job {
     pub space: ItemSpace,
     /// Positions in `Program::kernels`.
     pub kernels: Vec<u32>,
+    /// The kernels of a job of examples, in order. Each part goes through a tile before the next one begins.
+    pub parts: Vec<Part>,
     /// Lane buffers this job adds to: zeroed at the start of each lane.
     pub accumulators: Vec<BufferId>,
     /// Buffers of variables that its kernels load.
     pub variables: Vec<BufferId>,
+}
+
+impl Job {
+    /// The kernels of each part, with how many items they take at a time at most; all kernels, where there are no parts.
+    pub fn by_parts(&self) -> impl Iterator<Item = (u64, &[u32])> {
+        let mut rest = self.kernels.as_slice();
+        let mut take = move |kernels: usize| rest.split_off(..kernels.min(rest.len())).unwrap_or_default();
+        let whole = self.parts.is_empty().then_some((u64::MAX, self.kernels.as_slice()));
+        whole.into_iter().chain(self.parts.iter().map(move |part| (part.examples, take(part.kernels as usize))))
+    }
+}
+
+/// Kernels that go through a tile together, some examples at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// How many kernels.
+    pub kernels: u32,
+    /// Examples at a time, at most.
+    pub examples: u64,
 }
 
 /// Jobs that may run at the same time; the next launch begins when all have ended.

@@ -110,7 +110,7 @@ impl<'p> Engine<'p> {
             match buffer.place {
                 Place::Global => Some(size),
                 Place::Lane => Some(size * plan.lanes as usize),
-                Place::Tile { .. } | Place::Batch | Place::Variable(_) | Place::Scales(_) | Place::Rows(_) => None,
+                Place::Tile { .. } | Place::Across { .. } | Place::Batch | Place::Variable(_) | Place::Scales(_) | Place::Rows(_) => None,
                 Place::Entries(_) | Place::TileEntries { .. } => None,
             }
         };
@@ -261,7 +261,7 @@ impl<'p> Engine<'p> {
         let work = |thread: usize| {
             let mut own = pointers.0.clone();
             for (at, buffer) in self.plan.buffers.iter().enumerate() {
-                if let Place::Tile { offset } = buffer.place {
+                if let Place::Tile { offset } | Place::Across { offset } = buffer.place {
                     // SAFETY: the plan keeps offsets inside `tile_bytes`, which the scratch has.
                     own[at] = unsafe { self.scratch[thread].pointer().add(offset as usize) };
                 }
@@ -306,12 +306,26 @@ impl<'p> Engine<'p> {
             };
             // SAFETY: the pointers are this batch's, and the tile lies inside it.
             unsafe { self.prefetch.ask(job, start, rows, pointers) };
-            for kernel in &job.kernels {
-                let begin = self.profile.as_ref().map(|_| Instant::now());
-                // SAFETY: the kernel was compiled for this plan; all buffers it names are allocated for at least these items.
-                unsafe { (self.kernels[*kernel as usize])(pointers.as_ptr(), start as i64, rows as i64, &raw const functions) };
-                if let (Some(profile), Some(begin)) = (&self.profile, begin) {
-                    profile.add(*kernel, rows, begin);
+            for (most, kernels) in job.by_parts() {
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                for first in (0..rows).step_by(most) {
+                    let rows = most.min(rows - first);
+                    if most < tile {
+                        self.move_across(first, pointers, thread);
+                    }
+                    for kernel in kernels {
+                        let begin = self.profile.as_ref().map(|_| Instant::now());
+                        // SAFETY: the kernel was compiled for this plan; all buffers it names are allocated for at least these items.
+                        unsafe {
+                            (self.kernels[*kernel as usize])(pointers.as_ptr(), (start + first) as i64, rows as i64, &raw const functions);
+                        };
+                        if let (Some(profile), Some(begin)) = (&self.profile, begin) {
+                            profile.add(*kernel, rows, begin);
+                        }
+                    }
+                }
+                if most < tile {
+                    self.move_across(0, pointers, thread);
                 }
             }
             start += rows;
@@ -319,6 +333,16 @@ impl<'p> Engine<'p> {
         for id in &job.accumulators {
             if let Some(memory) = &self.memory[id.0 as usize] {
                 pointers[id.0 as usize] = memory.pointer();
+            }
+        }
+    }
+
+    /// Lets values that go from one part of a tile to others begin at one of its examples.
+    fn move_across(&self, example: usize, pointers: &mut [*mut u8], thread: usize) {
+        for (pointer, buffer) in pointers.iter_mut().zip(&self.plan.buffers) {
+            if let Place::Across { offset } = buffer.place {
+                let bytes = offset + example as u64 * buffer.len * buffer.element.bytes();
+                *pointer = self.scratch[thread].pointer().wrapping_add(bytes as usize);
             }
         }
     }

@@ -248,7 +248,7 @@ impl<'p> Emitter<'p> {
     pub(crate) fn arg_by_stride(&mut self, id: BufferId, item_stride: i64) -> usize {
         let buffer = self.buffers.buffer(id);
         // What lies by entries is addressed by them.
-        let moves = item_stride != 0 && !matches!(buffer.place, Place::Tile { .. } | Place::TileEntries { .. });
+        let moves = item_stride != 0 && !matches!(buffer.place, Place::Tile { .. } | Place::Across { .. } | Place::TileEntries { .. });
         if let Some(known) = self.args.iter().position(|arg| arg.id == id && arg.item_stride == item_stride) {
             return known;
         }
@@ -257,7 +257,7 @@ impl<'p> Emitter<'p> {
             Place::Global | Place::Lane if item_stride == 0 => Some(buffer.len),
             // Of unknown length: where bags begin has one element more than there are examples.
             Place::Batch if buffer.len == 0 => None,
-            Place::Tile { .. } | Place::Batch if item_stride != 0 => Some(buffer.len),
+            Place::Tile { .. } | Place::Across { .. } | Place::Batch if item_stride != 0 => Some(buffer.len),
             _ => None,
         };
         self.args.push(BufferArg { id, name: buffer.name.clone(), ty, item_stride, moves, len });

@@ -2,6 +2,7 @@
 
 use super::buffers::{Buffers, Storage};
 use super::emit::{At, Emitter};
+use super::scratch::Tile;
 use super::stages::{Stages, effect_groups, is_barrier, is_chained};
 use super::storage::{self, Needs};
 use super::{LANES, LEAST_ROUNDED, PlanSpec, Planned};
@@ -11,31 +12,31 @@ use crate::loops::{
     merge_loops, vectorise,
 };
 use crate::ops::Op;
-use recc_abi::{Buffer, BufferId, Element, Factor, InputSource, ItemSpace, Job, Launch, Output, PartitionPart, Place, Plan};
+use recc_abi::{Buffer, BufferId, Element, Factor, InputSource, ItemSpace, Job, Launch, Output, Part, PartitionPart, Place, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Elements that one call of a kernel over global values works on.
 const CHUNK: u64 = 16_384;
 
 pub(crate) struct Planner<'p> {
-    program: &'p Program,
-    spec: &'p PlanSpec,
+    pub(super) program: &'p Program,
+    pub(super) spec: &'p PlanSpec,
     stages: Stages,
     globals: BTreeSet<NodeId>,
-    buffers: Buffers,
+    pub(super) buffers: Buffers,
     kernels: Vec<Kernel>,
     /// Lane accumulators of sums over items.
     lanes: BTreeMap<NodeId, BufferId>,
     /// Where each node lies in the stage being written.
-    storage: BTreeMap<NodeId, Storage>,
-    /// Bytes of the tile's scratch for each example.
-    example_bytes: u64,
-    entry_bytes: u64,
+    pub(super) storage: BTreeMap<NodeId, Storage>,
+    /// What the parts of each job of examples need, in the order of the jobs.
+    pub(super) tiles: Vec<Tile>,
+    pub(super) entry_bytes: u64,
 }
 
 /// One thing an examples' or rows' kernel writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Work {
+pub(super) enum Work {
     /// Stores a node.
     Store(NodeId),
     /// Adds a node's operand to lane sums.
@@ -43,7 +44,7 @@ enum Work {
 }
 
 impl Work {
-    fn node(self) -> NodeId {
+    pub(super) fn node(self) -> NodeId {
         match self {
             Work::Store(node) | Work::Sum(node) => node,
         }
@@ -64,7 +65,7 @@ impl<'p> Planner<'p> {
             kernels: Vec::new(),
             lanes: BTreeMap::new(),
             storage: BTreeMap::new(),
-            example_bytes: 0,
+            tiles: Vec::new(),
             entry_bytes: 0,
         }
     }
@@ -97,14 +98,9 @@ impl<'p> Planner<'p> {
                 launches.push(Launch { jobs });
             }
         }
+        let (tile, tile_bytes) = self.size_tiles(&mut launches);
         let outputs =
             self.program.results.iter().map(|result| Output { name: result.name.clone(), buffer: self.storage[&result.node].buffer });
-        let tile = self.spec.tile(self.example_bytes);
-        for buffer in &mut self.buffers.all {
-            if let Place::Tile { offset } = &mut buffer.place {
-                *offset *= tile;
-            }
-        }
         let plan = Plan {
             outputs: outputs.collect(),
             factors: factors(&self.kernels, &self.buffers.all),
@@ -114,7 +110,7 @@ impl<'p> Planner<'p> {
             launches,
             tile,
             lanes: LANES,
-            tile_bytes: self.example_bytes * tile,
+            tile_bytes,
             entry_bytes: self.entry_bytes,
         };
         Planned { plan, kernels: self.kernels }
@@ -129,18 +125,18 @@ impl<'p> Planner<'p> {
     }
 
     /// Elements of an item, or of an entry.
-    fn len(&self, node: NodeId) -> u64 {
+    pub(super) fn len(&self, node: NodeId) -> u64 {
         let ty = &self.program.graph[node].ty;
         assert!(ty.is_storable(), "{node} `{}` has no place in memory: {ty}", self.program.graph[node].origin);
         let pairs = ty.entries().filter(|_| ty.is_pairs());
         ty.fixed_len() * pairs.map_or(1, |column| self.buffers.longest(column))
     }
 
-    fn buffer_name(&self, node: NodeId) -> String {
+    pub(super) fn buffer_name(&self, node: NodeId) -> String {
         format!("{node} {}", self.program.graph[node].origin)
     }
 
-    fn element(&self, node: NodeId) -> Element {
+    pub(super) fn element(&self, node: NodeId) -> Element {
         if self.program.graph[node].ty.dtype == DType::F64 { Element::F64 } else { Element::F32 }
     }
 
@@ -208,7 +204,7 @@ impl<'p> Planner<'p> {
     fn job(&self, space: ItemSpace, kernels: Vec<u32>, accumulators: Vec<BufferId>) -> Job {
         let loaded: BTreeSet<BufferId> = kernels.iter().flat_map(|&kernel| loaded_buffers(&self.kernels[kernel as usize])).collect();
         let variables = loaded.into_iter().filter(|&id| matches!(self.buffers.buffer(id).place, Place::Variable(_))).collect();
-        Job { space, kernels, accumulators, variables }
+        Job { space, kernels, parts: Vec::new(), accumulators, variables }
     }
 
     fn examples_job(&mut self, stage: usize, needs: &Needs) -> Option<Job> {
@@ -228,19 +224,21 @@ impl<'p> Planner<'p> {
             storage::is_pooled_number(graph, node) && graph.operands(node).iter().all(|operand| !made.contains(operand))
         };
         work.sort_by_key(|work| (!comes_first(work.node()), work.node()));
-        self.place_scratch(&scratch, &work);
+        let parts = self.place_scratch(&scratch, work);
         for &view in &views {
             let operand = self.program.graph.operands(view)[0];
             self.storage.insert(view, self.storage[&operand]);
         }
-        let accumulators =
-            work.iter().filter_map(|work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)))).collect();
-        let kernels = self.item_kernels(&work);
+        let summed = |work: &Work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)));
+        let accumulators = parts.iter().flatten().filter_map(summed).collect();
+        let kernels: Vec<Vec<u32>> = parts.iter().map(|part| self.item_kernels(part)).collect();
+        let sizes = kernels.iter().map(|kernels| Part { kernels: kernels.len() as u32, examples: 0 }).collect();
+        let kernels = kernels.concat();
         self.drop_unread_scratch(&kernels);
         for node in stored {
             self.storage.remove(&node);
         }
-        Some(self.job(ItemSpace::Examples, kernels, accumulators))
+        Some(Job { parts: sizes, ..self.job(ItemSpace::Examples, kernels, accumulators) })
     }
 
     /// Whether a stored node is another stored node by other axes: it lies where that one lies.
@@ -257,79 +255,18 @@ impl<'p> Planner<'p> {
         for &kernel in kernels {
             let buffers = &self.buffers;
             drop_dead(&mut self.kernels[kernel as usize], |id| {
-                !matches!(buffers.buffer(id).place, Place::Tile { .. } | Place::TileEntries { .. }) || loaded.contains(&id)
+                !matches!(buffers.buffer(id).place, Place::Tile { .. } | Place::Across { .. } | Place::TileEntries { .. })
+                    || loaded.contains(&id)
             });
         }
     }
 
-    /// Offsets in the tile's scratch, for one example: a value's place is free again after its last reader.
-    fn place_scratch(&mut self, scratch: &[NodeId], work: &[Work]) {
-        let stored: BTreeSet<NodeId> = scratch.iter().chain(self.storage.keys()).copied().collect();
-        // Values of the examples, and of the entries.
-        let mut taken: [Vec<(u64, u64, usize)>; 2] = [Vec::new(), Vec::new()];
-        // In the order of their making, which is not that of the graph: a place is given back once only what comes later may take it.
-        let born_in_order = work.iter().enumerate().filter_map(|(born, work)| match *work {
-            Work::Store(node) if scratch.contains(&node) => Some((born, node)),
-            _ => None,
-        });
-        for (born, node) in born_in_order {
-            // All work between two products is one loop over the items: what it reads is read until the loop's last item.
-            let dies = self.end_of_loop(self.last_use(node, work, &stored), work);
-            let (len, entries) = (self.len(node), self.program.graph[node].ty.entries());
-            let element = self.element(node).bytes();
-            let bytes = len * element;
-            let taken = &mut taken[usize::from(entries.is_some())];
-            taken.retain(|(_, _, dies)| *dies >= born);
-            taken.sort();
-            let mut offset = 0;
-            for &(start, len, _) in taken.iter() {
-                if offset + bytes <= start {
-                    break;
-                }
-                offset = offset.max(start + len);
-            }
-            taken.push((offset, bytes, dies));
-            let end = if entries.is_some() { &mut self.entry_bytes } else { &mut self.example_bytes };
-            *end = (*end).max(offset + bytes);
-            let place = entries.map_or(Place::Tile { offset }, |column| Place::TileEntries { column, offset });
-            let item_stride = if entries.is_some() { 0 } else { len as i64 };
-            let buffer = self.buffers.add(self.buffer_name(node), place, self.element(node), len);
-            self.storage.insert(node, Storage { buffer, item_stride });
-        }
-    }
-
-    /// The last piece of work of the item loop that a piece belongs to.
-    fn end_of_loop(&self, at: usize, work: &[Work]) -> usize {
-        if work.get(at).is_none_or(|work| self.is_product(*work)) {
-            return at;
-        }
-        at + work[at..].iter().take_while(|work| !self.is_product(**work)).count() - 1
-    }
-
     /// Whether a piece of work is a matrix product or the like, which is a call over all items.
-    fn is_product(&self, work: Work) -> bool {
+    pub(super) fn is_product(&self, work: Work) -> bool {
         match work {
             Work::Store(node) => self.program.graph[node].op.is_call(),
             Work::Sum(node) => matches!(self.program.graph[node].op, Op::Contract(_)),
         }
-    }
-
-    /// The last piece of work that reads a stored node, directly or through nodes computed in place.
-    fn last_use(&self, node: NodeId, work: &[Work], stored: &BTreeSet<NodeId>) -> usize {
-        let reads = |work: &Work| {
-            let mut stack = self.program.graph.operands(work.node());
-            let mut seen = BTreeSet::new();
-            while let Some(next) = stack.pop() {
-                if next == node {
-                    return true;
-                }
-                if next > node && seen.insert(next) && !stored.contains(&next) {
-                    stack.extend(self.program.graph.operands(next));
-                }
-            }
-            false
-        };
-        work.iter().rposition(reads).unwrap_or(0)
     }
 
     /// Kernels of examples or rows: each begins with calls.

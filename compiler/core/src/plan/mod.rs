@@ -6,6 +6,8 @@
 mod buffers;
 pub mod emit;
 mod jobs;
+mod parts;
+mod scratch;
 mod stages;
 mod storage;
 mod verify;
@@ -20,6 +22,8 @@ const MOST_TILE: u64 = 512;
 const LEAST_SHARE: u64 = 64;
 /// Bytes of a tile's scratch that still pay: a value that a later kernel finds in no cache costs more than weights that are read again.
 const MOST_SCRATCH: u64 = 8 << 20;
+/// Bytes of scratch of a part without large weights: what its kernels hand on stays in the second-level cache.
+const MOST_PART: u64 = 1 << 20;
 /// Tiles are of multiples of so many examples: values of four bytes an example then begin at cache lines.
 const STEP_TILE: u64 = 16;
 /// Shortest sides of a weight whose products may be rounded: smaller ones cost little and give the last logit.
@@ -56,11 +60,27 @@ pub struct StoredVariable {
 }
 
 impl PlanSpec {
-    /// Examples per tile when each has so many bytes of scratch: small batches leave work for every lane, and large examples come in small tiles.
-    fn tile(&self, example_bytes: u64) -> u64 {
-        let by_batch = self.batch.div_ceil(LANES).next_multiple_of(STEP_TILE).clamp(LEAST_SHARE, MOST_TILE);
-        let by_scratch = MOST_SCRATCH / example_bytes.max(1) / STEP_TILE * STEP_TILE;
-        by_batch.min(by_scratch.max(STEP_TILE))
+    /// Examples of a tile that memory does not limit: small batches leave work for every lane.
+    fn most_examples(&self) -> u64 {
+        self.batch.div_ceil(LANES).next_multiple_of(STEP_TILE).clamp(LEAST_SHARE, MOST_TILE)
+    }
+
+    /// Whether such a tile's scratch is small enough, by its bytes for each example.
+    fn fits(&self, bytes: u64) -> bool {
+        bytes * self.most_examples() <= MOST_SCRATCH
+    }
+
+    /// Examples per tile, by the scratch's bytes for each.
+    fn tile(&self, bytes: u64) -> u64 {
+        let most = self.most_examples();
+        // Tiles of one size: a lane's last one would be smaller.
+        let tiles = most.div_ceil((MOST_SCRATCH / bytes.max(1)).max(STEP_TILE));
+        most.div_ceil(tiles).next_multiple_of(STEP_TILE)
+    }
+
+    /// Examples of a part without large weights, by its bytes for each.
+    fn part(bytes: u64) -> u64 {
+        (MOST_PART / bytes.max(1) / STEP_TILE * STEP_TILE).max(STEP_TILE)
     }
 }
 
@@ -93,8 +113,13 @@ impl std::fmt::Display for Planned {
             writeln!(f, "launch {id}")?;
             for job in &launch.jobs {
                 writeln!(f, "  over {:?}, sums into {:?}", job.space, job.accumulators.iter().map(|buffer| buffer.0).collect::<Vec<_>>())?;
-                for kernel in &job.kernels {
-                    writeln!(f, "    {}", self.kernels.get(*kernel as usize).map_or("?", |kernel| kernel.name.as_str()))?;
+                for (examples, kernels) in job.by_parts() {
+                    if job.parts.len() > 1 {
+                        writeln!(f, "    {examples} examples at a time")?;
+                    }
+                    for kernel in kernels {
+                        writeln!(f, "    {}", self.kernels.get(*kernel as usize).map_or("?", |kernel| kernel.name.as_str()))?;
+                    }
                 }
             }
         }

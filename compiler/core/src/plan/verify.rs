@@ -6,12 +6,16 @@ use crate::loops::touched_buffers;
 use recc_abi::{BufferId, Job, Place};
 use std::collections::BTreeMap;
 
-/// Where a value lies, and the first and last statement of its job that touches it.
+/// A part of a job and a statement of it.
+type Moment = (usize, usize);
+
+/// Where a value lies, and the first and last statement of its job that touches it. What goes from one part to others is there for as long as both,
+/// because the examples of a tile come one after another.
 struct Life {
     begin: u64,
     end: u64,
-    born: usize,
-    dies: usize,
+    born: Moment,
+    dies: Moment,
 }
 
 impl Planned {
@@ -48,24 +52,24 @@ impl Planned {
         found
     }
 
-    /// A statement of a kernel's outermost level goes through all items before the next one begins.
+    /// A statement of a kernel's outermost level goes through all items of its part before the next one begins.
     fn lives(&self, job: &Job, entries: bool) -> BTreeMap<BufferId, Life> {
         let mut lives: BTreeMap<BufferId, Life> = BTreeMap::new();
-        let kernels = job.kernels.iter().map(|&kernel| &self.kernels[kernel as usize]);
-        let statements = kernels.flat_map(|kernel| kernel.body.iter().map(move |stmt| (kernel, stmt)));
-        for (at, (kernel, stmt)) in statements.enumerate() {
-            for argument in touched_buffers(std::slice::from_ref(stmt)) {
-                let id = kernel.buffers[argument].id;
-                let buffer = &self.plan.buffers[id.0 as usize];
-                let size = buffer.len * buffer.element.bytes();
-                let place = match buffer.place {
-                    Place::Tile { offset } if !entries => Some((offset, size * self.plan.tile)),
-                    Place::TileEntries { offset, .. } if entries => Some((offset, size)),
-                    _ => None,
-                };
-                if let Some((offset, size)) = place {
-                    let end = offset + size;
-                    lives.entry(id).or_insert(Life { begin: offset, end, born: at, dies: at }).dies = at;
+        for (part, (examples, kernels)) in job.by_parts().enumerate() {
+            let kernels = kernels.iter().map(|&kernel| &self.kernels[kernel as usize]);
+            let statements = kernels.flat_map(|kernel| kernel.body.iter().map(move |stmt| (kernel, stmt)));
+            for (at, (kernel, stmt)) in statements.enumerate() {
+                for argument in touched_buffers(std::slice::from_ref(stmt)) {
+                    let id = kernel.buffers[argument].id;
+                    let buffer = &self.plan.buffers[id.0 as usize];
+                    let size = buffer.len * buffer.element.bytes();
+                    let (offset, size, born, dies) = match buffer.place {
+                        Place::Tile { offset } if !entries => (offset, size * examples, (part, at), (part, at)),
+                        Place::Across { offset } if !entries => (offset, size * self.plan.tile, (part, 0), (part, usize::MAX)),
+                        Place::TileEntries { offset, .. } if entries => (offset, size, (part, at), (part, at)),
+                        _ => continue,
+                    };
+                    lives.entry(id).or_insert(Life { begin: offset, end: offset + size, born, dies }).dies = dies;
                 }
             }
         }
