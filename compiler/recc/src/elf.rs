@@ -4,6 +4,7 @@
 //! others. New symbol and section tables at the end of the file let profilers and debuggers name the kernels.
 
 use crate::launcher::{MAGIC, SECTION, WORDS};
+use sha2::{Digest as _, Sha256};
 
 /// A symbol of the added code.
 pub(crate) struct Symbol<'s> {
@@ -134,6 +135,7 @@ pub(crate) fn add(launcher: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>, S
     let mut content = addition.code.to_vec();
     content.extend_from_slice(addition.program);
     content.extend_from_slice(addition.weights);
+    name_build(&mut image, &tables, &content)?;
     let offset = image.append(&content, PAGE as usize);
     let segment: [u64; 6] = [offset, address, address, content.len() as u64, content.len() as u64, PAGE];
     image.put(note, &LOAD.to_le_bytes())?;
@@ -150,6 +152,19 @@ pub(crate) fn add(launcher: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>, S
         symbols.add(&mut image, addition, offset, address)?;
     }
     Ok(image.bytes)
+}
+
+/// Gives the file a build id of its own. Profilers keep symbols by it, and would show one model's kernels under the names of another's.
+fn name_build(image: &mut Image, tables: &Tables, content: &[u8]) -> Result<(), String> {
+    // Sizes of name and id, the note's type, and the name `GNU`.
+    const HEADER: usize = 16;
+    let Some(note) = tables.sections.iter().find(|section| section.name == ".note.gnu.build-id" && section.size > HEADER) else {
+        return Ok(());
+    };
+    let (begin, end) = (note.offset + HEADER, note.offset + note.size);
+    let launcher = image.bytes.get(begin..end).unwrap_or_default();
+    let id = Sha256::new().chain_update(launcher).chain_update(content).finalize();
+    image.put(begin, &id[..id.len().min(end - begin)])
 }
 
 /// The note segment's header, and the first free page of addresses.

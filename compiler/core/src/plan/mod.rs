@@ -65,16 +65,11 @@ impl PlanSpec {
         self.batch.div_ceil(LANES).next_multiple_of(STEP_TILE).clamp(LEAST_SHARE, MOST_TILE)
     }
 
-    /// Whether such a tile's scratch is small enough, by its bytes for each example.
-    fn fits(&self, bytes: u64) -> bool {
-        bytes * self.most_examples() <= MOST_SCRATCH
-    }
-
-    /// Examples per tile, by the scratch's bytes for each.
-    fn tile(&self, bytes: u64) -> u64 {
+    /// Examples per tile, by the scratch's bytes for each, and the bytes that a tile moves however many examples it has.
+    fn tile(&self, bytes: u64, moved: u64) -> u64 {
         let most = self.most_examples();
         // Tiles of one size: a lane's last one would be smaller.
-        let tiles = most.div_ceil((MOST_SCRATCH / bytes.max(1)).max(STEP_TILE));
+        let tiles = most.div_ceil((MOST_SCRATCH.max(moved) / bytes.max(1)).max(STEP_TILE));
         most.div_ceil(tiles).next_multiple_of(STEP_TILE)
     }
 

@@ -69,8 +69,8 @@ impl Planner<'_> {
         let stored = scratch.iter().chain(self.storage.keys()).copied().collect();
         let reads: Reads = work.iter().map(|&piece| (piece, self.reads(piece, &stored))).collect();
         let whole = self.layout(&scratch, &reads, vec![(true, work.clone())]);
-        let divided =
-            if self.spec.fits(whole.tile.bytes()) || whole.entry_bytes > 0 { None } else { self.divided(&scratch, &reads, &work) };
+        let fits = self.spec.tile(whole.tile.bytes(), self.moved()) == self.spec.most_examples();
+        let divided = if fits || whole.entry_bytes > 0 { None } else { self.divided(&scratch, &reads, &work) };
         // Values that wait for other parts are written to memory: a division that keeps most of them waiting is none.
         let pays = |layout: &Layout| 4 * layout.tile.bytes() < 3 * whole.tile.bytes();
         let Layout { work, places, mut tile, entry_bytes } = divided.filter(pays).unwrap_or(whole);
@@ -197,9 +197,15 @@ impl Planner<'_> {
         if self.len(weight) >= HEAVY { Kind::Heavy } else { Kind::Light }
     }
 
+    /// Bytes that every tile of a training step moves: weights, read forward and backward, and their gradients, read and written.
+    fn moved(&self) -> u64 {
+        let sums = self.buffers.all.iter().filter(|buffer| buffer.place == Place::Lane);
+        4 * sums.map(|buffer| buffer.len * buffer.element.bytes()).sum::<u64>()
+    }
+
     /// Gives tiles and their parts their sizes, and values their places: the tile's examples, and the scratch's bytes.
     pub(super) fn size_tiles(&mut self, launches: &mut [Launch]) -> (u64, u64) {
-        let examples = self.spec.tile(self.tiles.iter().map(Tile::bytes).max().unwrap_or(0));
+        let examples = self.spec.tile(self.tiles.iter().map(Tile::bytes).max().unwrap_or(0), self.moved());
         let across = examples * self.tiles.iter().map(|tile| tile.across).max().unwrap_or(0);
         for buffer in &mut self.buffers.all {
             if let Place::Across { offset } = &mut buffer.place {
