@@ -73,6 +73,13 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// Whether it is scratch of one thread, which a tile leaves to the next one.
+    pub fn is_scratch(self) -> bool {
+        matches!(self, Place::Tile { .. } | Place::Across { .. } | Place::TileEntries { .. })
+    }
+}
+
 /// A buffer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Buffer {

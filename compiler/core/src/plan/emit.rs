@@ -248,7 +248,7 @@ impl<'p> Emitter<'p> {
     pub(crate) fn arg_by_stride(&mut self, id: BufferId, item_stride: i64) -> usize {
         let buffer = self.buffers.buffer(id);
         // What lies by entries is addressed by them.
-        let moves = item_stride != 0 && !matches!(buffer.place, Place::Tile { .. } | Place::Across { .. } | Place::TileEntries { .. });
+        let moves = item_stride != 0 && !buffer.place.is_scratch();
         if let Some(known) = self.args.iter().position(|arg| arg.id == id && arg.item_stride == item_stride) {
             return known;
         }

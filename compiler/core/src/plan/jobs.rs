@@ -2,7 +2,7 @@
 
 use super::buffers::{Buffers, Storage};
 use super::emit::{At, Emitter};
-use super::scratch::Tile;
+use super::parts::Tile;
 use super::stages::{Stages, effect_groups, is_barrier, is_chained};
 use super::storage::{self, Needs};
 use super::{LANES, LEAST_ROUNDED, PlanSpec, Planned};
@@ -232,6 +232,7 @@ impl<'p> Planner<'p> {
         let summed = |work: &Work| self.lanes.get(&work.node()).copied().filter(|_| matches!(work, Work::Sum(_)));
         let accumulators = parts.iter().flatten().filter_map(summed).collect();
         let kernels: Vec<Vec<u32>> = parts.iter().map(|part| self.item_kernels(part)).collect();
+        // Their examples are known when all jobs are.
         let sizes = kernels.iter().map(|kernels| Part { kernels: kernels.len() as u32, examples: 0 }).collect();
         let kernels = kernels.concat();
         self.drop_unread_scratch(&kernels);
@@ -254,10 +255,7 @@ impl<'p> Planner<'p> {
         let loaded: BTreeSet<BufferId> = kernels.iter().flat_map(|&kernel| loaded_buffers(&self.kernels[kernel as usize])).collect();
         for &kernel in kernels {
             let buffers = &self.buffers;
-            drop_dead(&mut self.kernels[kernel as usize], |id| {
-                !matches!(buffers.buffer(id).place, Place::Tile { .. } | Place::Across { .. } | Place::TileEntries { .. })
-                    || loaded.contains(&id)
-            });
+            drop_dead(&mut self.kernels[kernel as usize], |id| !buffers.buffer(id).place.is_scratch() || loaded.contains(&id));
         }
     }
 

@@ -2,6 +2,30 @@
 //! large wants few, because its values leave the cache. Where a model has both, the work is divided into parts: those of the first kind
 //! take the whole tile, those of the second go through it a few examples at a time.
 
+use recc_abi::BufferId;
+
+/// What a job of examples needs of a thread's scratch.
+pub(crate) struct Tile {
+    /// Bytes for each example of what goes from one part to others.
+    pub(crate) across: u64,
+    pub(crate) parts: Vec<TilePart>,
+}
+
+pub(crate) struct TilePart {
+    /// Whether it takes the whole tile at once.
+    pub(crate) whole: bool,
+    /// Bytes for each example of what only this part knows.
+    pub(crate) bytes: u64,
+    pub(crate) buffers: Vec<BufferId>,
+}
+
+impl Tile {
+    /// Bytes for each example that the whole tile needs.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.across + self.parts.iter().filter(|part| part.whole).map(|part| part.bytes).max().unwrap_or(0)
+    }
+}
+
 /// What a piece of work wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -3,36 +3,14 @@
 use super::PlanSpec;
 use super::buffers::Storage;
 use super::jobs::{Planner, Work};
-use super::parts::{Kind, Life, Piece, arrange, divide, joined_lightly};
+use super::parts::{Kind, Life, Piece, Tile, TilePart, arrange, divide, joined_lightly};
 use crate::graph::NodeId;
 use crate::ops::Op;
-use recc_abi::{BufferId, Launch, Place};
+use recc_abi::{Launch, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers of a weight that is large: reading it costs as much as values of dozens of examples.
 const HEAVY: u64 = 1 << 14;
-
-/// What a job of examples needs of a thread's scratch.
-pub(crate) struct Tile {
-    /// Bytes for each example of what goes from one part to others.
-    across: u64,
-    parts: Vec<TilePart>,
-}
-
-struct TilePart {
-    /// Whether it takes the whole tile at once.
-    whole: bool,
-    /// Bytes for each example of what only this part knows.
-    bytes: u64,
-    buffers: Vec<BufferId>,
-}
-
-impl Tile {
-    /// Bytes for each example that the whole tile needs.
-    fn bytes(&self) -> u64 {
-        self.across + self.parts.iter().filter(|part| part.whole).map(|part| part.bytes).max().unwrap_or(0)
-    }
-}
 
 /// A way to divide a job's work, and where its values lie.
 struct Layout {
