@@ -6,7 +6,9 @@ mod cpu;
 mod lanes;
 mod level;
 mod math;
+mod ptx;
 mod wide;
 
 pub use cpu::{CodegenError, Compiled, compile_kernels, print_assembly, print_clif};
 pub use level::Level;
+pub use ptx::{HEADER, Module, Unsupported, emit_ptx};

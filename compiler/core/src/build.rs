@@ -4,7 +4,7 @@ use crate::graph::{Graph, Named, NodeId, Program, TableId, Violation};
 use crate::loops::Kernel;
 use crate::ops::{Input, Op, Uniform, UniformKind};
 use crate::passes::run_passes;
-use crate::plan::{PlanSpec, Planned, StoredVariable, plan};
+use crate::plan::{Machine, PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
 use crate::spec::{LossOf, Precision, Spec};
 use crate::train::{Parts, Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of, loss_of_steps};
@@ -59,8 +59,13 @@ fn violations(phase: &str, found: &[Violation]) -> InternalError {
 /// Examples that are scored together.
 const SCORED: u64 = 4096;
 
-/// Builds all levels of a spec.
+/// Builds all levels of a spec, for a processor.
 pub fn build(spec: &Spec) -> Result<Built, InternalError> {
+    build_for(spec, Machine::Processor)
+}
+
+/// Builds all levels of a spec.
+pub fn build_for(spec: &Spec, machine: Machine) -> Result<Built, InternalError> {
     let forward = spec.training.program.clone();
     verified("check", &forward)?;
     let (step, trained) = step_graph(spec);
@@ -79,6 +84,7 @@ pub fn build(spec: &Spec) -> Result<Built, InternalError> {
     };
     let plan_spec = |name: &str, batch: u64, elements: Vec<Element>| PlanSpec {
         name: name.to_owned(),
+        machine,
         batch,
         bf16: spec.train.precision == Precision::Bf16,
         longest: spec.columns.iter().map(|column| column.kind.longest().unwrap_or(0)).collect(),

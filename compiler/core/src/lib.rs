@@ -15,6 +15,6 @@ mod sources;
 pub mod spec;
 pub mod train;
 
-pub use build::{Built, InternalError, build, train_spec};
+pub use build::{Built, InternalError, build, build_for, train_spec};
 pub use check::{Checked, Override, check};
 pub use sources::{Import, Sources};

@@ -3,9 +3,9 @@
 use crate::elf::{Addition, Symbol, add};
 use crate::library::MODULES;
 use recc_abi::{BuildInfo, FORMAT, KernelEntry, Program};
-use recc_codegen::{Level, compile_kernels};
-use recc_core::loops::verify;
-use recc_core::plan::Planned;
+use recc_codegen::{Level, Module, compile_kernels, emit_ptx};
+use recc_core::loops::{Kernel, VerifiedKernel, Violation, verify};
+use recc_core::plan::{Machine, Planned};
 use recc_core::problem::Problem;
 use recc_core::spec::Spec;
 use recc_core::{Built, Checked, Override, Sources};
@@ -80,6 +80,24 @@ pub(crate) fn build(spec: &Spec) -> Result<Built, Failure> {
     recc_core::build(spec).map_err(|error| Failure::internal("build", error))
 }
 
+/// Everything below the spec, for a graphics processor.
+pub(crate) fn build_for_device(spec: &Spec) -> Result<Built, Failure> {
+    recc_core::build_for(spec, Machine::Device).map_err(|error| Failure::internal("build", error))
+}
+
+/// The module of a model that was built for a graphics processor.
+pub(crate) fn device_module(built: &Built) -> Result<Module, Failure> {
+    let module = |planned: &Planned| emit_ptx(&planned.plan, &verified(planned.kernels.iter())?).map_err(|error| {
+        Failure::usage(format!("--target cuda: {error}\nhelp: build for cpu; the README lists what is missing"))
+    });
+    Ok(module(&built.step_plan)?.join(module(&built.score_plan)?))
+}
+
+fn verified<'k>(kernels: impl Iterator<Item = &'k Kernel>) -> Result<Vec<VerifiedKernel<'k>>, Failure> {
+    let why = |found: Vec<Violation>| found.into_iter().map(|violation| violation.0).collect::<Vec<_>>().join("; ");
+    kernels.map(|kernel| verify(kernel).map_err(|found| Failure::internal("plan", why(found)))).collect()
+}
+
 /// Machine code and the program that goes with it.
 pub(crate) struct Model {
     pub(crate) program: Program,
@@ -89,14 +107,7 @@ pub(crate) struct Model {
 /// Compiles a spec for a processor level.
 pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Model, Failure> {
     let built = build(spec)?;
-    let mut verified = Vec::new();
-    for kernel in built.kernels() {
-        let kernel = verify(kernel).map_err(|found| {
-            Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; "))
-        })?;
-        verified.push(kernel);
-    }
-    let compiled = compile_kernels(&verified, level).map_err(|error| Failure::internal("code generation", error))?;
+    let compiled = compile_kernels(&verified(built.kernels())?, level).map_err(|error| Failure::internal("code generation", error))?;
     let first_score = built.step_plan.kernels.len() as u32;
     let resolved = spec.resolved();
     let hash = Sha256::digest(resolved.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();

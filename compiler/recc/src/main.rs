@@ -19,6 +19,7 @@ use recc_core::problem::Severity;
 use recc_core::spec::Spec;
 use recc_core::{Override, Sources};
 use recc_rt::{Failure, Which, finish};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -239,6 +240,9 @@ struct EmitArgs {
     /// The level
     #[arg(long, value_enum)]
     stage: Stage,
+    /// What runs the model, for plans and loops
+    #[arg(long, value_enum, default_value_t = Target::Cpu)]
+    target: Target,
     /// Processor level
     #[arg(long, default_value = "x86-64-v3", value_parser = parse_level)]
     cpu: Level,
@@ -461,9 +465,6 @@ fn fmt(args: &FmtArgs) -> Result<u8, Failure> {
 }
 
 fn emit(args: &EmitArgs) -> Result<u8, Failure> {
-    if args.stage == Stage::Ptx {
-        return Err(Failure::usage("--stage ptx: not there yet\nhelp: the README lists what is missing"));
-    }
     let drawn = matches!(args.stage, Stage::Graph | Stage::Step | Stage::Score);
     if args.format == GraphFormat::Dot && !drawn {
         return Err(Failure::usage("--format dot: only graphs are drawn\nhelp: with `--stage graph`, `step` or `score`"));
@@ -486,7 +487,8 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
     if args.stage == Stage::Spec {
         return Ok(spec.resolved());
     }
-    let built = driver::build(spec)?;
+    let cuda = args.target == Target::Cuda || args.stage == Stage::Ptx;
+    let built = if cuda { driver::build_for_device(spec)? } else { driver::build(spec)? };
     let graph = |program: &recc_core::graph::Program| if args.format == GraphFormat::Dot { program.to_dot() } else { program.to_string() };
     let kernels = |print: &dyn Fn(&Kernel) -> Result<String, Failure>| -> Result<String, Failure> {
         let wanted: Vec<&Kernel> = built.kernels().filter(|kernel| args.kernel.as_ref().is_none_or(|name| *name == kernel.name)).collect();
@@ -516,7 +518,15 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
             let text = verified(kernel, &|kernel| print_assembly(kernel, args.cpu))?;
             Ok(format!("{}:\n{text}", kernel.name))
         }),
-        Stage::Ast | Stage::Spec | Stage::Ptx => Ok(String::new()),
+        Stage::Ptx => {
+            let module = driver::device_module(&built)?;
+            if args.kernel.is_none() {
+                return Ok(module.text());
+            }
+            let places: BTreeMap<&str, usize> = built.kernels().enumerate().map(|(at, kernel)| (kernel.name.as_str(), at)).collect();
+            kernels(&|kernel| Ok(module.text_of(places[kernel.name.as_str()])))
+        }
+        Stage::Ast | Stage::Spec => Ok(String::new()),
     }
 }
 

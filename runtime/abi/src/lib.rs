@@ -4,11 +4,13 @@
 //! data, everything the runtime needs beside the code: how columns become inputs, which buffers there are, in which order
 //! kernels run, and how to initialise, train, measure and save.
 
+mod device;
 mod kernel;
 mod plan;
 mod predicate;
 mod program;
 
+pub use device::{BLOCK, Blocks, Count, DeviceFunction, Grid, Times};
 pub use kernel::{KernelFn, KernelFunctions, MatMulFn, PartitionFn, PartitionPart, STORED_F16, STORED_I8};
 pub use plan::{
     Buffer, BufferId, Element, Factor, Input, InputSource, ItemSpace, Job, KernelEntry, Launch, Output, Part, Place, Plan, RowSource,

@@ -5,7 +5,7 @@ use super::emit::{At, Emitter};
 use super::parts::Tile;
 use super::stages::{Stages, effect_groups, is_barrier, is_chained};
 use super::storage::{self, Needs};
-use super::{LANES, LEAST_ROUNDED, PlanSpec, Planned};
+use super::{LEAST_ROUNDED, Machine, PlanSpec, Planned};
 use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
 use crate::loops::{
     Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Partition, Size, Stmt, Type, Vectors, drop_dead, loaded_buffers,
@@ -109,7 +109,7 @@ impl<'p> Planner<'p> {
             first_update: first_update.unwrap_or(launches.len() as u32),
             launches,
             tile,
-            lanes: LANES,
+            lanes: self.spec.machine.lanes(),
             tile_bytes,
             entry_bytes: self.entry_bytes,
         };
@@ -279,18 +279,42 @@ impl<'p> Planner<'p> {
             let (now, later) = rest.split_at(products + loops);
             rest = later;
             let (now_products, now_loops) = now.split_at(products);
-            let name = self.kernel_name(first.node(), "");
-            let lanes = &self.lanes;
-            let mut cx = Emitter::new(graph, &mut self.buffers, &self.storage);
-            for work in now_products {
-                let stmt = product(&mut cx, program, *work, lanes, &self.storage, self.spec.bf16);
-                cx.push(stmt);
+            let mut loops = self.loops_apart(now_loops).into_iter();
+            for (products, loops) in std::iter::once((now_products, loops.next().unwrap_or_default())).chain(loops.map(|own| (&[][..], own))) {
+                let name = self.kernel_name(products.first().or(loops.first()).unwrap_or(first).node(), "");
+                let lanes = &self.lanes;
+                let mut cx = Emitter::new(graph, &mut self.buffers, &self.storage);
+                for work in products {
+                    let stmt = product(&mut cx, program, *work, lanes, &self.storage, self.spec.bf16);
+                    cx.push(stmt);
+                }
+                item_loop(&mut cx, program, &loops, lanes, &self.storage);
+                let kernel = cx.finish(name);
+                kernels.push(self.kernel(kernel));
             }
-            item_loop(&mut cx, program, now_loops, lanes, &self.storage);
-            let kernel = cx.finish(name);
-            kernels.push(self.kernel(kernel));
         }
         kernels
+    }
+
+    /// The loops of a kernel, divided where threads of a device share them out in different ways: what is stored for each item, numbers that all
+    /// items add to, and sums with many elements, each of which has threads of its own.
+    fn loops_apart(&self, work: &[Work]) -> Vec<Vec<Work>> {
+        if self.spec.machine == Machine::Processor {
+            return vec![work.to_vec()];
+        }
+        let is_sum = |work: &Work| matches!(work, Work::Sum(_));
+        let (sums, stores): (Vec<Work>, Vec<Work>) = work.iter().partition(|work| is_sum(work));
+        let (numbers, wide): (Vec<Work>, Vec<Work>) = sums.into_iter().partition(|work| self.is_number(work.node()));
+        let mut out = vec![stores, numbers];
+        out.retain(|work| !work.is_empty());
+        out.extend(wide.into_iter().map(|work| vec![work]));
+        out
+    }
+
+    /// Whether a sum over items is one number.
+    fn is_number(&self, node: NodeId) -> bool {
+        let graph = &self.program.graph;
+        graph[node].ty.len() == Some(1) && !matches!(graph[node].op, Op::Scatter(_))
     }
 
     /// Adds the lanes of each sum up, in their order.
@@ -303,12 +327,12 @@ impl<'p> Planner<'p> {
             let (lane, target) = (self.lanes[&node], self.storage[&node].buffer);
             let len = self.len(node);
             let ty = if self.element(node) == Element::F64 { Type::F64 } else { Type::F32 };
-            let name = self.kernel_name(node, "lanes");
+            let (name, lanes) = (self.kernel_name(node, "lanes"), self.spec.machine.lanes());
             let mut cx = Emitter::new(&self.program.graph, &mut self.buffers, &self.storage);
             cx.items(|cx| {
                 let item = cx.item();
                 let at = At { item: item.clone(), index: Vec::new() };
-                let sum = cx.reduce_over(Combine::Add, ty, &[Extent::Fixed(LANES)], &at, |cx, lane_index| {
+                let sum = cx.reduce_over(Combine::Add, ty, &[Extent::Fixed(lanes)], &at, |cx, lane_index| {
                     let index = lane_index[0].times(len as i64).plus(&item);
                     cx.load(lane, index)
                 });

@@ -28,14 +28,34 @@ const MOST_PART: u64 = 1 << 20;
 const STEP_TILE: u64 = 16;
 /// Shortest sides of a weight whose products may be rounded: smaller ones cost little and give the last logit.
 const LEAST_ROUNDED: i64 = 16;
-/// Independent sums a batch is divided into; threads share them out.
-const LANES: u64 = 8;
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Machine {
+    /// A processor, with caches: a tile of examples goes through a whole stage before the next begins.
+    #[default]
+    Processor,
+    /// A graphics processor, whose threads take all examples of a batch at once.
+    Device,
+}
+
+impl Machine {
+    /// Independent sums a batch is divided into; threads share them out.
+    fn lanes(self) -> u64 {
+        match self {
+            Machine::Processor => 8,
+            // A block of threads each.
+            Machine::Device => 32,
+        }
+    }
+}
 
 /// What the plan needs to know beside the graph.
 #[derive(Clone, Debug, Default)]
 pub struct PlanSpec {
     /// `step` or `score`: the first part of kernels' names.
     pub name: String,
+    /// What runs it.
+    pub machine: Machine,
     /// Examples of a batch; the lanes share them out.
     pub batch: u64,
     /// Whether products with weights round their factors to bfloat16.
@@ -62,12 +82,18 @@ pub struct StoredVariable {
 impl PlanSpec {
     /// Examples of a tile that memory does not limit: small batches leave work for every lane.
     fn most_examples(&self) -> u64 {
-        self.batch.div_ceil(LANES).next_multiple_of(STEP_TILE).clamp(LEAST_SHARE, MOST_TILE)
+        if self.machine == Machine::Device {
+            return self.batch.next_multiple_of(STEP_TILE);
+        }
+        self.batch.div_ceil(self.machine.lanes()).next_multiple_of(STEP_TILE).clamp(LEAST_SHARE, MOST_TILE)
     }
 
     /// Examples per tile, by the scratch's bytes for each, and the bytes that a tile moves however many examples it has.
     fn tile(&self, bytes: u64, moved: u64) -> u64 {
         let most = self.most_examples();
+        if self.machine == Machine::Device {
+            return most;
+        }
         // Tiles of one size: a lane's last one would be smaller.
         let tiles = most.div_ceil((MOST_SCRATCH.max(moved) / bytes.max(1)).max(STEP_TILE));
         most.div_ceil(tiles).next_multiple_of(STEP_TILE)

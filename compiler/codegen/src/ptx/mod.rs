@@ -1,0 +1,102 @@
+//! Verified loop IR to PTX text, for NVIDIA GPUs of compute capability 8.0 and later.
+//!
+//! The loops of a kernel become a function, whose threads share items and elements out ([`layout`]); each matrix product becomes a call of a function for
+//! products ([`product`]). Nothing adds floats to memory that another thread adds to, so that every run gives the same bits.
+
+mod arithmetic;
+mod code;
+mod layout;
+mod loops;
+mod product;
+
+use recc_abi::{BufferId, DeviceFunction, Job, Place, Plan};
+use recc_core::loops::{Kernel, Stmt, VerifiedKernel};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What precedes the functions of a module.
+pub const HEADER: &str = ".version 7.0\n.target sm_80\n.address_size 64\n";
+
+/// A spec that the device cannot run yet.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} is not there for CUDA yet")]
+pub struct Unsupported {
+    /// What it needs.
+    pub what: &'static str,
+}
+
+/// A module for a device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Module {
+    /// The functions by their names, as text.
+    pub texts: BTreeMap<String, String>,
+    /// What each kernel calls, in order.
+    pub kernels: Vec<Vec<DeviceFunction>>,
+}
+
+impl Module {
+    /// The text that the driver compiles.
+    pub fn text(&self) -> String {
+        self.texts.values().fold(HEADER.to_owned(), |text, own| text + "\n" + own)
+    }
+
+    /// The text of the functions of one kernel.
+    pub fn text_of(&self, kernel: usize) -> String {
+        let names: BTreeSet<&str> = self.kernels[kernel].iter().map(|function| function.name.as_str()).collect();
+        names.into_iter().filter_map(|name| self.texts.get(name)).map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    /// This module and another, whose kernels follow.
+    pub fn join(mut self, other: Module) -> Module {
+        self.texts.extend(other.texts);
+        self.kernels.extend(other.kernels);
+        self
+    }
+}
+
+/// The functions of a plan's kernels.
+pub fn emit_ptx(plan: &Plan, kernels: &[VerifiedKernel<'_>]) -> Result<Module, Unsupported> {
+    let mut module = Module::default();
+    for (at, kernel) in kernels.iter().enumerate() {
+        let sums = sums_of(plan, at as u32);
+        let functions = functions(plan, kernel.kernel(), &sums, &mut module.texts)?;
+        module.kernels.push(functions);
+    }
+    Ok(module)
+}
+
+/// The lanes' sums that a kernel adds to.
+fn sums_of(plan: &Plan, kernel: u32) -> loops::Sums {
+    let own = |job: &&Job| job.kernels.contains(&kernel);
+    let jobs = plan.launches.iter().flat_map(|launch| &launch.jobs);
+    let ids: BTreeSet<BufferId> = jobs.filter(own).flat_map(|job| job.accumulators.iter().copied()).collect();
+    let lane = |id: BufferId| plan.buffers.get(id.0 as usize).filter(|buffer| buffer.place == Place::Lane);
+    ids.into_iter().filter_map(|id| lane(id).map(|buffer| (id, buffer.len))).collect()
+}
+
+fn functions(
+    plan: &Plan,
+    kernel: &Kernel,
+    sums: &loops::Sums,
+    texts: &mut BTreeMap<String, String>,
+) -> Result<Vec<DeviceFunction>, Unsupported> {
+    let mut functions = Vec::new();
+    for stmt in &kernel.body {
+        match stmt {
+            Stmt::Partition(_) => return Err(Unsupported { what: "a softmax over all rows of a table" }),
+            Stmt::MatMul(product) if product.bf16 => return Err(Unsupported { what: "`precision: bf16`" }),
+            Stmt::MatMul(product) => {
+                let (way, call) = product::call(kernel, product, plan, sums);
+                texts.entry(call.name.clone()).or_insert_with(|| way.function());
+                functions.push(call);
+            }
+            Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } | Stmt::For { .. } => {}
+        }
+    }
+    let loops: Vec<Stmt> = kernel.body.iter().filter(|stmt| stmt.call().is_none()).cloned().collect();
+    if loops.iter().any(|stmt| matches!(stmt, Stmt::For { .. })) {
+        let (function, text) = loops::function(kernel, &loops, sums, &kernel.name);
+        texts.insert(function.name.clone(), text);
+        functions.push(function);
+    }
+    Ok(functions)
+}
