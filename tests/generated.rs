@@ -25,7 +25,7 @@ fn generated_specs_agree_with_the_reference() {
         let rows = [1, 7, 130][seed as usize % 3];
         let levels: Vec<Level> = Level::ALL.into_iter().filter(|level| *level <= Level::native()).collect();
         let level = levels[seed as usize % levels.len()];
-        match std::panic::catch_unwind(|| agree::difference(&text, rows, seed, level)) {
+        match std::panic::catch_unwind(|| agree::difference(&text, rows, seed, agree::On::Processor(level))) {
             Ok(None) => {}
             Ok(Some(difference)) => panic!("seed {seed}, {rows} rows, {level:?}: {difference}\n{text}"),
             Err(_) => panic!("seed {seed}, {rows} rows, {level:?}: it stopped at\n{text}"),

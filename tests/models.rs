@@ -5,8 +5,9 @@ use recc_abi::{Role, VariableId};
 use recc_codegen::Level;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::graph::{Program, TableId};
+use recc_core::plan::Machine;
 use recc_tests::FEATURES;
-use recc_tests::agree::{difference, is_close, updated};
+use recc_tests::agree::{On, difference, is_close, updated};
 use recc_tests::data::{draw, lookups_of_bags};
 use recc_tests::native::{as_read, load, run};
 use std::collections::BTreeMap;
@@ -247,7 +248,7 @@ fn check_native(name: &str, body: &str, train: &str, rows: usize, level: Level) 
 
 /// Compiled code against the reference: one step and one scoring call.
 fn check_spec(name: &str, spec: &str, rows: usize, level: Level) {
-    if let Some(difference) = difference(spec, rows, 11 + rows as u64, level) {
+    if let Some(difference) = difference(spec, rows, 11 + rows as u64, On::Processor(level)) {
         panic!("{name}, {rows} rows, {difference}");
     }
 }
@@ -264,6 +265,43 @@ fn compiled_steps_agree_with_the_reference() {
             check_native(name, body, "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)", rows, Level::native());
         }
     }
+}
+
+/// What a graphics processor runs, by the interpreter; only what it refuses is not compared.
+fn check_device(specs: impl Iterator<Item = (String, String)>, rows: &[usize]) {
+    let mut wrong = Vec::new();
+    for (name, spec) in specs {
+        let (_, built) = recc_tests::build_for(&spec, Machine::Device);
+        let modules = [&built.step_plan, &built.score_plan].map(recc_tests::device::module);
+        if let Some(why) = modules.iter().find_map(|module| module.as_ref().err()) {
+            assert_eq!(why, "a softmax over all rows of a table is not there for CUDA yet", "{name}");
+            continue;
+        }
+        for &rows in rows {
+            let found = std::panic::catch_unwind(|| difference(&spec, rows, 11 + rows as u64, On::Device));
+            let why = found.unwrap_or_else(|panic| panic.downcast_ref::<String>().cloned());
+            wrong.extend(why.map(|why| format!("{name}, {rows} rows: {why}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_device_agrees_on_models() {
+    let train = "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)";
+    check_device(MODELS.iter().map(|(name, body)| ((*name).to_owned(), text(body, train))), &[1, 37]);
+}
+
+#[test]
+fn a_device_agrees_on_losses_and_optimizers() {
+    check_device(losses().chain([losses_of_some_rows()]).chain(rankings()).chain(ordinals()), &[1, 13]);
+    let body = "table e { keys: C, dim: 4 }\n predict y = logit(sum(square(e[C])) + (mlp(X, [6, 4]) |> linear(1)))";
+    check_device(OPTIMIZERS.iter().map(|(name, train)| ((*name).to_owned(), text(body, train))), &[1, 37]);
+}
+
+#[test]
+fn a_device_agrees_on_blocks_of_the_library() {
+    check_device(library().into_iter(), &[1, 11]);
 }
 
 /// Attention with large values beside a perceptron with large weights: the attention goes through a tile a few examples at a time.

@@ -1,12 +1,14 @@
 //! Compiled code against the reference.
 
 use crate::data::{draw, lookups_of_bags};
-use crate::native::{load, run};
+use crate::native::Outcome;
+use crate::{device, native};
 use recc_abi::VariableId;
 use recc_codegen::Level;
 use recc_core::graph::Program;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::ops::Op;
+use recc_core::plan::{Machine, Planned};
 use std::collections::BTreeMap;
 
 /// New values of all variables by the reference: effects write, everything else stays.
@@ -37,9 +39,28 @@ pub fn is_close(native: f64, reference: f64) -> bool {
     (native - reference).abs() <= 2e-4 * reference.abs().max(1.0)
 }
 
+/// What runs a plan.
+#[derive(Clone, Copy, Debug)]
+pub enum On {
+    /// A processor of a level.
+    Processor(Level),
+    /// The interpreter of what a graphics processor runs.
+    Device,
+}
+
+impl On {
+    fn run(self, planned: &Planned, data: &Data, bags: &BTreeMap<(u32, u32), u32>) -> Outcome {
+        match self {
+            On::Processor(level) => native::run(&planned.plan, &native::load(&planned.kernels, level), data, bags),
+            On::Device => device::run(planned, data, bags).unwrap_or_else(|why| panic!("{why}")),
+        }
+    }
+}
+
 /// The first figure of one step and one scoring call on random rows that differs from the reference's, if there is one.
-pub fn difference(spec: &str, rows: usize, seed: u64, level: Level) -> Option<String> {
-    let (spec, built) = crate::build(spec);
+pub fn difference(spec: &str, rows: usize, seed: u64, on: On) -> Option<String> {
+    let machine = if let On::Device = on { Machine::Device } else { Machine::Processor };
+    let (spec, built) = crate::build_for(spec, machine);
     let data = draw(&spec, &built, rows, seed);
     let bags = lookups_of_bags(&spec, &built);
     let first = |what: &str, native: &[f32], reference: &[f64]| {
@@ -49,9 +70,9 @@ pub fn difference(spec: &str, rows: usize, seed: u64, level: Level) -> Option<St
         let at = native.iter().zip(reference).position(|(native, reference)| !is_close(f64::from(*native), *reference))?;
         Some(format!("{what} {at}: compiled {}, reference {}", native[at], reference[at]))
     };
-    let step = run(&built.step_plan.plan, &load(&built.step_plan.kernels, level), &data, &bags);
+    let step = on.run(&built.step_plan, &data, &bags);
     let values = evaluate(&built.step, &data);
-    let score = run(&built.score_plan.plan, &load(&built.score_plan.kernels, level), &data, &bags);
+    let score = on.run(&built.score_plan, &data, &bags);
     let scores = evaluate(&built.score, &data);
     let after = updated(&built.step, &data);
     let trained = built.step.results.iter().map(|own| (own.name.clone(), &step.results[&own.name], values[&own.node].flat()));

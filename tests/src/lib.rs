@@ -2,9 +2,11 @@
 
 pub mod agree;
 pub mod data;
+pub mod device;
 pub mod generate;
 pub mod native;
 
+use recc_core::plan::Machine;
 use recc_core::spec::Spec;
 use recc_core::{Built, Checked, Override, Sources};
 use std::path::{Path, PathBuf};
@@ -69,13 +71,19 @@ pub fn check(name: &str, text: &str, overrides: &[Override]) -> Checked {
     recc_core::check(&sources(name, text), overrides)
 }
 
-/// The spec of a text without errors, and everything below it.
+/// The spec of a text without errors, and everything below it, for a processor.
 #[track_caller]
 pub fn build(text: &str) -> (Spec, Built) {
+    build_for(text, Machine::Processor)
+}
+
+/// The spec of a text without errors, and everything below it.
+#[track_caller]
+pub fn build_for(text: &str, machine: Machine) -> (Spec, Built) {
     let checked = check("test.rec", text, &[]);
     let errors: Vec<_> = checked.problems.iter().filter(|problem| problem.severity == recc_core::problem::Severity::Error).collect();
     assert!(errors.is_empty(), "{text}\n{errors:#?}");
     let spec = checked.spec.expect("a spec without errors");
-    let built = recc_core::build(&spec).expect("a spec without errors builds");
+    let built = recc_core::build_for(&spec, machine).expect("a spec without errors builds");
     (spec, built)
 }

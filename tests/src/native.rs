@@ -180,13 +180,8 @@ fn drawn_count(plan: &Plan, input: &recc_abi::Input) -> Option<(u32, u32)> {
     Some((column, plan.buffers[input.buffer.0 as usize].len as u32))
 }
 
-/// Runs a plan once.
-pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u32, u32), u32>) -> Outcome {
-    let items = |space: ItemSpace| match space {
-        ItemSpace::Examples => (data.rows, plan.tile as usize),
-        ItemSpace::Rows(table) => (data.touched[&TableId(table)].rows.len(), 3),
-        ItemSpace::Fixed { items, tile } => (items as usize, tile as usize),
-    };
+/// The words of a plan's buffers before a run: inputs, variables, and for all others what is not a number.
+pub(crate) fn memory(plan: &Plan, data: &Data, bag_lookups: &BTreeMap<(u32, u32), u32>) -> Vec<Vec<u32>> {
     let mut memory: Vec<Vec<u32>> = plan
         .buffers
         .iter()
@@ -234,6 +229,30 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
             }
         }
     }
+    memory
+}
+
+/// What a plan's buffers hold after a run.
+pub(crate) fn outcome(plan: &Plan, memory: &[Vec<u32>]) -> Outcome {
+    let floats = |at: usize| memory[at].iter().map(|word| f32::from_bits(*word)).collect::<Vec<f32>>();
+    let results = plan.outputs.iter().map(|output| (output.name.clone(), floats(output.buffer.0 as usize))).collect();
+    let variables = plan
+        .buffers
+        .iter()
+        .enumerate()
+        .filter(|(_, buffer)| buffer.element == Element::F32)
+        .filter_map(|(at, buffer)| if let Place::Variable(id) = buffer.place { Some((id, floats(at))) } else { None });
+    Outcome { results, variables: variables.collect() }
+}
+
+/// Runs a plan once.
+pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u32, u32), u32>) -> Outcome {
+    let items = |space: ItemSpace| match space {
+        ItemSpace::Examples => (data.rows, plan.tile as usize),
+        ItemSpace::Rows(table) => (data.touched[&TableId(table)].rows.len(), 3),
+        ItemSpace::Fixed { items, tile } => (items as usize, tile as usize),
+    };
+    let mut memory = memory(plan, data, bag_lookups);
     for words in &mut memory {
         words.extend([GUARD; GUARDS]);
     }
@@ -301,13 +320,5 @@ pub fn run(plan: &Plan, loaded: &Loaded, data: &Data, bag_lookups: &BTreeMap<(u3
         let guards = words.split_off(words.len() - GUARDS);
         assert!(guards.iter().all(|guard| *guard == GUARD), "buffer `{}` was written behind its end", buffer.name);
     }
-    let floats = |at: usize| memory[at].iter().map(|word| f32::from_bits(*word)).collect::<Vec<f32>>();
-    let results = plan.outputs.iter().map(|output| (output.name.clone(), floats(output.buffer.0 as usize))).collect();
-    let variables = plan
-        .buffers
-        .iter()
-        .enumerate()
-        .filter(|(_, buffer)| buffer.element == Element::F32)
-        .filter_map(|(at, buffer)| if let Place::Variable(id) = buffer.place { Some((id, floats(at))) } else { None });
-    Outcome { results, variables: variables.collect() }
+    outcome(plan, &memory)
 }

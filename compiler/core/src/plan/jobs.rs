@@ -179,7 +179,9 @@ impl<'p> Planner<'p> {
         let same =
             self.kernels.iter().filter(|known| known.name == kernel.name || known.name.starts_with(&format!("{}_", kernel.name))).count();
         if same > 0 {
-            kernel.name = format!("{}_{same}", kernel.name);
+            // A layer's own name may end in such a number.
+            let numbered = (same..).map(|number| format!("{}_{number}", kernel.name));
+            kernel.name = numbered.skip_while(|name| self.kernels.iter().any(|known| known.name == *name)).next().unwrap_or_default();
         }
         self.kernels.push(kernel);
         self.kernels.len() as u32 - 1
