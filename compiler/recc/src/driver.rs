@@ -2,9 +2,9 @@
 
 use crate::elf::{Addition, Symbol, add};
 use crate::library::MODULES;
-use recc_abi::{BuildInfo, FORMAT, KernelEntry, Program};
-use recc_codegen::{Level, Module, compile_kernels, emit_ptx};
-use recc_core::loops::{Kernel, VerifiedKernel, Violation, verify};
+use recc_abi::{BuildInfo, DeviceFunction, FORMAT, KernelEntry, Program};
+use recc_codegen::{Compiled, Level, Module, compile_kernels, emit_ptx};
+use recc_core::loops::{Cost, Kernel, VerifiedKernel, Violation, cost, verify};
 use recc_core::plan::{Machine, Planned};
 use recc_core::problem::Problem;
 use recc_core::spec::Spec;
@@ -104,10 +104,50 @@ pub(crate) struct Model {
     pub(crate) code: Vec<u8>,
 }
 
-/// Compiles a spec for a processor level.
-pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Model, Failure> {
-    let built = build(spec)?;
-    let compiled = compile_kernels(&verified(built.kernels())?, level).map_err(|error| Failure::internal("code generation", error))?;
+/// What runs a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A processor of this level, or a later one.
+    Cpu(Level),
+    /// A GPU of NVIDIA.
+    Cuda,
+}
+
+impl Target {
+    fn build_info(self) -> BuildInfo {
+        let (target, cpu, features) = match self {
+            Target::Cpu(level) => ("cpu", level.name().to_owned(), level.features()),
+            Target::Cuda => ("cuda", "sm_80".to_owned(), Vec::new()),
+        };
+        BuildInfo { version: env!("CARGO_PKG_VERSION").to_owned(), target: target.to_owned(), cpu, features }
+    }
+}
+
+/// Kernels as they lie in an executable, and what each calls on a device.
+type Code = (Compiled, Option<Vec<Vec<DeviceFunction>>>);
+
+/// The kernels' code: of a device it is the module's text.
+fn code(built: &Built, target: Target) -> Result<Code, Failure> {
+    match target {
+        Target::Cpu(level) => {
+            let compiled = compile_kernels(&verified(built.kernels())?, level).map_err(|error| Failure::internal("code generation", error))?;
+            Ok((compiled, None))
+        }
+        Target::Cuda => {
+            let module = device_module(built)?;
+            let entry = |kernel: &Kernel| {
+                let Cost { flops, bytes, bf16 } = cost(kernel);
+                KernelEntry { name: kernel.name.clone(), offset: 0, len: 0, flops, bytes, bf16 }
+            };
+            Ok((Compiled { code: module.text().into_bytes(), entries: built.kernels().map(entry).collect() }, Some(module.kernels)))
+        }
+    }
+}
+
+/// Compiles a spec.
+pub(crate) fn compile(sources: &Sources, spec: &Spec, target: Target) -> Result<Model, Failure> {
+    let built = if target == Target::Cuda { build_for_device(spec)? } else { build(spec)? };
+    let (compiled, device) = code(&built, target)?;
     let first_score = built.step_plan.kernels.len() as u32;
     let resolved = spec.resolved();
     let hash = Sha256::digest(resolved.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -117,12 +157,7 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Mo
         source: sources.files[0].1.clone(),
         resolved,
         hash,
-        build: BuildInfo {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            target: "cpu".to_owned(),
-            cpu: level.name().to_owned(),
-            features: level.features(),
-        },
+        build: target.build_info(),
         data: spec.data.clone(),
         columns: spec.columns.clone(),
         tables: built.tables,
@@ -135,6 +170,7 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, level: Level) -> Result<Mo
         step: built.step_plan.plan,
         score: shifted(built.score_plan, first_score),
         kernels: compiled.entries,
+        device,
     };
     Ok(Model { program, code: compiled.code })
 }
@@ -160,8 +196,8 @@ pub(crate) fn write_executable(model: &Model, weights: Option<&Generation>, out:
         }
         None => Vec::new(),
     };
-    let symbols =
-        model.program.kernels.iter().map(|KernelEntry { name, offset, len, .. }| Symbol { name, offset: *offset, len: *len }).collect();
+    let of_processor = model.program.kernels.iter().filter(|_| model.program.device.is_none());
+    let symbols = of_processor.map(|KernelEntry { name, offset, len, .. }| Symbol { name, offset: *offset, len: *len }).collect();
     let addition = Addition { code: &model.code, program: &program, weights: &weights, symbols };
     let bytes = add(&file, &addition).map_err(|error| Failure::internal("link", error))?;
     // A running executable cannot be written over; a new file takes its name.

@@ -114,9 +114,9 @@ struct BuildArgs {
     /// What runs the model
     #[arg(long, value_enum, default_value_t = Target::Cpu)]
     target: Target,
-    /// Processor level: native, x86-64-v2, x86-64-v3, x86-64-v4
-    #[arg(long, default_value = "native", value_parser = parse_level)]
-    cpu: Level,
+    /// Processor level: native, x86-64-v2, x86-64-v3, x86-64-v4 [default: native]
+    #[arg(long, value_parser = parse_level)]
+    cpu: Option<Level>,
     /// Put the best weights of this folder inside: a scorer that needs no other file
     #[arg(long)]
     weights: Option<PathBuf>,
@@ -340,7 +340,7 @@ fn diff_command(old: &Path, new: &Path, json: bool) -> Result<u8, Failure> {
 
 fn run(args: &RunArgs) -> Result<u8, Failure> {
     let Some((sources, spec)) = checked(&args.common)? else { return Ok(1) };
-    let model = driver::compile(&sources, &spec, Level::native())?;
+    let model = driver::compile(&sources, &spec, driver::Target::Cpu(Level::native()))?;
     let folder = tempfile::Builder::new()
         .prefix("recc-run-")
         .tempdir()
@@ -358,9 +358,11 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
 }
 
 fn build(args: &BuildArgs) -> Result<u8, Failure> {
-    if args.target == Target::Cuda {
-        return Err(Failure::usage("--target cuda: not there yet\nhelp: build for cpu; the README lists what is missing"));
-    }
+    let target = match (args.target, args.cpu) {
+        (Target::Cpu, level) => driver::Target::Cpu(level.unwrap_or_else(Level::native)),
+        (Target::Cuda, None) => driver::Target::Cuda,
+        (Target::Cuda, Some(_)) => return Err(Failure::usage("--cpu: a model for `--target cuda` has no code of a processor\nhelp: leave one of them out")),
+    };
     if std::fs::canonicalize(&args.output).is_ok_and(|out| std::fs::canonicalize(&args.common.spec).is_ok_and(|spec| spec == out)) {
         let message = format!("-o {}: this is the spec itself", args.output.display());
         return Err(Failure::usage(format!("{message}\nhelp: give the executable another name")));
@@ -372,7 +374,7 @@ fn build(args: &BuildArgs) -> Result<u8, Failure> {
         let message = format!("-o {}: this is {data}, which the spec reads", args.output.display());
         return Err(Failure::usage(format!("{message}\nhelp: give the executable another name")));
     }
-    let model = driver::compile(&sources, &spec, args.cpu)?;
+    let model = driver::compile(&sources, &spec, target)?;
     let generation = args.weights.as_deref().map(|path| recc_rt::open_checkpoint(path, Which::Best)).transpose()?;
     driver::write_executable(&model, generation.as_ref(), &args.output)?;
     Ok(0)

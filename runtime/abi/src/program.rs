@@ -1,5 +1,6 @@
 //! A compiled model as data: columns, tables, variables, training, metrics.
 
+use crate::device::DeviceFunction;
 use crate::plan::{KernelEntry, Plan, VariableId};
 use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub struct Program {
     pub score: Plan,
     /// The code.
     pub kernels: Vec<KernelEntry>,
+    /// Where the code is a module for a device: the functions that each kernel calls there.
+    pub device: Option<Vec<Vec<DeviceFunction>>>,
 }
 
 /// What made a program.
@@ -51,7 +54,7 @@ pub struct Program {
 pub struct BuildInfo {
     /// Version of the compiler.
     pub version: String,
-    /// `cpu`
+    /// `cpu` or `cuda`
     pub target: String,
     /// `x86-64-v3`, …
     pub cpu: String,

@@ -234,7 +234,9 @@ pub fn run(program: &Program, code: Code, weights: Option<&[u8]>, args: Vec<std:
         }
     };
     let loaded = Loaded { program, code };
-    let result = check_processor(program).and_then(|()| match cli.command {
+    let needs_device = !matches!(cli.command, Command::Info { .. });
+    let ready = || if needs_device { crate::device::open(program, code.bytes()).map(|_| ()) } else { Ok(()) };
+    let result = check_processor(program).and_then(|()| ready()).and_then(|()| match cli.command {
         Command::Info { json } => info(program, weights.is_some(), json),
         Command::Train(args) => train_command(loaded, args),
         Command::Eval { measured, parameters } => eval_command(loaded, weights, &measured, parameters),

@@ -4,6 +4,7 @@
 //! result is the same for any number of threads. Nothing is allocated while a step runs.
 
 use crate::batch::{Batch, grouping_part};
+use crate::device::{self, Runner};
 use crate::failure::Failure;
 use crate::matmul::{FUNCTIONS, Prepared};
 use crate::memory::Memory;
@@ -31,6 +32,12 @@ unsafe impl Send for Code {}
 unsafe impl Sync for Code {}
 
 impl Code {
+    /// All of it.
+    pub(crate) fn bytes(self) -> &'static [u8] {
+        // SAFETY: mapped read-only for the life of the process.
+        unsafe { std::slice::from_raw_parts(self.base, self.len) }
+    }
+
     /// A kernel by its place in the code.
     fn kernel(self, offset: u64) -> Option<KernelFn> {
         if offset as usize >= self.len {
@@ -85,6 +92,8 @@ pub(crate) struct Engine<'p> {
     prepared: Prepared,
     /// Times of kernels, where they are asked for.
     pub(crate) profile: Option<Profile>,
+    /// What runs the plan in place of this machine's processor; inputs and results alone have memory here then.
+    device: Option<Runner<'p>>,
 }
 
 /// Base addresses of all buffers for one lane.
@@ -96,19 +105,22 @@ unsafe impl Sync for Pointers {}
 
 impl<'p> Engine<'p> {
     /// Runs one of a program's plans; `stored` holds the variables that it does not read as they are trained.
-    pub(crate) fn new(program: &Program, plan: &'p Plan, stored: Stored, code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
+    pub(crate) fn new(program: &'p Program, plan: &'p Plan, stored: Stored, code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
         if !stored.serves(plan) {
             return Err(Failure::internal("start", "a variable is not stored as its kernels read it"));
         }
+        let device = device::open(program, code.bytes())?.map(|device| Runner::new(device, program, plan)).transpose()?;
         let find =
             |kernel: &KernelEntry| code.kernel(kernel.offset).ok_or_else(|| Failure::internal("start", "a kernel lies outside the code"));
-        let kernels = program.kernels.iter().map(find).collect::<Result<_, _>>()?;
-        let scratch = Memory::zeroed_together(&vec![plan.tile_bytes as usize; pool.current_num_threads()])?;
+        let kernels = if device.is_some() { Vec::new() } else { program.kernels.iter().map(find).collect::<Result<_, _>>()? };
+        let scratch = if device.is_some() { 0 } else { plan.tile_bytes as usize };
+        let scratch = Memory::zeroed_together(&vec![scratch; pool.current_num_threads()])?;
         // Buffers of a fixed size; those of a batch come with the first one.
         let fixed = |buffer: &Buffer| {
             let size = (buffer.len * buffer.element.bytes()) as usize;
             match buffer.place {
                 Place::Global => Some(size),
+                Place::Lane if device.is_some() => None,
                 Place::Lane => Some(size * plan.lanes as usize),
                 Place::Tile { .. } | Place::Across { .. } | Place::Batch | Place::Variable(_) | Place::Scales(_) | Place::Rows(_) => None,
                 Place::Entries(_) | Place::TileEntries { .. } => None,
@@ -131,6 +143,7 @@ impl<'p> Engine<'p> {
             prefetch: Prefetch::new(program, plan),
             prepared: Prepared::new(plan)?,
             profile: None,
+            device,
         })
     }
 
@@ -142,14 +155,18 @@ impl<'p> Engine<'p> {
     fn reserve(&mut self, batch: &Batch) -> Result<(), Failure> {
         let grown = batch.rows > self.capacity;
         self.capacity = self.capacity.max(batch.rows);
+        let on_device = self.device.is_some();
         let longest = batch.entries.iter().map(|entries| entries.longest).max().unwrap_or(0);
-        if self.plan.entry_bytes > 0 && longest.max(TILE_ENTRIES) > self.tile_entries {
+        if !on_device && self.plan.entry_bytes > 0 && longest.max(TILE_ENTRIES) > self.tile_entries {
             self.tile_entries = longest.max(TILE_ENTRIES);
             let bytes = self.plan.entry_bytes as usize * self.tile_entries;
             self.entry_scratch = Memory::zeroed_together(&vec![bytes; self.scratch.len()])?;
         }
         for at in 0..self.memory.len() {
             let buffer = self.buffer(at);
+            if on_device && !self.plan.outputs.iter().any(|output| output.buffer.0 as usize == at) {
+                continue;
+            }
             let size = (buffer.len * buffer.element.bytes()) as usize;
             let items = match buffer.place {
                 Place::Batch if grown => self.capacity,
@@ -235,6 +252,11 @@ impl<'p> Engine<'p> {
     ) -> Result<(), Failure> {
         self.reserve(batch)?;
         self.write_numbers(batch, numbers);
+        if let Some(mut device) = self.device.take() {
+            let ran = self.run_on(&mut device, batch, variables, between);
+            self.device = Some(device);
+            return ran;
+        }
         let pointers = self.pointers(batch, variables);
         // SAFETY: the pointers are this batch's.
         unsafe { self.prepared.fill(batch.rows, &pointers.0, self.pool) };
@@ -245,6 +267,49 @@ impl<'p> Engine<'p> {
             self.launch(launch, batch, &pointers);
         }
         Ok(())
+    }
+
+    /// The same on a device: results are copied back when they are asked for, the loss before variables change and scores at the end.
+    fn run_on(
+        &mut self,
+        device: &mut Runner<'p>,
+        batch: &Batch,
+        variables: &[Memory],
+        between: &mut dyn FnMut(&Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let plan = self.plan;
+        let inputs = plan.inputs.iter().zip(&batch.inputs).map(|(input, words)| {
+            let words = grouping_part(batch, &input.source).unwrap_or(words);
+            let known = self.memory[input.buffer.0 as usize].as_ref().filter(|_| words.is_empty());
+            known.map_or(words, |memory| bytemuck::cast_slice(memory.bytes()))
+        });
+        device.begin(batch, &inputs.collect::<Vec<&[u32]>>(), variables, &self.stored)?;
+        for (at, launch) in plan.launches.iter().enumerate() {
+            if at == plan.first_update as usize {
+                self.fetch(device, batch)?;
+                between(self)?;
+            }
+            device.launch(launch, batch)?;
+        }
+        if plan.first_update as usize >= plan.launches.len() { self.fetch(device, batch) } else { Ok(()) }
+    }
+
+    /// Copies a plan's results from the device.
+    fn fetch(&mut self, device: &Runner<'p>, batch: &Batch) -> Result<(), Failure> {
+        for output in &self.plan.outputs {
+            let buffer = &self.plan.buffers[output.buffer.0 as usize];
+            let items = if buffer.place == Place::Batch { batch.rows } else { 1 };
+            let bytes = (buffer.len * buffer.element.bytes()) as usize * items;
+            if let Some(memory) = &mut self.memory[output.buffer.0 as usize] {
+                device.read(output.buffer, &mut memory.bytes_mut()[..bytes])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what a device has made of the variables back.
+    pub(crate) fn bring_back(&self, variables: &mut [Memory]) -> Result<(), Failure> {
+        self.device.as_ref().map_or(Ok(()), |device| device.bring_back(variables))
     }
 
     fn items(&self, space: ItemSpace, batch: &Batch) -> (usize, usize) {

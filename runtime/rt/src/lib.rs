@@ -8,6 +8,7 @@ mod checkpoint;
 mod cli;
 mod cohort;
 mod data;
+mod device;
 mod discovery;
 mod engine;
 mod failure;

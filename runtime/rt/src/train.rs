@@ -299,7 +299,9 @@ impl<'r, 'p> Run<'r, 'p> {
         layout.draw = crate::random::mix64(crate::random::mix64(seed) ^ u64::from(epoch));
         let mut assembler = Assembler::new(layout, &program.step);
         let (mut total, mut count) = (0.0, 0usize);
-        std::thread::scope(|scope| {
+        // The batch whose loss is not finite.
+        let mut astray = None;
+        let ran = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let loader = scope.spawn(move || {
                 spool.epoch(seed, epoch, program.train.shuffle, batch_rows, &mut |window: &Window, order| {
@@ -321,14 +323,23 @@ impl<'r, 'p> Run<'r, 'p> {
                 let mut loss = 0.0;
                 engine.run(&batch, &model.values, &numbers, &mut |engine| {
                     loss = engine.output("loss", 1).first().copied().map_or(f64::NAN, f64::from);
-                    if loss.is_finite() { Ok(()) } else { Err(not_finite(model, epoch, place)) }
+                    astray = (!loss.is_finite()).then_some(place);
+                    // What is wrong is said below, when the parameters are here.
+                    if loss.is_finite() { Ok(()) } else { Err(Failure::input("the loss is not a finite number")) }
                 })?;
                 total += loss * batch.rows as f64;
                 count += batch.rows;
                 meter.step(loss);
             }
             loader.join().map_err(|_| Failure::internal("load", "the loader ended early"))?
-        })?;
+        });
+        if astray.is_none() {
+            ran?;
+        }
+        engine.bring_back(&mut self.model.values)?;
+        if let Some(place) = astray {
+            return Err(not_finite(&self.model, epoch, place));
+        }
         meter.finish();
         Ok(total / count.max(1) as f64)
     }

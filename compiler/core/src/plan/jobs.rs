@@ -103,7 +103,8 @@ impl<'p> Planner<'p> {
             self.program.results.iter().map(|result| Output { name: result.name.clone(), buffer: self.storage[&result.node].buffer });
         let plan = Plan {
             outputs: outputs.collect(),
-            factors: factors(&self.kernels, &self.buffers.all),
+            // A device reads weights as they are.
+            factors: if self.spec.machine == Machine::Device { Vec::new() } else { factors(&self.kernels, &self.buffers.all) },
             buffers: self.buffers.all,
             inputs: self.buffers.inputs,
             first_update: first_update.unwrap_or(launches.len() as u32),

@@ -86,7 +86,7 @@ pub(crate) fn sweep(path: &Path, axes: &[Axis], out: &Path, metric: Option<&str>
     let (mut points, mut compared) = (Vec::new(), None);
     for (at, (overrides, spec)) in combinations.iter().zip(&specs).enumerate() {
         let name = name_of(overrides);
-        let model = driver::compile(&sources, spec, Level::native())?;
+        let model = driver::compile(&sources, spec, driver::Target::Cpu(Level::native()))?;
         let compare = Compare::of(&model.program, metric)?;
         let (result, made) = trained(&model, &out.join(folder_of(&name)), train, &name)?;
         let point = point(name, &result, &compare, cost::operations(spec)?)?;

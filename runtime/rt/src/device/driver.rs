@@ -1,0 +1,227 @@
+//! The driver of NVIDIA GPUs: one device, one stream of work, one module. What it refuses becomes a failure that says what to do.
+
+use crate::failure::Failure;
+use crate::memory::size_text;
+use cudarc::driver::{DriverError, result, sys};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_void};
+use std::sync::OnceLock;
+
+/// The device, with this executable's module.
+pub(crate) struct Device {
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    functions: BTreeMap<String, Function>,
+}
+
+/// A function of the module.
+#[derive(Clone, Copy)]
+pub(crate) struct Function(sys::CUfunction);
+
+// SAFETY: the handles belong to the driver, whose functions may be called from any thread.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+// SAFETY: as above.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+/// What of the driver is at fault.
+fn failed(what: &str, error: DriverError) -> Failure {
+    let name = error.error_name().ok().and_then(|name| name.to_str().ok()).unwrap_or("unknown error").to_owned();
+    Failure::input(format!("the GPU cannot {what}: {name}\nhelp: look at `nvidia-smi`; the same spec built with `--target cpu` needs no GPU"))
+}
+
+/// The device, opened once for the process; `code` is the module's text, and `names` its functions.
+pub(crate) fn open(code: &[u8], names: impl Iterator<Item = String>) -> Result<&'static Device, Failure> {
+    static DEVICE: OnceLock<Result<Device, Failure>> = OnceLock::new();
+    DEVICE.get_or_init(|| Device::open(code, names)).as_ref().map_err(Clone::clone)
+}
+
+impl Device {
+    fn open(code: &[u8], names: impl Iterator<Item = String>) -> Result<Device, Failure> {
+        const HELP: &str = "help: install NVIDIA's driver, or build the spec with `--target cpu`";
+        // SAFETY: loads a library of the system. Without asking, the first call would panic where there is none.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Failure::input(format!("this model is built for NVIDIA GPUs, and there is no driver (libcuda.so.1)\n{HELP}")));
+        }
+        result::init().map_err(|error| failed("be started", error))?;
+        if result::device::get_count().map_err(|error| failed("be counted", error))? == 0 {
+            return Err(Failure::input(format!("this model is built for NVIDIA GPUs, and the driver finds none\n{HELP}")));
+        }
+        let device = result::device::get(0).map_err(|error| failed("be opened", error))?;
+        use sys::CUdevice_attribute::{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR};
+        // SAFETY: the device is the one above.
+        let capability = unsafe {
+            [CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR]
+                .map(|which| result::device::get_attribute(device, which))
+        };
+        let [major, minor] = capability.map(|own| own.map_err(|error| failed("be asked", error)));
+        let (major, minor) = (major?, minor?);
+        if major < 8 {
+            return Err(Failure::input(format!(
+                "the GPU has compute capability {major}.{minor}, and this model needs 8.0\nhelp: use an A100 or later, or build the spec with `--target cpu`"
+            )));
+        }
+        // SAFETY: the device is the one above, and the context lives as long as the process.
+        let context = unsafe { result::primary_ctx::retain(device).and_then(|own| result::ctx::set_current(own).map(|()| own)) };
+        let context = context.map_err(|error| failed("be opened", error))?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(|error| failed("take work", error))?;
+        let module = load(code)?;
+        let mut functions = BTreeMap::new();
+        for name in names {
+            let symbol = CString::new(name.as_str()).map_err(|error| Failure::internal("start", error))?;
+            // SAFETY: the module is loaded.
+            let function = unsafe { result::module::get_function(module, symbol) };
+            functions.insert(name.clone(), Function(function.map_err(|error| failed(&format!("find `{name}`"), error))?));
+        }
+        Ok(Device { context, stream, functions })
+    }
+
+    /// Lets this thread talk to the device.
+    pub(crate) fn enter(&self) -> Result<(), Failure> {
+        // SAFETY: the context lives as long as the process.
+        unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("be opened", error))
+    }
+
+    pub(crate) fn function(&self, name: &str) -> Result<Function, Failure> {
+        self.functions.get(name).copied().ok_or_else(|| Failure::internal("start", format!("the module has no `{name}`")))
+    }
+
+    /// Waits for all work.
+    pub(crate) fn wait(&self) -> Result<(), Failure> {
+        // SAFETY: the stream lives as long as the process.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(|error| failed("finish its work", error))
+    }
+
+    /// Starts a function, behind all work before.
+    ///
+    /// # Safety
+    /// The words are the function's parameters, and name memory of the device that outlives the work.
+    pub(crate) unsafe fn launch(&self, function: Function, blocks: recc_abi::Blocks, words: &mut [u64]) -> Result<(), Failure> {
+        // A parameter is read in its own size: the first bytes of a word on machines of this byte order.
+        let mut params: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
+        let [x, y, z] = blocks.grid;
+        // SAFETY: the caller's.
+        let started = unsafe { result::launch_kernel(function.0, (x, y, z), (blocks.threads, 1, 1), 0, self.stream, &mut params) };
+        started.map_err(|error| failed("start a kernel", error))
+    }
+}
+
+/// Compiles the module's text; what the driver says of it is shown.
+fn load(code: &[u8]) -> Result<sys::CUmodule, Failure> {
+    use sys::CUjit_option::{CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+    const ROOM: usize = 4096;
+    let text = CString::new(code).map_err(|error| Failure::internal("start", error))?;
+    let mut log = vec![0u8; ROOM];
+    let mut options = [CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    let mut values = [log.as_mut_ptr().cast::<c_void>(), ROOM as *mut c_void];
+    let mut module = std::ptr::null_mut();
+    // SAFETY: the text ends with 0; options and values agree, and the log has its room.
+    let loaded = unsafe { sys::cuModuleLoadDataEx(&raw mut module, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()) };
+    loaded.result().map(|()| module).map_err(|error| {
+        let said = CStr::from_bytes_until_nul(&log).map(|said| said.to_string_lossy().into_owned()).unwrap_or_default();
+        let Failure { status, message } = failed("load the model's code", error);
+        Failure { status, message: if said.is_empty() { message } else { format!("{message}\n{}", said.trim_end()) } }
+    })
+}
+
+/// Memory of the device, given back when it is dropped.
+pub(crate) struct DeviceMemory {
+    device: &'static Device,
+    address: sys::CUdeviceptr,
+    bytes: usize,
+}
+
+impl DeviceMemory {
+    /// Memory whose bytes are not known.
+    pub(crate) fn new(device: &'static Device, bytes: usize) -> Result<DeviceMemory, Failure> {
+        // SAFETY: the device is current, and the memory is written before it is read: see the plan's order.
+        let address = unsafe { result::malloc_sync(bytes.max(16)) };
+        let address = address.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                let (free, all) = result::mem_get_info().unwrap_or_default();
+                let [wanted, free, all] = [bytes, free, all].map(|bytes| size_text(bytes as f64));
+                Failure::input(format!(
+                    "the GPU has no room for {wanted}: {free} of its {all} are free\nhelp: make tables smaller (`dim`, `hash`, `min_count`) or the batch, end what else uses the GPU, or build the spec with `--target cpu`"
+                ))
+            }
+            _ => failed("give memory", error),
+        })?;
+        Ok(DeviceMemory { device, address, bytes })
+    }
+
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Copies to the device, behind all work before. The bytes may change once [`Device::wait`] returns.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        assert!(bytes.len() <= self.bytes, "more bytes than the device's memory has");
+        // SAFETY: the memory has room. The driver is done with bytes of ordinary memory when it returns, and the staging lives on.
+        unsafe { result::memcpy_htod_async(self.address, bytes, self.device.stream) }.map_err(|error| failed("take data", error))
+    }
+
+    /// Copies from the device, and waits for all work before.
+    pub(crate) fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), Failure> {
+        assert!(offset + out.len() <= self.bytes, "more bytes than the device's memory has");
+        // SAFETY: the memory holds the bytes, and `out` is not used before the wait returns.
+        unsafe { result::memcpy_dtoh_async(out, self.address + offset as u64, self.device.stream) }
+            .map_err(|error| failed("give data", error))?;
+        self.device.wait()
+    }
+
+    /// Zeroes the first bytes, behind all work before.
+    pub(crate) fn clear(&mut self, bytes: usize) -> Result<(), Failure> {
+        assert!(bytes <= self.bytes, "more bytes than the device's memory has");
+        // SAFETY: the memory has the bytes.
+        unsafe { result::memset_d8_async(self.address, 0, bytes, self.device.stream) }.map_err(|error| failed("clear memory", error))
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        // Work that still runs may use it; a device that has failed gives nothing back, and says so elsewhere.
+        let _ = self.device.enter().and_then(|()| self.device.wait());
+        // SAFETY: nothing uses the memory any more.
+        let _ = unsafe { result::free_sync(self.address) };
+    }
+}
+
+/// Memory of this machine that the device reads directly.
+pub(crate) struct Staging {
+    words: *mut u32,
+    len: usize,
+}
+
+// SAFETY: the memory is owned.
+unsafe impl Send for Staging {}
+// SAFETY: shared access reads nothing.
+unsafe impl Sync for Staging {}
+
+impl Staging {
+    pub(crate) fn new(len: usize) -> Result<Staging, Failure> {
+        // SAFETY: a device is current.
+        let memory = unsafe { result::malloc_host(4 * len.max(1), 0) }.map_err(|error| failed("reach this machine's memory", error))?;
+        // SAFETY: the memory has so many bytes.
+        unsafe { std::ptr::write_bytes(memory.cast::<u8>(), 0, 4 * len) };
+        Ok(Staging { words: memory.cast(), len })
+    }
+
+    pub(crate) fn words(&mut self) -> &mut [u32] {
+        // SAFETY: the memory holds so many words, zero at first, and `&mut self` makes the access the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.words, self.len) }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // SAFETY: the memory came from `malloc_host`, and copies from it have ended: each step waits for its loss or its scores.
+        let _ = unsafe { result::free_host(self.words.cast()) };
+    }
+}

@@ -1,0 +1,222 @@
+//! The step runner of a device: a plan's buffers in its memory, and its kernels as calls of functions, each over the whole batch.
+//!
+//! Variables go to the device before the first step and stay there; a batch's inputs go there together.
+
+mod driver;
+
+use crate::batch::Batch;
+use crate::failure::Failure;
+use crate::memory::Memory;
+use crate::stored::Stored;
+use driver::{Device, DeviceMemory, Function, Staging};
+use recc_abi::{BufferId, DeviceFunction, ItemSpace, Job, Launch, Place, Plan, Program};
+
+/// Words between the beginnings of two inputs are multiples of this: 256 bytes, as the device likes it.
+const ALIGN: usize = 64;
+
+/// Opens the device that a program is for, if it is for one.
+pub(crate) fn open(program: &Program, code: &[u8]) -> Result<Option<&'static Device>, Failure> {
+    let Some(kernels) = &program.device else { return Ok(None) };
+    driver::open(code, kernels.iter().flatten().map(|function| function.name.clone())).map(Some)
+}
+
+/// A plan on a device.
+pub(crate) struct Runner<'p> {
+    device: &'static Device,
+    plan: &'p Plan,
+    /// By kernel.
+    functions: Vec<Vec<(Function, &'p DeviceFunction)>>,
+    /// By buffer; nothing for those that lie in another one's memory.
+    memory: Vec<Option<DeviceMemory>>,
+    scratch: DeviceMemory,
+    entry_scratch: DeviceMemory,
+    staging: Staging,
+    inputs: DeviceMemory,
+    /// Of each buffer, in this step.
+    addresses: Vec<u64>,
+    /// Whether the variables are there.
+    filled: bool,
+}
+
+impl<'p> Runner<'p> {
+    pub(crate) fn new(device: &'static Device, program: &'p Program, plan: &'p Plan) -> Result<Runner<'p>, Failure> {
+        device.enter()?;
+        let functions = program.device.iter().flatten().map(|own| {
+            own.iter().map(|function| Ok((device.function(&function.name)?, function))).collect::<Result<Vec<_>, Failure>>()
+        });
+        let mut memory = Vec::new();
+        for buffer in &plan.buffers {
+            let size = (buffer.len * buffer.element.bytes()) as usize;
+            memory.push(match buffer.place {
+                Place::Global => Some(DeviceMemory::new(device, size)?),
+                Place::Lane => Some(DeviceMemory::new(device, size * plan.lanes as usize)?),
+                _ => None,
+            });
+        }
+        Ok(Runner {
+            device,
+            plan,
+            functions: functions.collect::<Result<_, _>>()?,
+            memory,
+            scratch: DeviceMemory::new(device, plan.tile_bytes as usize)?,
+            entry_scratch: DeviceMemory::new(device, 0)?,
+            staging: Staging::new(0)?,
+            inputs: DeviceMemory::new(device, 0)?,
+            addresses: vec![0; plan.buffers.len()],
+            filled: false,
+        })
+    }
+
+    /// Makes everything ready for a step: memory, inputs, and at first the variables. `inputs` are the words of the plan's inputs.
+    pub(crate) fn begin(&mut self, batch: &Batch, inputs: &[&[u32]], variables: &[Memory], stored: &Stored) -> Result<(), Failure> {
+        self.device.enter()?;
+        if !self.filled {
+            self.fill(variables, stored)?;
+        }
+        self.reserve(batch)?;
+        let entries = batch.entries.iter().map(|entries| entries.count).max().unwrap_or(0) as u64;
+        for (at, buffer) in self.plan.buffers.iter().enumerate() {
+            self.addresses[at] = match buffer.place {
+                Place::Tile { offset } | Place::Across { offset } => self.scratch.address() + offset,
+                Place::TileEntries { offset, .. } => self.entry_scratch.address() + offset * entries,
+                _ => self.memory[at].as_ref().map_or(0, DeviceMemory::address),
+            };
+        }
+        self.send(inputs)
+    }
+
+    /// Copies variables to the device.
+    fn fill(&mut self, variables: &[Memory], stored: &Stored) -> Result<(), Failure> {
+        for (at, buffer) in self.plan.buffers.iter().enumerate() {
+            let packed = |id: recc_abi::VariableId| stored.get(id.0);
+            let values = match buffer.place {
+                Place::Variable(id) => Some(packed(id).map_or(&variables[id.0 as usize], |packed| &packed.elements)),
+                Place::Scales(id) => packed(id).and_then(|packed| packed.scales.as_ref()),
+                _ => None,
+            };
+            if let Some(values) = values {
+                let mut memory = DeviceMemory::new(self.device, values.len())?;
+                memory.write(values.bytes())?;
+                self.memory[at] = Some(memory);
+            }
+        }
+        self.filled = true;
+        Ok(())
+    }
+
+    /// Makes room for a batch.
+    fn reserve(&mut self, batch: &Batch) -> Result<(), Failure> {
+        for (at, buffer) in self.plan.buffers.iter().enumerate() {
+            let items = match buffer.place {
+                Place::Batch => batch.rows,
+                Place::Rows(table) => batch.touched(table),
+                Place::Entries(column) => batch.entries_of(column),
+                _ => continue,
+            };
+            let bytes = (buffer.len * buffer.element.bytes()) as usize * items;
+            if self.memory[at].as_ref().is_none_or(|memory| memory.len() < bytes) {
+                // Half as much again: the number of touched rows differs from batch to batch.
+                self.memory[at] = Some(DeviceMemory::new(self.device, bytes + bytes / 2)?);
+            }
+        }
+        let entries = batch.entries.iter().map(|entries| entries.count).max().unwrap_or(0);
+        let bytes = self.plan.entry_bytes as usize * entries;
+        if self.entry_scratch.len() < bytes {
+            self.entry_scratch = DeviceMemory::new(self.device, bytes + bytes / 2)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the inputs of a step to the device, all together.
+    fn send(&mut self, inputs: &[&[u32]]) -> Result<(), Failure> {
+        let total: usize = inputs.iter().map(|words| words.len().next_multiple_of(ALIGN)).sum();
+        if 4 * total > self.inputs.len() {
+            let room = total + total / 2;
+            self.staging = Staging::new(room)?;
+            self.inputs = DeviceMemory::new(self.device, 4 * room)?;
+        }
+        let mut at = 0;
+        for (input, words) in self.plan.inputs.iter().zip(inputs) {
+            self.staging.words()[at..at + words.len()].copy_from_slice(words);
+            self.addresses[input.buffer.0 as usize] = self.inputs.address() + 4 * at as u64;
+            at += words.len().next_multiple_of(ALIGN);
+        }
+        self.inputs.write(bytemuck::cast_slice(&self.staging.words()[..total]))
+    }
+
+    /// Starts the kernels of a launch.
+    pub(crate) fn launch(&mut self, launch: &Launch, batch: &Batch) -> Result<(), Failure> {
+        for job in &launch.jobs {
+            for id in &job.accumulators {
+                let buffer = &self.plan.buffers[id.0 as usize];
+                let bytes = (buffer.len * buffer.element.bytes() * self.plan.lanes) as usize;
+                if let Some(memory) = &mut self.memory[id.0 as usize] {
+                    memory.clear(bytes)?;
+                }
+            }
+            let (items, tile) = match job.space {
+                ItemSpace::Examples => (batch.rows, self.plan.tile as usize),
+                ItemSpace::Rows(table) => (batch.touched(table), usize::MAX),
+                ItemSpace::Fixed { items, .. } => (items as usize, usize::MAX),
+            };
+            for start in (0..items).step_by(tile.min(items.max(1))) {
+                self.tile(job, (start, tile.min(items - start)), batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All kernels of a job on some items.
+    fn tile(&self, job: &Job, (start, rows): (usize, usize), batch: &Batch) -> Result<(), Failure> {
+        let begins = |column: u32| {
+            let own = batch.entries.iter().find(|entries| entries.column == column);
+            own.map_or(&[][..], |own| batch.inputs[own.input].get(start..=start + rows).unwrap_or_default())
+        };
+        let entries = |column: u32, each: bool| {
+            let begins = begins(column);
+            let most = || begins.windows(2).map(|pair| pair[1] - pair[0]).max();
+            if each { most().unwrap_or(0) } else { begins.last().zip(begins.first()).map_or(0, |(last, first)| last - first) }
+        };
+        let lanes = self.plan.lanes as u32;
+        let address = |id: &BufferId| {
+            let buffer = &self.plan.buffers[id.0 as usize];
+            match (buffer.place, job.space) {
+                // Addressed from the batch's first entry, and there is room for those of a tile.
+                (Place::TileEntries { column, .. }, ItemSpace::Examples) => {
+                    let before = u64::from(begins(column).first().copied().unwrap_or(0)) * buffer.len * buffer.element.bytes();
+                    self.addresses[id.0 as usize].wrapping_sub(before)
+                }
+                _ => self.addresses[id.0 as usize],
+            }
+        };
+        for (function, own) in job.kernels.iter().flat_map(|kernel| &self.functions[*kernel as usize]) {
+            let blocks = own.grid.blocks(rows as u32, lanes, entries);
+            if blocks.grid.contains(&0) {
+                continue;
+            }
+            let items = [start as u64, rows as u64, u64::from((rows as u32).div_ceil(lanes))];
+            let numbers = own.numbers.iter().map(|number| u64::from(number.cast_unsigned()));
+            let mut words: Vec<u64> = own.buffers.iter().map(address).chain(items).chain(numbers).collect();
+            // SAFETY: the function was compiled for this plan, and its buffers have room for the items.
+            unsafe { self.device.launch(*function, blocks, &mut words)? };
+        }
+        Ok(())
+    }
+
+    /// Copies a buffer from the device, and waits for all work before.
+    pub(crate) fn read(&self, id: BufferId, out: &mut [u8]) -> Result<(), Failure> {
+        let memory = self.memory[id.0 as usize].as_ref();
+        memory.ok_or_else(|| Failure::internal("step", "a result that has no memory on the device"))?.read(0, out)
+    }
+
+    /// Copies the variables back to this machine's memory.
+    pub(crate) fn bring_back(&self, variables: &mut [Memory]) -> Result<(), Failure> {
+        self.device.enter()?;
+        for (at, buffer) in self.plan.buffers.iter().enumerate() {
+            if let (Place::Variable(id), Some(memory)) = (buffer.place, &self.memory[at]) {
+                memory.read(0, variables[id.0 as usize].bytes_mut())?;
+            }
+        }
+        Ok(())
+    }
+}
