@@ -1,10 +1,11 @@
-//! Snapshots of the graph, the loops and the Cranelift IR of every library block, at a pinned processor level.
+//! Snapshots of the graph, the loops, the Cranelift IR and the PTX of every library block, at a pinned processor level.
 //!
 //! `tests/kernels/<module>.<block>.rec` uses one block. The text never depends on the machine.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use recc_codegen::{Level, print_clif};
 use recc_core::loops::verify;
+use recc_core::plan::Machine;
 use std::path::{Path, PathBuf};
 
 fn main() {
@@ -40,6 +41,11 @@ fn run(path: &Path) -> Result<(), Failed> {
         let verified = verify(kernel).map_err(|found| format!("{found:?}"))?;
         clif.push(print_clif(verified, Level::V3)?);
     }
+    let (_, on_device) = recc_tests::build_for(&text, Machine::Device);
+    let ptx = match recc_tests::device::module(&on_device.score_plan) {
+        Ok(module) => module.summary(),
+        Err(refused) => format!("refused: {refused}\n"),
+    };
     settings.bind(|| {
         insta::assert_snapshot!(
             format!("{stem}.graph"),
@@ -47,6 +53,7 @@ fn run(path: &Path) -> Result<(), Failed> {
         );
         insta::assert_snapshot!(format!("{stem}.loops"), loops.join("\n"));
         insta::assert_snapshot!(format!("{stem}.clif"), clif.join("\n"));
+        insta::assert_snapshot!(format!("{stem}.ptx"), ptx);
     });
     Ok(())
 }

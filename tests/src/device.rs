@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 /// The module of a plan.
 pub fn module(planned: &Planned) -> Result<Module, String> {
-    let verified: Vec<_> = planned.kernels.iter().map(|kernel| verify(kernel).unwrap_or_else(|found| panic!("{found:?}\n{kernel}"))).collect();
+    let verified: Vec<_> =
+        planned.kernels.iter().map(|kernel| verify(kernel).unwrap_or_else(|found| panic!("{found:?}\n{kernel}"))).collect();
     emit_ptx(&planned.plan, &verified).map_err(|error| error.to_string())
 }
 
@@ -22,11 +23,7 @@ pub fn run(planned: &Planned, data: &Data, bags: &BTreeMap<(u32, u32), u32>) -> 
 }
 
 /// Runs a plan once, and counts what each function did.
-pub fn counted(
-    planned: &Planned,
-    data: &Data,
-    bags: &BTreeMap<(u32, u32), u32>,
-) -> Result<(Outcome, BTreeMap<String, Counts>), String> {
+pub fn counted(planned: &Planned, data: &Data, bags: &BTreeMap<(u32, u32), u32>) -> Result<(Outcome, BTreeMap<String, Counts>), String> {
     let plan = &planned.plan;
     let module = module(planned)?;
     let functions = parse(&module.text())?;
@@ -121,6 +118,7 @@ impl Device<'_> {
         let sum = self.counts.entry(function.name.clone()).or_default();
         sum.instructions += counts.instructions;
         sum.requests += counts.requests;
+        sum.bytes += counts.bytes;
         sum.sectors += counts.sectors;
         sum.shared_requests += counts.shared_requests;
         sum.shared_turns += counts.shared_turns;

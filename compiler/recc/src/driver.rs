@@ -87,9 +87,10 @@ pub(crate) fn build_for_device(spec: &Spec) -> Result<Built, Failure> {
 
 /// The module of a model that was built for a graphics processor.
 pub(crate) fn device_module(built: &Built) -> Result<Module, Failure> {
-    let module = |planned: &Planned| emit_ptx(&planned.plan, &verified(planned.kernels.iter())?).map_err(|error| {
-        Failure::usage(format!("--target cuda: {error}\nhelp: build for cpu; the README lists what is missing"))
-    });
+    let module = |planned: &Planned| {
+        emit_ptx(&planned.plan, &verified(planned.kernels.iter())?)
+            .map_err(|error| Failure::usage(format!("--target cuda: {error}\nhelp: build for cpu; the README lists what is missing")))
+    };
     Ok(module(&built.step_plan)?.join(module(&built.score_plan)?))
 }
 
@@ -130,7 +131,8 @@ type Code = (Compiled, Option<Vec<Vec<DeviceFunction>>>);
 fn code(built: &Built, target: Target) -> Result<Code, Failure> {
     match target {
         Target::Cpu(level) => {
-            let compiled = compile_kernels(&verified(built.kernels())?, level).map_err(|error| Failure::internal("code generation", error))?;
+            let compiled =
+                compile_kernels(&verified(built.kernels())?, level).map_err(|error| Failure::internal("code generation", error))?;
             Ok((compiled, None))
         }
         Target::Cuda => {

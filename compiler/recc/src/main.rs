@@ -361,7 +361,9 @@ fn build(args: &BuildArgs) -> Result<u8, Failure> {
     let target = match (args.target, args.cpu) {
         (Target::Cpu, level) => driver::Target::Cpu(level.unwrap_or_else(Level::native)),
         (Target::Cuda, None) => driver::Target::Cuda,
-        (Target::Cuda, Some(_)) => return Err(Failure::usage("--cpu: a model for `--target cuda` has no code of a processor\nhelp: leave one of them out")),
+        (Target::Cuda, Some(_)) => {
+            return Err(Failure::usage("--cpu: a model for `--target cuda` has no code of a processor\nhelp: leave one of them out"));
+        }
     };
     if std::fs::canonicalize(&args.output).is_ok_and(|out| std::fs::canonicalize(&args.common.spec).is_ok_and(|spec| spec == out)) {
         let message = format!("-o {}: this is the spec itself", args.output.display());

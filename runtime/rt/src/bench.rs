@@ -37,7 +37,9 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let started = Instant::now();
     let program = loaded.program;
     if options.profile && program.device.is_some() {
-        return Err(Failure::usage("--profile: kernels of a GPU are not timed one by one yet\nhelp: leave it out, or use NVIDIA's profiler, which shows them by name"));
+        return Err(Failure::usage(
+            "--profile: kernels of a GPU are not timed one by one yet\nhelp: leave it out, or use NVIDIA's profiler, which shows them by name",
+        ));
     }
     let pool = pool(options.threads)?;
     let mut fitted = Fitted::restored(dictionaries(program, &options.vocab)?, vec![(0.0, 1.0); program.columns.len()], Vec::new());

@@ -105,7 +105,13 @@ unsafe impl Sync for Pointers {}
 
 impl<'p> Engine<'p> {
     /// Runs one of a program's plans; `stored` holds the variables that it does not read as they are trained.
-    pub(crate) fn new(program: &'p Program, plan: &'p Plan, stored: Stored, code: Code, pool: &'p rayon::ThreadPool) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        program: &'p Program,
+        plan: &'p Plan,
+        stored: Stored,
+        code: Code,
+        pool: &'p rayon::ThreadPool,
+    ) -> Result<Self, Failure> {
         if !stored.serves(plan) {
             return Err(Failure::internal("start", "a variable is not stored as its kernels read it"));
         }

@@ -236,21 +236,24 @@ unsafe extern "C" fn cuLaunchKernel(
     if x == 0 || y == 0 || z == 0 || y > 65_535 || z > 65_535 {
         return refused(INVALID_VALUE, "a grid that no device takes");
     }
-    done(with(|state| {
-        let State { memory, functions, calls, .. } = state;
-        let function = functions.get(function - 1).ok_or("no such function")?;
-        let word = |(at, bytes): (usize, &usize)| {
-            let mut word = [0; 8];
-            // SAFETY: the interface has an address for each parameter, where its bytes lie.
-            unsafe { word.as_mut_ptr().copy_from_nonoverlapping((*params.add(at)).cast::<u8>(), *bytes) };
-            u64::from_le_bytes(word)
-        };
-        let words: Vec<u64> = function.params.iter().enumerate().map(word).collect();
-        *calls += 1;
-        let counts = run(function, &Call { grid: [x, y, z], threads, params: &words }, *calls, memory)?;
-        report(&function.name, counts);
-        Ok(())
-    }), LAUNCH_FAILED)
+    done(
+        with(|state| {
+            let State { memory, functions, calls, .. } = state;
+            let function = functions.get(function - 1).ok_or("no such function")?;
+            let word = |(at, bytes): (usize, &usize)| {
+                let mut word = [0; 8];
+                // SAFETY: the interface has an address for each parameter, where its bytes lie.
+                unsafe { word.as_mut_ptr().copy_from_nonoverlapping((*params.add(at)).cast::<u8>(), *bytes) };
+                u64::from_le_bytes(word)
+            };
+            let words: Vec<u64> = function.params.iter().enumerate().map(word).collect();
+            *calls += 1;
+            let counts = run(function, &Call { grid: [x, y, z], threads, params: &words }, *calls, memory)?;
+            report(&function.name, counts);
+            Ok(())
+        }),
+        LAUNCH_FAILED,
+    )
 }
 
 /// Appends what a call did to the file that is asked for.

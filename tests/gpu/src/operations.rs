@@ -71,6 +71,7 @@ pub(crate) fn evaluate(name: &str) -> Option<Evaluate> {
         "mad.lo.s64" => |a, b, c| a.wrapping_mul(b).wrapping_add(c),
         "mul.wide.s32" => |a, b, _| wide(a, b),
         "mad.wide.s32" => |a, b, c| wide(a, b).wrapping_add(c),
+        "cvt.u32.u64" => |a, _, _| a & 0xffff_ffff,
         "cvt.s64.s32" => |a, _, _| i64::from(int(a)) as u64,
         "cvt.f32.f16" => |a, _, _| of_single(f16::from_bits(a as u16).to_f32()),
         "cvt.rn.f32.s32" => |a, _, _| of_single(int(a) as f32),

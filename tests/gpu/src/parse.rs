@@ -42,18 +42,56 @@ pub(crate) enum Space {
 }
 
 pub(crate) enum What {
-    Evaluate { to: usize, how: Evaluate, operands: [Operand; 3] },
-    Special { to: usize, which: Special },
-    Param { to: usize, number: usize },
+    Evaluate {
+        to: usize,
+        how: Evaluate,
+        operands: [Operand; 3],
+    },
+    Special {
+        to: usize,
+        which: Special,
+    },
+    Param {
+        to: usize,
+        number: usize,
+    },
     /// Two words as one register, and the other way round.
-    Pack { to: usize, words: [Operand; 2] },
-    Unpack { words: [usize; 2], from: usize },
-    Load { space: Space, size: usize, signed: bool, to: Vec<usize>, base: Operand, offset: i64 },
-    Store { space: Space, size: usize, values: Vec<Operand>, base: Operand, offset: i64 },
-    Branch { to: usize },
+    Pack {
+        to: usize,
+        words: [Operand; 2],
+    },
+    Unpack {
+        words: [usize; 2],
+        from: usize,
+    },
+    Load {
+        space: Space,
+        size: usize,
+        signed: bool,
+        to: Vec<usize>,
+        base: Operand,
+        offset: i64,
+    },
+    Store {
+        space: Space,
+        size: usize,
+        values: Vec<Operand>,
+        base: Operand,
+        offset: i64,
+    },
+    Branch {
+        to: usize,
+    },
     BlockBarrier,
-    WarpBarrier { mask: Operand },
-    Shuffle { to: usize, from: Operand, apart: u32, mask: Operand },
+    WarpBarrier {
+        mask: Operand,
+    },
+    Shuffle {
+        to: usize,
+        from: Operand,
+        apart: u32,
+        mask: Operand,
+    },
     Return,
 }
 
@@ -117,7 +155,7 @@ impl Parser {
             if self.labels.insert(label.to_owned(), self.code.len()).is_some() {
                 return Err("a label that is there already".to_owned());
             }
-        } else if !["", ")", "{"].contains(&line) {
+        } else if !["", ")", "{", ".minnctapersm 1"].contains(&line) {
             self.instruction(line.strip_suffix(';').ok_or("no `;`")?, number)?;
         }
         Ok(())

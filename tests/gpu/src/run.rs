@@ -25,8 +25,10 @@ pub struct Call<'c> {
 pub struct Counts {
     /// Instructions of warps.
     pub instructions: u64,
-    /// Accesses of warps to the device's memory, and the sectors of 32 bytes that they touched.
+    /// Accesses of warps to the device's memory, the bytes that their threads asked for, and the sectors of 32 bytes that they touched.
     pub requests: u64,
+    /// See `requests`.
+    pub bytes: u64,
     /// See `requests`.
     pub sectors: u64,
     /// Accesses of warps to shared memory, and how often the busiest bank was asked in each.
@@ -248,7 +250,8 @@ impl Runner<'_> {
                 threads.iter().for_each(|&thread| own.threads[thread].warp_barriers += 1);
             })?,
             What::Shuffle { to, from, apart, mask } => self.wait(at, &chosen, *mask, warp, |own, threads| {
-                let values: Vec<u64> = threads.iter().map(|&thread| own.value(warp * WARP + ((thread % WARP) ^ *apart as usize), *from)).collect();
+                let values: Vec<u64> =
+                    threads.iter().map(|&thread| own.value(warp * WARP + ((thread % WARP) ^ *apart as usize), *from)).collect();
                 for (&thread, value) in threads.iter().zip(values) {
                     own.set(thread, *to, value);
                 }
@@ -303,6 +306,7 @@ impl Runner<'_> {
             Space::Global => {
                 let sectors: BTreeSet<u64> = places.iter().flat_map(|place| place / 32..=(place + bytes - 1) / 32).collect();
                 self.counts.requests += 1;
+                self.counts.bytes += bytes * places.len() as u64;
                 self.counts.sectors += sectors.len() as u64;
             }
             Space::Shared => {

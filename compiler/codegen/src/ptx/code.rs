@@ -190,7 +190,9 @@ impl Code {
     pub(super) fn finish(mut self, name: &str, threads: u32) -> String {
         self.line(format_args!("ret"));
         let params: Vec<String> = self.params.iter().map(|(ty, name)| format!("  .param .{ty} {name}")).collect();
-        let mut out = format!(".visible .entry {name}(\n{}\n)\n.maxntid {threads}, 1, 1\n{{\n", params.join(",\n"));
+        // One block at a time is enough: for more, the assembler would rather spill registers.
+        let limits = format!(".maxntid {threads}, 1, 1\n.minnctapersm 1\n");
+        let mut out = format!(".visible .entry {name}(\n{}\n)\n{limits}{{\n", params.join(",\n"));
         for class in Class::ALL {
             let count = self.used[class as usize];
             if count > 0 {

@@ -272,7 +272,7 @@ impl Loops<'_> {
     }
 
     /// The value of another thread of the warp.
-    fn from_thread(&mut self, value: Value, apart: u32, mask: Value) -> Value {
+    fn of_thread(&mut self, value: Value, apart: u32, mask: Value) -> Value {
         let shuffle = |code: &mut Code, word: Value| {
             let out = code.fresh(word.class());
             code.line(format_args!("shfl.sync.bfly.b32 {out}, {word}, {apart}, 31, {mask}"));
@@ -293,7 +293,7 @@ impl Loops<'_> {
     fn add_threads_up(&mut self, part: Value, combine: Combine, threads: u32, mask: Value) {
         let mut apart = threads / 2;
         while apart > 0 {
-            let other = self.from_thread(part, apart, mask);
+            let other = self.of_thread(part, apart, mask);
             self.combine(part, combine, other);
             apart /= 2;
         }
@@ -305,7 +305,7 @@ impl Loops<'_> {
         let (class, thread) = (part.class(), self.threads.thread);
         let mut apart = WARP / 2;
         while apart >= own {
-            let other = self.from_thread(part, apart, Value::Int(-1));
+            let other = self.of_thread(part, apart, Value::Int(-1));
             self.combine(part, combine, other);
             apart /= 2;
         }

@@ -12,6 +12,7 @@ mod product;
 use recc_abi::{BufferId, DeviceFunction, Job, Place, Plan};
 use recc_core::loops::{Kernel, Stmt, VerifiedKernel};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 /// What precedes the functions of a module.
 pub const HEADER: &str = ".version 7.0\n.target sm_80\n.address_size 64\n";
@@ -45,12 +46,30 @@ impl Module {
         names.into_iter().filter_map(|name| self.texts.get(name)).map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
+    /// What each kernel calls, and the text of its own loops; functions for products, which many kernels call, by their names alone.
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        for function in self.kernels.iter().flatten() {
+            let _ = writeln!(out, "// {} {:?} {:?}", function.name, function.grid, function.numbers);
+            if function.numbers.is_empty() {
+                out += &self.texts[&function.name];
+            }
+            out += "\n";
+        }
+        out
+    }
+
     /// This module and another, whose kernels follow.
     pub fn join(mut self, other: Module) -> Module {
         self.texts.extend(other.texts);
         self.kernels.extend(other.kernels);
         self
     }
+}
+
+/// All functions for products that a module may call, by name: of a model's module only those that it needs are part.
+pub fn product_functions() -> impl Iterator<Item = (String, String)> {
+    product::functions()
 }
 
 /// The functions of a plan's kernels.

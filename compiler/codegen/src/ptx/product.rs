@@ -40,9 +40,39 @@ enum Stored {
 
 /// The numbers of a call, in the order of the function's parameters.
 const NUMBERS: [&str; 33] = [
-    "m_fixed", "m_items", "m_entries", "n_fixed", "n_items", "n_entries", "k_fixed", "k_items", "k_entries", "dst_row", "a_row", "a_column",
-    "b_row", "b_column", "dst_entry", "a_entry", "b_entry", "dst_item", "a_item", "b_item", "dst_head", "a_head", "b_head", "dst_offset",
-    "a_offset", "b_offset", "dst_start", "a_start", "b_start", "begins_start", "dst_lane", "heads", "accumulate",
+    "m_fixed",
+    "m_items",
+    "m_entries",
+    "n_fixed",
+    "n_items",
+    "n_entries",
+    "k_fixed",
+    "k_items",
+    "k_entries",
+    "dst_row",
+    "a_row",
+    "a_column",
+    "b_row",
+    "b_column",
+    "dst_entry",
+    "a_entry",
+    "b_entry",
+    "dst_item",
+    "a_item",
+    "b_item",
+    "dst_head",
+    "a_head",
+    "b_head",
+    "dst_offset",
+    "a_offset",
+    "b_offset",
+    "dst_start",
+    "a_start",
+    "b_start",
+    "begins_start",
+    "dst_lane",
+    "heads",
+    "accumulate",
 ];
 
 /// The times of a call as a parameter.
@@ -127,6 +157,17 @@ fn column(plan: &Plan, begins: Option<BufferId>) -> u32 {
         Some(InputSource::EntryBegin { column }) => *column,
         other => unreachable!("entries that begin by {other:?}"),
     }
+}
+
+/// All functions for products, by name.
+pub(super) fn functions() -> impl Iterator<Item = (String, String)> {
+    let squares = [(32, 4), (64, 4), (128, 8)].into_iter();
+    let orders = squares.flat_map(|size| [(size, true, true), (size, true, false), (size, false, true), (size, false, false)]);
+    let all = orders.flat_map(|order| [Stored::Single, Stored::Half, Stored::Byte].map(|b| (order, b)));
+    all.map(|(((square, own), a_by_row, b_by_row), b)| {
+        let way = Way { square, own, a_by_row, b_by_row, b };
+        (way.name(), way.function())
+    })
 }
 
 impl Way {
@@ -230,7 +271,7 @@ impl Writer {
         let across = self.way.square / self.way.own;
         let column = self.int("and.b32", &[thread, Value::Int(across as i32 - 1)]);
         let row = self.int("shr.u32", &[thread, Value::Int(across.trailing_zeros() as i32)]);
-        let [row, column] = [row, column].map(|at| self.int("mul.lo.s32", &[at, Value::Int(self.way.own as i32)]));
+        let [row, column] = [row, column].map(|at| self.int("mul.lo.s32", &[at, Value::Int(4)]));
         let sums = self.sums(&place, row, column);
         let line = self.way.square + PAD;
         let [a_shared, b_shared] = ["a_piece", "b_piece"].map(|name| self.code.shared(name, 4 * line * DEPTH));
@@ -352,39 +393,66 @@ impl Writer {
         let fresh = self.code.label();
         let none = self.test("setp.eq.s32", self.params.number("accumulate"), Value::Int(0));
         self.code.branch_if(none, &fresh);
-        self.each_result(place, row, column, |own, at, address, inside| {
-            own.code.line(format_args!("@{inside} ld.global.f32 {}, [{address}+{}]", sums[at], 4 * (at as u32 % own.way.own)));
+        self.each_four(place, row, column, |code, at, address, inside| {
+            for (column, inside) in inside.iter().enumerate() {
+                code.line(format_args!("@{inside} ld.global.f32 {}, [{address}+{}]", sums[at + column], 4 * column));
+            }
         });
         self.code.place(&fresh);
         sums
     }
 
+    /// Writes a thread's results, four at a time where they lie inside and at a boundary of 16 bytes.
     fn store(&mut self, place: &Place, row: Value, column: Value, sums: &[Value]) {
-        self.each_result(place, row, column, |own, at, address, inside| {
-            own.code.line(format_args!("@{inside} st.global.f32 [{address}+{}], {}", 4 * (at as u32 % own.way.own), sums[at]));
+        let stride = self.params.number("dst_row");
+        let low = self.code.set(Class::Int, "cvt.u32.u64", &[place.dst]);
+        let row_bytes = self.int("shl.b32", &[stride, Value::Int(2)]);
+        let either = self.int("or.b32", &[low, row_bytes]);
+        let rest = self.int("and.b32", &[either, Value::Int(15)]);
+        let aligned = self.test("setp.eq.s32", rest, Value::Int(0));
+        self.each_four(place, row, column, |code, at, address, inside| {
+            let four = &sums[at..at + 4];
+            let together = code.set(Class::Truth, "and.pred", &[aligned, inside[3]]);
+            let (single, next) = (code.label(), code.label());
+            code.branch_unless(together, &single);
+            code.line(format_args!("st.global.v4.f32 [{address}], {{{}, {}, {}, {}}}", four[0], four[1], four[2], four[3]));
+            code.branch(&next);
+            code.place(&single);
+            for (column, inside) in inside.iter().enumerate() {
+                code.line(format_args!("@{inside} st.global.f32 [{address}+{}], {}", 4 * column, four[column]));
+            }
+            code.place(&next);
         });
     }
 
-    /// The thread's results: the address of their row's first one, and whether they lie inside.
-    fn each_result(&mut self, place: &Place, row: Value, column: Value, mut each: impl FnMut(&mut Self, usize, Value, Value)) {
+    /// How far a thread's fours are from one another, along both sides of the result: neighbouring threads have neighbouring fours.
+    fn apart(&self) -> u32 {
+        4 * self.way.square / self.way.own
+    }
+
+    /// The thread's results in fours of a row: the number of the first, its address, and whether each lies inside.
+    fn each_four(&mut self, place: &Place, row: Value, column: Value, mut each: impl FnMut(&mut Code, usize, Value, [Value; 4])) {
+        let (own, apart) = (self.way.own, self.apart());
         let [row, column] = [(place.first_row, row), (place.first_column, column)].map(|(first, own)| self.int("add.s32", &[first, own]));
         let stride = self.params.number("dst_row");
-        let mut address = self.element(place.dst, row, stride, 4);
-        address = self.code.address(address, column, 4);
-        let step = self.code.set(Class::Wide, "mul.wide.s32", &[stride, Value::Int(4)]);
-        let mut inside_columns = Vec::new();
-        for own in 0..self.way.own {
-            let at = self.int("add.s32", &[column, Value::Int(own as i32)]);
-            inside_columns.push(self.test("setp.lt.s32", at, place.n));
-        }
-        for own_row in 0..self.way.own {
-            let at = self.int("add.s32", &[row, Value::Int(own_row as i32)]);
+        let first = self.code.address(place.dst, column, 4);
+        let columns: Vec<[Value; 4]> = (0..own / 4)
+            .map(|four| {
+                [0, 1, 2, 3].map(|within| {
+                    let at = self.int("add.s32", &[column, Value::Int((four * apart + within) as i32)]);
+                    self.test("setp.lt.s32", at, place.n)
+                })
+            })
+            .collect();
+        for own_row in 0..own {
+            let at = self.int("add.s32", &[row, Value::Int((own_row / 4 * apart + own_row % 4) as i32)]);
             let inside_row = self.test("setp.lt.s32", at, place.m);
-            for (own_column, inside) in inside_columns.iter().enumerate() {
-                let inside = self.test("and.pred", inside_row, *inside);
-                each(self, own_row as usize * self.way.own as usize + own_column, address, inside);
+            let address = self.element(first, at, stride, 4);
+            for (four, columns) in columns.iter().enumerate() {
+                let inside = columns.map(|column| self.test("and.pred", inside_row, column));
+                let far = self.code.set(Class::Wide, "add.s64", &[address, Value::Int((4 * four as u32 * apart) as i32)]);
+                each(&mut self.code, (own_row * own) as usize + 4 * four, far, inside);
             }
-            address = self.code.set(Class::Wide, "add.s64", &[address, step]);
         }
     }
 
@@ -422,11 +490,8 @@ impl Writer {
             let value = self.code.copy(Value::F32(0.0));
             let skip = self.code.label();
             self.code.branch_unless(inside, &skip);
-            let (step, stride) = if copied.along_step > 0 {
-                (copied.along_step, copied.along_stride)
-            } else {
-                (copied.deep_step, copied.deep_stride)
-            };
+            let (step, stride) =
+                if copied.along_step > 0 { (copied.along_step, copied.along_stride) } else { (copied.deep_step, copied.deep_stride) };
             let address = self.element(piece, stride, Value::Int((at * step) as i32), bytes);
             let mut loaded = load(&mut self.code, copied.ty, &format!("[{address}]"));
             if let Some(scales) = copied.scales {
@@ -447,7 +512,7 @@ impl Writer {
         for four in 0..self.way.own / 4 {
             let values = [(); 4].map(|()| self.code.fresh(Class::F32));
             let [a, b, c, d] = values;
-            self.code.line(format_args!("ld.shared.v4.f32 {{{a}, {b}, {c}, {d}}}, [{base}+{}]", offset + 16 * four));
+            self.code.line(format_args!("ld.shared.v4.f32 {{{a}, {b}, {c}, {d}}}, [{base}+{}]", offset + 4 * four * self.apart()));
             all.extend(values);
         }
         all

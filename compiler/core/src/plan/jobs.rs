@@ -181,8 +181,9 @@ impl<'p> Planner<'p> {
             self.kernels.iter().filter(|known| known.name == kernel.name || known.name.starts_with(&format!("{}_", kernel.name))).count();
         if same > 0 {
             // A layer's own name may end in such a number.
-            let numbered = (same..).map(|number| format!("{}_{number}", kernel.name));
-            kernel.name = numbered.skip_while(|name| self.kernels.iter().any(|known| known.name == *name)).next().unwrap_or_default();
+            let mut numbered = (same..).map(|number| format!("{}_{number}", kernel.name));
+            let is_new = |name: &String| self.kernels.iter().all(|known| known.name != *name);
+            kernel.name = numbered.find(is_new).unwrap_or_default();
         }
         self.kernels.push(kernel);
         self.kernels.len() as u32 - 1
@@ -283,7 +284,9 @@ impl<'p> Planner<'p> {
             rest = later;
             let (now_products, now_loops) = now.split_at(products);
             let mut loops = self.loops_apart(now_loops).into_iter();
-            for (products, loops) in std::iter::once((now_products, loops.next().unwrap_or_default())).chain(loops.map(|own| (&[][..], own))) {
+            for (products, loops) in
+                std::iter::once((now_products, loops.next().unwrap_or_default())).chain(loops.map(|own| (&[][..], own)))
+            {
                 let name = self.kernel_name(products.first().or(loops.first()).unwrap_or(first).node(), "");
                 let lanes = &self.lanes;
                 let mut cx = Emitter::new(graph, &mut self.buffers, &self.storage);

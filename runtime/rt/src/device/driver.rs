@@ -30,7 +30,9 @@ unsafe impl Sync for Function {}
 /// What of the driver is at fault.
 fn failed(what: &str, error: DriverError) -> Failure {
     let name = error.error_name().ok().and_then(|name| name.to_str().ok()).unwrap_or("unknown error").to_owned();
-    Failure::input(format!("the GPU cannot {what}: {name}\nhelp: look at `nvidia-smi`; the same spec built with `--target cpu` needs no GPU"))
+    Failure::input(format!(
+        "the GPU cannot {what}: {name}\nhelp: look at `nvidia-smi`; the same spec built with `--target cpu` needs no GPU"
+    ))
 }
 
 /// The device, opened once for the process; `code` is the module's text, and `names` its functions.

@@ -41,9 +41,10 @@ pub(crate) struct Runner<'p> {
 impl<'p> Runner<'p> {
     pub(crate) fn new(device: &'static Device, program: &'p Program, plan: &'p Plan) -> Result<Runner<'p>, Failure> {
         device.enter()?;
-        let functions = program.device.iter().flatten().map(|own| {
-            own.iter().map(|function| Ok((device.function(&function.name)?, function))).collect::<Result<Vec<_>, Failure>>()
-        });
+        let functions =
+            program.device.iter().flatten().map(|own| {
+                own.iter().map(|function| Ok((device.function(&function.name)?, function))).collect::<Result<Vec<_>, Failure>>()
+            });
         let mut memory = Vec::new();
         for buffer in &plan.buffers {
             let size = (buffer.len * buffer.element.bytes()) as usize;
