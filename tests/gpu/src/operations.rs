@@ -1,6 +1,6 @@
 //! Instructions from registers to a register, on their bits.
 
-use half::f16;
+use half::{bf16, f16};
 
 /// What an instruction computes from up to three operands.
 pub(crate) type Evaluate = fn(u64, u64, u64) -> u64;
@@ -28,6 +28,11 @@ fn of_int(value: i32) -> u64 {
 /// A product of integers as wide as an address.
 fn wide(a: u64, b: u64) -> u64 {
     (i64::from(int(a)) * i64::from(int(b))) as u64
+}
+
+/// The two factors of a word, the first one in its lower half.
+pub(crate) fn pair(word: u64) -> [f32; 2] {
+    [word as u16, (word >> 16) as u16].map(|bits| bf16::from_bits(bits).to_f32())
 }
 
 /// What an instruction computes, by its name without the registers.
@@ -73,6 +78,10 @@ pub(crate) fn evaluate(name: &str) -> Option<Evaluate> {
         "mad.wide.s32" => |a, b, c| wide(a, b).wrapping_add(c),
         "cvt.u32.u64" => |a, _, _| a & 0xffff_ffff,
         "cvt.s64.s32" => |a, _, _| i64::from(int(a)) as u64,
+        "cvt.rn.bf16x2.f32" => |a, b, _| {
+            let half = |bits| u64::from(bf16::from_f32(single(bits)).to_bits());
+            half(a) << 16 | half(b)
+        },
         "cvt.f32.f16" => |a, _, _| of_single(f16::from_bits(a as u16).to_f32()),
         "cvt.rn.f32.s32" => |a, _, _| of_single(int(a) as f32),
         // What is no number becomes 0, and what lies outside the nearest there is: as Rust has it.

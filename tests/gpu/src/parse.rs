@@ -92,6 +92,12 @@ pub(crate) enum What {
         apart: u32,
         mask: Operand,
     },
+    /// 16 by 8 sums, 16 products each, of a warp: the registers of the sums, and of both factors' words.
+    Multiply {
+        sums: Vec<usize>,
+        a: Vec<usize>,
+        b: Vec<usize>,
+    },
     Return,
 }
 
@@ -225,6 +231,13 @@ impl Parser {
                 let apart = text(2)?.parse().map_err(|_| "a distance that is no number")?;
                 What::Shuffle { to: to()?, from: self.operand(text(1)?)?, apart, mask: self.operand(text(4)?)? }
             }
+            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" if text(0)? == text(3)? => {
+                let registers = |at: usize, count: usize| -> Result<Vec<usize>, String> {
+                    let own: Vec<usize> = Self::several(text(at)?).iter().map(|own| self.register(own)).collect::<Result<_, _>>()?;
+                    if own.len() == count { Ok(own) } else { Err("another number of registers".to_owned()) }
+                };
+                What::Multiply { sums: registers(0, 4)?, a: registers(1, 4)?, b: registers(2, 2)? }
+            }
             "mov.u32" if special.is_some() => What::Special { to: to()?, which: special.ok_or("no such register")? },
             "mov.b64" if text(0)?.starts_with('{') => {
                 let words = Self::several(text(0)?);
@@ -259,7 +272,7 @@ impl Parser {
             _ => return Err("no such memory".to_owned()),
         };
         let ty = parts.last().copied().unwrap_or_default();
-        let many = if parts.contains(&"v4") { 4 } else { 1 };
+        let many = [("v2", 2), ("v4", 4)].into_iter().find(|(name, _)| parts.contains(name)).map_or(1, |(_, many)| many);
         if parts.len() != if many == 1 { 3 } else { 4 } || operands.len() != 2 {
             return Err("no such access".to_owned());
         }

@@ -3,6 +3,7 @@
 //! Of the threads of a warp those that are furthest behind go first, so that those that parted come together again.
 
 use crate::memory::{Memory, Moment, Piece};
+use crate::operations::pair;
 use crate::parse::{Function, Operand, Space, Special, What};
 use std::collections::BTreeSet;
 
@@ -249,6 +250,9 @@ impl Runner<'_> {
             What::WarpBarrier { mask } => self.wait(at, &chosen, *mask, warp, |own, threads| {
                 threads.iter().for_each(|&thread| own.threads[thread].warp_barriers += 1);
             })?,
+            What::Multiply { sums, a, b } => {
+                self.wait(at, &chosen, Operand::Number(u64::from(u32::MAX)), warp, |own, threads| own.multiply(threads, (sums, a, b)))?;
+            }
             What::Shuffle { to, from, apart, mask } => self.wait(at, &chosen, *mask, warp, |own, threads| {
                 let values: Vec<u64> =
                     threads.iter().map(|&thread| own.value(warp * WARP + ((thread % WARP) ^ *apart as usize), *from)).collect();
@@ -258,6 +262,32 @@ impl Runner<'_> {
             })?,
         }
         Ok(())
+    }
+
+    /// `sums += a b` over a warp. Of a square of 8 by 8 words, thread `4 g + t` has word `t` of line `g`.
+    fn multiply(&mut self, threads: &[usize], (sums, a, b): (&[usize], &[usize], &[usize])) {
+        let word = |thread: usize, register: usize| pair(self.value(threads[thread], Operand::Register(register)));
+        let mut left = [[0.0; 16]; 16];
+        let mut right = [[0.0; 8]; 16];
+        for (thread, (line, within)) in (0..WARP).map(|thread| (thread, (thread / 4, thread % 4))) {
+            for half in 0..2 {
+                for side in 0..2 {
+                    // Registers go down first, then along `k`.
+                    let [low, high] = word(thread, a[2 * half + side]);
+                    (left[line + 8 * side][8 * half + 2 * within], left[line + 8 * side][8 * half + 2 * within + 1]) = (low, high);
+                }
+                let [low, high] = word(thread, b[half]);
+                (right[8 * half + 2 * within][line], right[8 * half + 2 * within + 1][line]) = (low, high);
+            }
+        }
+        for (thread, (line, within)) in (0..WARP).map(|thread| (thread, (thread / 4, thread % 4))) {
+            for (at, &register) in sums.iter().enumerate() {
+                let (row, column) = (line + 8 * (at / 2), 2 * within + at % 2);
+                let begin = f32::from_bits(self.value(threads[thread], Operand::Register(register)) as u32);
+                let sum = (0..16).fold(begin, |sum: f32, deep| left[row][deep].mul_add(right[deep][column], sum));
+                self.set(threads[thread], register, u64::from(sum.to_bits()));
+            }
+        }
     }
 
     /// Lets threads wait until all of their mask have come, which then go on together.

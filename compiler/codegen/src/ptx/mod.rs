@@ -102,7 +102,6 @@ fn functions(
     for stmt in &kernel.body {
         match stmt {
             Stmt::Partition(_) => return Err(Unsupported { what: "a softmax over all rows of a table" }),
-            Stmt::MatMul(product) if product.bf16 => return Err(Unsupported { what: "`precision: bf16`" }),
             Stmt::MatMul(product) => {
                 let (way, call) = product::call(kernel, product, plan, sums);
                 texts.entry(call.name.clone()).or_insert_with(|| way.function());
