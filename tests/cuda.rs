@@ -149,8 +149,6 @@ fn what_is_missing_is_said() {
     contains(&fails(2, both.cuda().args(["bench", "--phase", "train", "--profile"])), &["--profile", "not timed"]);
     let recc = |flags: &[&str]| fails(2, both.folder.recc(&["build", "model.rec", "-o", "x", "--target", "cuda"]).args(flags));
     contains(&recc(&["--cpu", "native"]), &["--cpu", "leave one of them out"]);
-    both.folder.write("model.rec", SPEC.replace("train     {", "train     { precision: bf16,").replace("mlp(x, [16]", "mlp(x, [32, 32]"));
-    contains(&recc(&[]), &["`precision: bf16` is not there for CUDA yet", "build for cpu"]);
 }
 
 /// What goes wrong in a step is told as on a processor, with the parameters that the device holds.

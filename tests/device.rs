@@ -1,9 +1,9 @@
 //! What a graphics processor runs: the interpreter finds faults, products of all kinds agree with sums in `f64`, and memory is read in whole sectors.
 
 use half::{bf16, f16};
-use recc_abi::{BufferId, Plan};
+use recc_abi::{BufferId, PartitionPart, Plan};
 use recc_codegen::emit_ptx;
-use recc_core::loops::{BufferArg, ItemStrides, Kernel, MatMul, Matrix, Size, Stmt, Type, verify};
+use recc_core::loops::{BufferArg, ItemStrides, Kernel, MatMul, Matrix, Partition, Size, Stmt, Type, Vectors, verify};
 use recc_core::plan::Machine;
 use recc_gpu::{Call, Counts, Function, Memory, parse, run};
 use recc_tests::data::{draw, lookups_of_bags};
@@ -188,7 +188,7 @@ impl Case {
     fn check(self) -> Counts {
         let kernel = self.kernel();
         let verified = verify(&kernel).unwrap_or_else(|found| panic!("{self:?}: {found:?}"));
-        let module = emit_ptx(&Plan::default(), &[verified]).expect("a product");
+        let module = emit_ptx(&Plan::default(), &[verified]);
         let functions = parse(&module.text()).unwrap_or_else(|why| panic!("{self:?}: {why}"));
         let (items, heads) = self.each.unwrap_or((1, 1));
         let times = (items * heads) as usize;
@@ -313,5 +313,82 @@ fn look_ups_move_whole_sectors() {
     let (_, counts) = recc_tests::device::counted(&built.step_plan, &data, &lookups_of_bags(&spec, &built)).expect("it runs");
     for name in ["recc_step_m_pooled", "recc_step_rows_m_e", "recc_step_update_m_e"] {
         assert_whole(name, &counts[name]);
+    }
+}
+
+/// One part of a softmax over a table, on its own.
+fn partition(part: PartitionPart, (queries, rows, width): (usize, usize, usize), words: [&[f32]; 4]) -> Vec<f32> {
+    let by_rows = part == PartitionPart::SumsOfQueries;
+    let (items, others) = if by_rows { (rows, queries) } else { (queries, rows) };
+    let arg = |at: u32, ty: Type| BufferArg { id: BufferId(at), name: format!("b{at}"), ty, item_stride: 0, moves: false, len: None };
+    let own = |buffer: usize| Vectors { buffer, entry: 0 };
+    let sums = (part != PartitionPart::LogSums).then(|| [own(2), own(3)]);
+    let (queries_at, rows_at, dst) = (own(0), own(1), own(5));
+    let body = Partition {
+        part,
+        width: width as i64,
+        items: Size::Items(1),
+        entries: None,
+        others: 4,
+        queries: queries_at,
+        rows: rows_at,
+        sums,
+        dst,
+    };
+    let mut buffers: Vec<BufferArg> = (0..6).map(|at| arg(at, Type::F32)).collect();
+    buffers[4].ty = Type::I32;
+    let kernel = Kernel { name: "softmax".to_owned(), buffers, body: vec![Stmt::Partition(Box::new(body))] };
+    let module = emit_ptx(&Plan::default(), &[verify(&kernel).expect("a kernel")]);
+    let function = &parse(&module.text()).expect("PTX")[0];
+    let mut memory = Memory::default();
+    let mut place = |bytes: Vec<u8>| {
+        let address = memory.allocate(bytes.len());
+        memory.write(address, &bytes).map(|()| address).expect("room")
+    };
+    let mut addresses: Vec<u64> = words.iter().map(|words| place(words.iter().flat_map(|word| word.to_le_bytes()).collect())).collect();
+    addresses.push(place((others as u32).to_le_bytes().to_vec()));
+    let len = if part == PartitionPart::LogSums { items } else { items * width };
+    addresses.push(memory.allocate(4 * len));
+    let call = &module.kernels[0][0];
+    let blocks = call.grid.blocks(items as u32, 1, |_, _| 0);
+    let numbers = call.numbers.iter().map(|number| u64::from(number.cast_unsigned()));
+    let items = [0, items as u64, items as u64];
+    let params: Vec<u64> = call.buffers.iter().map(|id| addresses[id.0 as usize]).chain(items).chain(numbers).collect();
+    run(function, &Call { grid: blocks.grid, threads: blocks.threads, params: &params }, 1, &mut memory)
+        .unwrap_or_else(|why| panic!("{part:?}: {why}"));
+    let bytes = memory.read(addresses[5], 4 * len).expect("room");
+    bytes.chunks(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+#[test]
+fn softmaxes_over_tables_agree_with_sums() {
+    for (queries, rows, width) in [(1, 2, 1), (3, 1, 4), (70, 130, 20), (64, 64, 64), (5, 200, 70)] {
+        let sizes = (queries, rows, width);
+        let (query, row, factors) = (numbers(queries * width, 1), numbers(rows * width, 2), numbers(queries, 3));
+        let of =
+            |vectors: &[f32], at: usize| vectors[at * width..(at + 1) * width].iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
+        let product = |q: usize, r: usize| of(&query, q).iter().zip(of(&row, r)).map(|(a, b)| a * b).sum::<f64>();
+        let exact: Vec<f64> = (0..queries).map(|q| (1..rows).map(|r| product(q, r).exp()).sum::<f64>().ln()).collect();
+        let close = |what: &str, found: &[f32], wanted: &[f64]| {
+            assert_eq!(found.len(), wanted.len());
+            for (at, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                assert!(
+                    (f64::from(*found) - wanted).abs() <= 1e-4 * wanted.abs().max(1.0),
+                    "{what} of {sizes:?} at {at}: {found} for {wanted}"
+                );
+            }
+        };
+        let log_sums = partition(PartitionPart::LogSums, sizes, [&query, &row, &[0.0], &[0.0]]);
+        if rows == 1 {
+            assert_eq!(log_sums, vec![0.0; queries]);
+            continue;
+        }
+        close("log sums", &log_sums, &exact);
+        let weight = |q: usize, r: usize| if r == 0 { 0.0 } else { (product(q, r) - exact[q]).exp() * f64::from(factors[q]) };
+        let mean = |q: usize| (0..width).map(move |c| (q, c));
+        let means: Vec<f64> = (0..queries).flat_map(mean).map(|(q, c)| (0..rows).map(|r| weight(q, r) * of(&row, r)[c]).sum()).collect();
+        close("means", &partition(PartitionPart::MeanRows, sizes, [&query, &row, &log_sums, &factors]), &means);
+        let sums: Vec<f64> = (0..rows).flat_map(mean).map(|(r, c)| (0..queries).map(|q| weight(q, r) * of(&query, q)[c]).sum()).collect();
+        close("sums", &partition(PartitionPart::SumsOfQueries, sizes, [&query, &row, &log_sums, &factors]), &sums);
     }
 }

@@ -42,10 +42,7 @@ fn run(path: &Path) -> Result<(), Failed> {
         clif.push(print_clif(verified, Level::V3)?);
     }
     let (_, on_device) = recc_tests::build_for(&text, Machine::Device);
-    let ptx = match recc_tests::device::module(&on_device.score_plan) {
-        Ok(module) => module.summary(),
-        Err(refused) => format!("refused: {refused}\n"),
-    };
+    let ptx = recc_tests::device::module(&on_device.score_plan).summary();
     settings.bind(|| {
         insta::assert_snapshot!(
             format!("{stem}.graph"),

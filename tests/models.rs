@@ -5,7 +5,6 @@ use recc_abi::{Role, VariableId};
 use recc_codegen::Level;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::graph::{Program, TableId};
-use recc_core::plan::Machine;
 use recc_tests::FEATURES;
 use recc_tests::agree::{On, difference, is_close, updated};
 use recc_tests::data::{draw, lookups_of_bags};
@@ -267,16 +266,10 @@ fn compiled_steps_agree_with_the_reference() {
     }
 }
 
-/// What a graphics processor runs, by the interpreter; only what it refuses is not compared.
+/// What a graphics processor runs, by the interpreter.
 fn check_device(specs: impl Iterator<Item = (String, String)>, rows: &[usize]) {
     let mut wrong = Vec::new();
     for (name, spec) in specs {
-        let (_, built) = recc_tests::build_for(&spec, Machine::Device);
-        let modules = [&built.step_plan, &built.score_plan].map(recc_tests::device::module);
-        if let Some(why) = modules.iter().find_map(|module| module.as_ref().err()) {
-            assert_eq!(why, "a softmax over all rows of a table is not there for CUDA yet", "{name}");
-            continue;
-        }
         for &rows in rows {
             let found = std::panic::catch_unwind(|| difference(&spec, rows, 11 + rows as u64, On::Device));
             let why = found.unwrap_or_else(|panic| panic.downcast_ref::<String>().cloned());

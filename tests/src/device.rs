@@ -11,10 +11,10 @@ use recc_gpu::{Call, Counts, Function, Memory, parse, run as call};
 use std::collections::BTreeMap;
 
 /// The module of a plan.
-pub fn module(planned: &Planned) -> Result<Module, String> {
+pub fn module(planned: &Planned) -> Module {
     let verified: Vec<_> =
         planned.kernels.iter().map(|kernel| verify(kernel).unwrap_or_else(|found| panic!("{found:?}\n{kernel}"))).collect();
-    emit_ptx(&planned.plan, &verified).map_err(|error| error.to_string())
+    emit_ptx(&planned.plan, &verified)
 }
 
 /// Runs a plan once.
@@ -25,7 +25,7 @@ pub fn run(planned: &Planned, data: &Data, bags: &BTreeMap<(u32, u32), u32>) -> 
 /// Runs a plan once, and counts what each function did.
 pub fn counted(planned: &Planned, data: &Data, bags: &BTreeMap<(u32, u32), u32>) -> Result<(Outcome, BTreeMap<String, Counts>), String> {
     let plan = &planned.plan;
-    let module = module(planned)?;
+    let module = module(planned);
     let functions = parse(&module.text())?;
     let mut words = memory(plan, data, bags);
     let mut device = Device { plan, data, functions, memory: Memory::default(), addresses: Vec::new(), calls: 0, counts: BTreeMap::new() };

@@ -11,4 +11,4 @@ mod wide;
 
 pub use cpu::{CodegenError, Compiled, compile_kernels, print_assembly, print_clif};
 pub use level::Level;
-pub use ptx::{HEADER, Module, Unsupported, emit_ptx, product_functions};
+pub use ptx::{HEADER, Module, called_functions, emit_ptx};

@@ -87,10 +87,7 @@ pub(crate) fn build_for_device(spec: &Spec) -> Result<Built, Failure> {
 
 /// The module of a model that was built for a graphics processor.
 pub(crate) fn device_module(built: &Built) -> Result<Module, Failure> {
-    let module = |planned: &Planned| {
-        emit_ptx(&planned.plan, &verified(planned.kernels.iter())?)
-            .map_err(|error| Failure::usage(format!("--target cuda: {error}\nhelp: build for cpu; the README lists what is missing")))
-    };
+    let module = |planned: &Planned| -> Result<Module, Failure> { Ok(emit_ptx(&planned.plan, &verified(planned.kernels.iter())?)) };
     Ok(module(&built.step_plan)?.join(module(&built.score_plan)?))
 }
 

@@ -1,12 +1,13 @@
 //! Verified loop IR to PTX text, for NVIDIA GPUs of compute capability 8.0 and later.
 //!
 //! The loops of a kernel become a function, whose threads share items and elements out ([`layout`]); each matrix product becomes a call of a function for
-//! products ([`product`]). Nothing adds floats to memory that another thread adds to, so that every run gives the same bits.
+//! products ([`product`]), and each part of a softmax over a table one of another ([`partition`]). Nothing adds floats to memory that another thread adds to, so that every run gives the same bits.
 
 mod arithmetic;
 mod code;
 mod layout;
 mod loops;
+mod partition;
 mod product;
 
 use recc_abi::{BufferId, DeviceFunction, Job, Place, Plan};
@@ -16,14 +17,6 @@ use std::fmt::Write as _;
 
 /// What precedes the functions of a module.
 pub const HEADER: &str = ".version 7.0\n.target sm_80\n.address_size 64\n";
-
-/// A spec that the device cannot run yet.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} is not there for CUDA yet")]
-pub struct Unsupported {
-    /// What it needs.
-    pub what: &'static str,
-}
 
 /// A module for a device.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,20 +60,21 @@ impl Module {
     }
 }
 
-/// All functions for products that a module may call, by name: of a model's module only those that it needs are part.
-pub fn product_functions() -> impl Iterator<Item = (String, String)> {
-    product::functions()
+/// All functions for products and softmaxes that a module may call, by name: of a model's module only those that it needs are part.
+pub fn called_functions() -> impl Iterator<Item = (String, String)> {
+    let parts = partition::PARTS.into_iter().map(|part| (partition::name(part).to_owned(), partition::function(part)));
+    product::functions().chain(parts)
 }
 
 /// The functions of a plan's kernels.
-pub fn emit_ptx(plan: &Plan, kernels: &[VerifiedKernel<'_>]) -> Result<Module, Unsupported> {
+pub fn emit_ptx(plan: &Plan, kernels: &[VerifiedKernel<'_>]) -> Module {
     let mut module = Module::default();
     for (at, kernel) in kernels.iter().enumerate() {
         let sums = sums_of(plan, at as u32);
-        let functions = functions(plan, kernel.kernel(), &sums, &mut module.texts)?;
+        let functions = functions(plan, kernel.kernel(), &sums, &mut module.texts);
         module.kernels.push(functions);
     }
-    Ok(module)
+    module
 }
 
 /// The lanes' sums that a kernel adds to.
@@ -92,16 +86,15 @@ fn sums_of(plan: &Plan, kernel: u32) -> loops::Sums {
     ids.into_iter().filter_map(|id| lane(id).map(|buffer| (id, buffer.len))).collect()
 }
 
-fn functions(
-    plan: &Plan,
-    kernel: &Kernel,
-    sums: &loops::Sums,
-    texts: &mut BTreeMap<String, String>,
-) -> Result<Vec<DeviceFunction>, Unsupported> {
+fn functions(plan: &Plan, kernel: &Kernel, sums: &loops::Sums, texts: &mut BTreeMap<String, String>) -> Vec<DeviceFunction> {
     let mut functions = Vec::new();
     for stmt in &kernel.body {
         match stmt {
-            Stmt::Partition(_) => return Err(Unsupported { what: "a softmax over all rows of a table" }),
+            Stmt::Partition(part) => {
+                let call = partition::call(kernel, part, plan);
+                texts.entry(call.name.clone()).or_insert_with(|| partition::function(part.part));
+                functions.push(call);
+            }
             Stmt::MatMul(product) => {
                 let (way, call) = product::call(kernel, product, plan, sums);
                 texts.entry(call.name.clone()).or_insert_with(|| way.function());
@@ -116,5 +109,5 @@ fn functions(
         texts.insert(function.name.clone(), text);
         functions.push(function);
     }
-    Ok(functions)
+    functions
 }

@@ -153,7 +153,7 @@ pub(super) fn call(kernel: &Kernel, product: &MatMul, plan: &Plan, sums: &Sums) 
 }
 
 /// The column whose entries' begins a buffer holds.
-fn column(plan: &Plan, begins: Option<BufferId>) -> u32 {
+pub(super) fn column(plan: &Plan, begins: Option<BufferId>) -> u32 {
     let own = plan.inputs.iter().find(|input| Some(input.buffer) == begins);
     match own.map(|input| &input.source) {
         Some(InputSource::EntryBegin { column }) => *column,
