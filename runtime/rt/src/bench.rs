@@ -14,6 +14,7 @@ use crate::transform::Fitted;
 use crate::vocab::Vocab;
 use recc_abi::{Column, ColumnKind, Encoder, Program};
 use serde_json::{Value, json};
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 /// Options of `bench`.
@@ -57,19 +58,31 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();
     let order: Vec<u32> = (0..options.batch as u32).collect();
     let start_ms = started.elapsed().as_secs_f64() * 1e3;
+    let steps = WARM + options.steps as usize;
+    let mut assembled = move |step: usize| assembler.assemble(&windows[step % BATCHES], &order);
     let mut times = Vec::new();
-    for step in 0..WARM + options.steps as usize {
+    let mut run = |step: usize, batch: &mut dyn FnMut() -> Option<Batch>| -> Result<(), Failure> {
         if step == WARM && options.profile {
             engine.profile = Some(Profile::new(program.kernels.len()));
         }
-        let window = &windows[step % BATCHES];
         let begin = Instant::now();
-        let batch: Batch = assembler.assemble(window, &order);
+        let batch = batch().ok_or_else(|| Failure::internal("bench", "the loader ended early"))?;
         let numbers = StepNumbers { step: step as u64 + 1, scale: 1.0, seed: 1, epoch: 1 };
         engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
         if step >= WARM {
             times.push(begin.elapsed().as_secs_f64() * 1e3);
         }
+        Ok(())
+    };
+    if program.device.is_some() && options.train {
+        // As in training: this machine makes the next batch while the device computes.
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(2);
+            scope.spawn(move || (0..steps).all(|step| sender.send(assembled(step)).is_ok()));
+            (0..steps).try_for_each(|step| run(step, &mut || receiver.recv().ok()))
+        })?;
+    } else {
+        (0..steps).try_for_each(|step| run(step, &mut || Some(assembled(step))))?;
     }
     let total: f64 = times.iter().sum();
     times.sort_by(f64::total_cmp);
