@@ -161,3 +161,17 @@ fn a_loss_that_is_no_number_ends_training() {
     let said = train(both.cuda(), "cuda.ck");
     contains(&said, &["epoch 1, batch", "the loss is not a finite number", "lower the learning rate"]);
 }
+
+/// The script for a real GPU, at sizes that the interpreter runs in seconds.
+#[test]
+fn the_script_for_gpus_runs() {
+    let folder = Folder::new();
+    let out = folder.path("out");
+    let mut script = Command::new(root().join("tests/gpu/run.sh"));
+    script.env("RECC", RECC).env("TINY", "1").env("LD_LIBRARY_PATH", driver(&folder)).env_remove("DATA").env_remove("PEERS");
+    ok(script.arg(&out));
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).expect("results");
+    contains(&read("results.md"), &["| quickstart | ", "| next_item_all | ", "| quickstart | bf16 | train | 32 |", "seconds in all"]);
+    let results: Value = serde_json::from_str(&read("results.json")).expect("JSON");
+    assert_eq!(results["speed"].as_array().map(Vec::len), Some(4), "{results}");
+}

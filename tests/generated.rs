@@ -33,6 +33,19 @@ fn generated_specs_agree_with_the_reference() {
     }
 }
 
+/// What a graphics processor runs, by the interpreter.
+#[test]
+fn generated_specs_agree_on_a_device() {
+    for (seed, text) in specs().step_by(3) {
+        let rows = [1, 7, 40][seed as usize / 3 % 3];
+        match std::panic::catch_unwind(|| agree::difference(&text, rows, seed, agree::On::Device)) {
+            Ok(None) => {}
+            Ok(Some(difference)) => panic!("seed {seed}, {rows} rows: {difference}\n{text}"),
+            Err(_) => panic!("seed {seed}, {rows} rows: it stopped at\n{text}"),
+        }
+    }
+}
+
 #[test]
 fn formatting_changes_no_graph() {
     for (seed, text) in specs() {

@@ -313,6 +313,13 @@ impl<'p> Engine<'p> {
         Ok(())
     }
 
+    /// Reads the variables on a device where another engine trains them, in place of copies of this machine's.
+    pub(crate) fn share(&mut self, other: &Engine<'_>) {
+        if let (Some(own), Some(other)) = (&mut self.device, &other.device) {
+            own.share(other);
+        }
+    }
+
     /// Copies what a device has made of the variables back.
     pub(crate) fn bring_back(&self, variables: &mut [Memory]) -> Result<(), Failure> {
         self.device.as_ref().map_or(Ok(()), |device| device.bring_back(variables))

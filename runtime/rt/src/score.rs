@@ -83,9 +83,14 @@ pub(crate) fn score(
     spool: &Spool,
     pool: &rayon::ThreadPool,
 ) -> Result<Scored, Failure> {
-    let program = loaded.program;
+    let engine = Engine::new(loaded.program, &loaded.program.score, stored, loaded.code, pool)?;
+    score_by(engine, model, spool, pool)
+}
+
+/// The same by an engine that is there.
+pub(crate) fn score_by(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool, pool: &rayon::ThreadPool) -> Result<Scored, Failure> {
+    let program = model.program;
     let fitted = model.fitted.settled();
-    let mut engine = Engine::new(program, &program.score, stored, loaded.code, pool)?;
     model.fill_constants(&mut engine);
     let mut layout = model.layout(&fitted);
     (layout.ranks, layout.holds_back) = (true, true);

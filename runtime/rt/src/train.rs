@@ -11,7 +11,7 @@ use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
 use crate::progress::Meter;
 use crate::report::{ROWS, Report, figures_json, print_report, report};
-use crate::score::{Scored, score, settled_spool};
+use crate::score::{Scored, score, score_by, settled_spool};
 use crate::spool::{Spool, Window};
 use crate::stored::Stored;
 use crate::transform::Transformer;
@@ -130,6 +130,8 @@ pub(crate) fn train<'p>(
     while run.progress.epoch < epochs && !run.progress.stopped {
         run.epoch(&mut engine, pool, epochs, say)?;
     }
+    // Its memory is free for the scoring of the best state.
+    drop(engine);
     run.finish(pool, started, say)
 }
 
@@ -258,7 +260,9 @@ impl<'r, 'p> Run<'r, 'p> {
                 self.folder.save(&self.model, &self.progress, false)?;
             }
             let stored = stored?;
-            let scored = score(self.loaded, &self.model, stored, valid, pool)?;
+            let mut scorer = Engine::new(program, &program.score, stored, self.loaded.code, pool)?;
+            scorer.share(engine);
+            let scored = score_by(scorer, &self.model, valid, pool)?;
             let report = report(program, &scored)?;
             entry["valid"] = Value::Object(figures_json(report.whole.of(program, None)));
             let several = report.whole.of(program, None).count() > 1;

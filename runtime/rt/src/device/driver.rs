@@ -163,7 +163,7 @@ impl DeviceMemory {
     }
 
     /// Copies to the device, behind all work before. The bytes may change once [`Device::wait`] returns.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
         assert!(bytes.len() <= self.bytes, "more bytes than the device's memory has");
         // SAFETY: the memory has room. The driver is done with bytes of ordinary memory when it returns, and the staging lives on.
         unsafe { result::memcpy_htod_async(self.address, bytes, self.device.stream) }.map_err(|error| failed("take data", error))
@@ -179,7 +179,7 @@ impl DeviceMemory {
     }
 
     /// Zeroes the first bytes, behind all work before.
-    pub(crate) fn clear(&mut self, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn clear(&self, bytes: usize) -> Result<(), Failure> {
         assert!(bytes <= self.bytes, "more bytes than the device's memory has");
         // SAFETY: the memory has the bytes.
         unsafe { result::memset_d8_async(self.address, 0, bytes, self.device.stream) }.map_err(|error| failed("clear memory", error))

@@ -9,7 +9,8 @@ use crate::failure::Failure;
 use crate::memory::Memory;
 use crate::stored::Stored;
 use driver::{Device, DeviceMemory, Function, Staging};
-use recc_abi::{BufferId, DeviceFunction, ItemSpace, Job, Launch, Place, Plan, Program};
+use recc_abi::{Buffer, BufferId, DeviceFunction, ItemSpace, Job, Launch, Place, Plan, Program};
+use std::sync::Arc;
 
 /// Words between the beginnings of two inputs are multiples of this: 256 bytes, as the device likes it.
 const ALIGN: usize = 64;
@@ -26,16 +27,14 @@ pub(crate) struct Runner<'p> {
     plan: &'p Plan,
     /// By kernel.
     functions: Vec<Vec<(Function, &'p DeviceFunction)>>,
-    /// By buffer; nothing for those that lie in another one's memory.
-    memory: Vec<Option<DeviceMemory>>,
+    /// By buffer; nothing for those that lie in another one's memory. Variables may be another runner's too.
+    memory: Vec<Option<Arc<DeviceMemory>>>,
     scratch: DeviceMemory,
     entry_scratch: DeviceMemory,
     staging: Staging,
     inputs: DeviceMemory,
     /// Of each buffer, in this step.
     addresses: Vec<u64>,
-    /// Whether the variables are there.
-    filled: bool,
 }
 
 impl<'p> Runner<'p> {
@@ -49,8 +48,8 @@ impl<'p> Runner<'p> {
         for buffer in &plan.buffers {
             let size = (buffer.len * buffer.element.bytes()) as usize;
             memory.push(match buffer.place {
-                Place::Global => Some(DeviceMemory::new(device, size)?),
-                Place::Lane => Some(DeviceMemory::new(device, size * plan.lanes as usize)?),
+                Place::Global => Some(Arc::new(DeviceMemory::new(device, size)?)),
+                Place::Lane => Some(Arc::new(DeviceMemory::new(device, size * plan.lanes as usize)?)),
                 _ => None,
             });
         }
@@ -64,31 +63,40 @@ impl<'p> Runner<'p> {
             staging: Staging::new(0)?,
             inputs: DeviceMemory::new(device, 0)?,
             addresses: vec![0; plan.buffers.len()],
-            filled: false,
         })
     }
 
     /// Makes everything ready for a step: memory, inputs, and at first the variables. `inputs` are the words of the plan's inputs.
     pub(crate) fn begin(&mut self, batch: &Batch, inputs: &[&[u32]], variables: &[Memory], stored: &Stored) -> Result<(), Failure> {
         self.device.enter()?;
-        if !self.filled {
-            self.fill(variables, stored)?;
-        }
+        self.fill(variables, stored)?;
         self.reserve(batch)?;
         let entries = batch.entries.iter().map(|entries| entries.count).max().unwrap_or(0) as u64;
         for (at, buffer) in self.plan.buffers.iter().enumerate() {
             self.addresses[at] = match buffer.place {
                 Place::Tile { offset } | Place::Across { offset } => self.scratch.address() + offset,
                 Place::TileEntries { offset, .. } => self.entry_scratch.address() + offset * entries,
-                _ => self.memory[at].as_ref().map_or(0, DeviceMemory::address),
+                _ => self.memory[at].as_ref().map_or(0, |memory| memory.address()),
             };
         }
         self.send(inputs)
     }
 
-    /// Copies variables to the device.
+    /// Reads the variables that another runner trains, as they are there.
+    pub(crate) fn share(&mut self, other: &Runner<'_>) {
+        for (own, buffer) in self.memory.iter_mut().zip(&self.plan.buffers) {
+            let same = |(_, theirs): &(_, &Buffer)| theirs.place == buffer.place && theirs.element == buffer.element;
+            if let Place::Variable(_) = buffer.place
+                && let Some((memory, _)) = other.memory.iter().zip(&other.plan.buffers).find(same)
+            {
+                own.clone_from(memory);
+            }
+        }
+    }
+
+    /// Copies variables that are not there yet to the device.
     fn fill(&mut self, variables: &[Memory], stored: &Stored) -> Result<(), Failure> {
-        for (at, buffer) in self.plan.buffers.iter().enumerate() {
+        for (memory, buffer) in self.memory.iter_mut().zip(&self.plan.buffers).filter(|(memory, _)| memory.is_none()) {
             let packed = |id: recc_abi::VariableId| stored.get(id.0);
             let values = match buffer.place {
                 Place::Variable(id) => Some(packed(id).map_or(&variables[id.0 as usize], |packed| &packed.elements)),
@@ -96,12 +104,11 @@ impl<'p> Runner<'p> {
                 _ => None,
             };
             if let Some(values) = values {
-                let mut memory = DeviceMemory::new(self.device, values.len())?;
-                memory.write(values.bytes())?;
-                self.memory[at] = Some(memory);
+                let filled = DeviceMemory::new(self.device, values.len())?;
+                filled.write(values.bytes())?;
+                *memory = Some(Arc::new(filled));
             }
         }
-        self.filled = true;
         Ok(())
     }
 
@@ -117,7 +124,7 @@ impl<'p> Runner<'p> {
             let bytes = (buffer.len * buffer.element.bytes()) as usize * items;
             if self.memory[at].as_ref().is_none_or(|memory| memory.len() < bytes) {
                 // Half as much again: the number of touched rows differs from batch to batch.
-                self.memory[at] = Some(DeviceMemory::new(self.device, bytes + bytes / 2)?);
+                self.memory[at] = Some(Arc::new(DeviceMemory::new(self.device, bytes + bytes / 2)?));
             }
         }
         let entries = batch.entries.iter().map(|entries| entries.count).max().unwrap_or(0);
@@ -151,7 +158,7 @@ impl<'p> Runner<'p> {
             for id in &job.accumulators {
                 let buffer = &self.plan.buffers[id.0 as usize];
                 let bytes = (buffer.len * buffer.element.bytes() * self.plan.lanes) as usize;
-                if let Some(memory) = &mut self.memory[id.0 as usize] {
+                if let Some(memory) = &self.memory[id.0 as usize] {
                     memory.clear(bytes)?;
                 }
             }
