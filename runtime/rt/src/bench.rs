@@ -68,7 +68,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
         let begin = Instant::now();
         let batch = batch().ok_or_else(|| Failure::internal("bench", "the loader ended early"))?;
         let numbers = StepNumbers { step: step as u64 + 1, scale: 1.0, seed: 1, epoch: 1 };
-        engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
+        engine.run(&batch, &model.values, &numbers)?;
         if step >= WARM {
             times.push(begin.elapsed().as_secs_f64() * 1e3);
         }

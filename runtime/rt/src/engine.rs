@@ -248,60 +248,52 @@ impl<'p> Engine<'p> {
         Pointers(pointers)
     }
 
-    /// Runs launches; `between` is asked before the first that changes variables, and may stop the step.
-    pub(crate) fn run(
-        &mut self,
-        batch: &Batch,
-        variables: &[Memory],
-        numbers: &StepNumbers,
-        between: &mut dyn FnMut(&Self) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    /// A whole step, or a scoring call.
+    pub(crate) fn run(&mut self, batch: &Batch, variables: &[Memory], numbers: &StepNumbers) -> Result<(), Failure> {
+        self.forward(batch, variables, numbers)?;
+        self.fetch(batch)?;
+        self.update(batch, variables)
+    }
+
+    /// The part of a step that changes no variable; a device is still at it when this returns, until [`Engine::fetch`] does.
+    pub(crate) fn forward(&mut self, batch: &Batch, variables: &[Memory], numbers: &StepNumbers) -> Result<(), Failure> {
         self.reserve(batch)?;
         self.write_numbers(batch, numbers);
-        if let Some(mut device) = self.device.take() {
-            let ran = self.run_on(&mut device, batch, variables, between);
-            self.device = Some(device);
-            return ran;
+        let plan = self.plan;
+        let launches = plan.launches.iter().take(plan.first_update as usize);
+        if let Some(device) = &mut self.device {
+            let known = |at: usize| self.memory[at].as_ref().map_or(&[][..], |memory| bytemuck::cast_slice(memory.bytes()));
+            device.begin(batch, known, variables, &self.stored)?;
+            return launches.into_iter().try_for_each(|launch| device.launch(launch, batch));
         }
         let pointers = self.pointers(batch, variables);
         // SAFETY: the pointers are this batch's.
         unsafe { self.prepared.fill(batch.rows, &pointers.0, self.pool) };
-        for (at, launch) in self.plan.launches.iter().enumerate() {
-            if at == self.plan.first_update as usize {
-                between(self)?;
-            }
-            self.launch(launch, batch, &pointers);
-        }
+        launches.for_each(|launch| self.launch(launch, batch, &pointers));
         Ok(())
     }
 
-    /// The same on a device: results are copied back when they are asked for, the loss before variables change and scores at the end.
-    fn run_on(
-        &mut self,
-        device: &mut Runner<'p>,
-        batch: &Batch,
-        variables: &[Memory],
-        between: &mut dyn FnMut(&Self) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    /// The part of a step that changes variables.
+    pub(crate) fn update(&mut self, batch: &Batch, variables: &[Memory]) -> Result<(), Failure> {
         let plan = self.plan;
-        let inputs = plan.inputs.iter().zip(&batch.inputs).map(|(input, words)| {
-            let words = grouping_part(batch, &input.source).unwrap_or(words);
-            let known = self.memory[input.buffer.0 as usize].as_ref().filter(|_| words.is_empty());
-            known.map_or(words, |memory| bytemuck::cast_slice(memory.bytes()))
-        });
-        device.begin(batch, &inputs.collect::<Vec<&[u32]>>(), variables, &self.stored)?;
-        for (at, launch) in plan.launches.iter().enumerate() {
-            if at == plan.first_update as usize {
-                self.fetch(device, batch)?;
-                between(self)?;
-            }
-            device.launch(launch, batch)?;
+        let mut launches = plan.launches.iter().skip(plan.first_update as usize);
+        if let Some(device) = &mut self.device {
+            launches.try_for_each(|launch| device.launch(launch, batch))?;
+            return device.end();
         }
-        if plan.first_update as usize >= plan.launches.len() { self.fetch(device, batch) } else { Ok(()) }
+        let pointers = self.pointers(batch, variables);
+        launches.for_each(|launch| self.launch(launch, batch, &pointers));
+        Ok(())
     }
 
-    /// Copies a plan's results from the device.
-    fn fetch(&mut self, device: &Runner<'p>, batch: &Batch) -> Result<(), Failure> {
+    /// Lets the inputs of the next step cross to a device while it computes this one: what follows must be a step on this batch.
+    pub(crate) fn send_ahead(&mut self, next: &Batch) -> Result<(), Failure> {
+        self.device.as_mut().map_or(Ok(()), |device| device.send_ahead(next))
+    }
+
+    /// Waits for a plan's results, and makes them known here.
+    pub(crate) fn fetch(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let Some(device) = &self.device else { return Ok(()) };
         for output in &self.plan.outputs {
             let buffer = &self.plan.buffers[output.buffer.0 as usize];
             let items = if buffer.place == Place::Batch { batch.rows } else { 1 };

@@ -77,7 +77,7 @@ pub(crate) fn recommend(
     spool.epoch(0, 0, false, BATCH, &mut |window, order| {
         for rows in order.chunks(BATCH) {
             let batch = assembler.assemble(window, rows);
-            engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
+            engine.run(&batch, &model.values, &numbers)?;
             let queries = engine.output(&format!("{}.query", prediction.name), batch.rows * candidates.width());
             if let Some(wrong) = queries.iter().position(|x| !x.is_finite()) {
                 let row = first.len() + wrong / candidates.width().max(1) + 1;

@@ -108,7 +108,7 @@ pub(crate) fn score_by(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool,
     spool.epoch(0, 0, false, 4096, &mut |window, order| {
         for rows in order.chunks(4096) {
             let batch = assembler.assemble(window, rows);
-            engine.run(&batch, &model.values, &numbers, &mut |_| Ok(()))?;
+            engine.run(&batch, &model.values, &numbers)?;
             for (at, prediction) in program.predictions.iter().enumerate() {
                 if let Some(candidates) = &candidates[at] {
                     let queries = engine.output(&format!("{}.query", prediction.name), batch.rows * candidates.width());

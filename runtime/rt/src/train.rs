@@ -1,6 +1,6 @@
 //! Training.
 
-use crate::batch::Assembler;
+use crate::batch::{Assembler, Batch};
 use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
 use crate::data::planted::PlantedRows;
 use crate::data::{Part, Rows};
@@ -318,28 +318,33 @@ impl<'r, 'p> Run<'r, 'p> {
                     Ok(())
                 })
             });
-            for batch in &receiver {
+            // The next batch, if it is made already: its way to a device begins while this step is computed.
+            let mut next: Option<Batch> = None;
+            while let Some(batch) = next.take().or_else(|| receiver.recv().ok()) {
                 progress.step += 1;
                 let factors = program.train.schedules.iter().map(|schedule| schedule.factor(progress.step, steps, epochs));
                 let scale = factors.fold(progress.scale, |scale, factor| scale * factor);
                 let numbers = StepNumbers { step: progress.step, scale, seed, epoch };
-                let place = count / batch_rows + 1;
-                let mut loss = 0.0;
-                engine.run(&batch, &model.values, &numbers, &mut |engine| {
-                    loss = engine.output("loss", 1).first().copied().map_or(f64::NAN, f64::from);
-                    astray = (!loss.is_finite()).then_some(place);
+                engine.forward(&batch, &model.values, &numbers)?;
+                next = receiver.try_recv().ok();
+                if let Some(next) = &next {
+                    engine.send_ahead(next)?;
+                }
+                engine.fetch(&batch)?;
+                let loss = engine.output("loss", 1).first().copied().map_or(f64::NAN, f64::from);
+                if !loss.is_finite() {
                     // What is wrong is said below, when the parameters are here.
-                    if loss.is_finite() { Ok(()) } else { Err(Failure::input("the loss is not a finite number")) }
-                })?;
+                    astray = Some(count / batch_rows + 1);
+                    return Ok(());
+                }
+                engine.update(&batch, &model.values)?;
                 total += loss * batch.rows as f64;
                 count += batch.rows;
                 meter.step(loss);
             }
             loader.join().map_err(|_| Failure::internal("load", "the loader ended early"))?
         });
-        if astray.is_none() {
-            ran?;
-        }
+        ran?;
         engine.bring_back(&mut self.model.values)?;
         if let Some(place) = astray {
             return Err(not_finite(&self.model, epoch, place));

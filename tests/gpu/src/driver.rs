@@ -83,7 +83,11 @@ macro_rules! idle {
 idle! {
     cuInit(_flags: c_uint);
     cuCtxSetCurrent(_context: usize);
+    cuCtxSynchronize();
     cuStreamSynchronize(_stream: usize);
+    cuStreamWaitEvent(_stream: usize, _event: usize, _flags: c_uint);
+    cuEventRecord(_event: usize, _stream: usize);
+    cuEventDestroy_v2(_event: usize);
 }
 
 #[unsafe(no_mangle)]
@@ -115,6 +119,12 @@ unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut usize, _device: c_in
 unsafe extern "C" fn cuStreamCreate(stream: *mut usize, _flags: c_uint) -> c_int {
     // SAFETY: as above.
     unsafe { give(stream, 1) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuEventCreate(event: *mut usize, _flags: c_uint) -> c_int {
+    // SAFETY: as above.
+    unsafe { give(event, 1) }
 }
 
 #[unsafe(no_mangle)]

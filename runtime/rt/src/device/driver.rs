@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 /// The device, with this executable's module.
 pub(crate) struct Device {
     context: sys::CUcontext,
-    stream: sys::CUstream,
+    work: sys::CUstream,
+    copies: sys::CUstream,
     functions: BTreeMap<String, Function>,
 }
 
@@ -26,6 +27,30 @@ unsafe impl Sync for Device {}
 unsafe impl Send for Function {}
 // SAFETY: as above.
 unsafe impl Sync for Function {}
+
+/// An order of work of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Lane {
+    /// Kernels, and copies that they wait for.
+    Work,
+    /// Copies beside them.
+    Copies,
+}
+
+/// A moment in a lane that another one can wait for; a lane waits for none that was never recorded.
+pub(crate) struct Event(sys::CUevent);
+
+// SAFETY: the handle belongs to the driver.
+unsafe impl Send for Event {}
+// SAFETY: as above.
+unsafe impl Sync for Event {}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the driver keeps what still waits for it.
+        let _ = unsafe { result::event::destroy(self.0) };
+    }
+}
 
 /// What of the driver is at fault.
 fn failed(what: &str, error: DriverError) -> Failure {
@@ -69,7 +94,8 @@ impl Device {
         // SAFETY: the device is the one above, and the context lives as long as the process.
         let context = unsafe { result::primary_ctx::retain(device).and_then(|own| result::ctx::set_current(own).map(|()| own)) };
         let context = context.map_err(|error| failed("be opened", error))?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(|error| failed("take work", error))?;
+        let stream = || result::stream::create(result::stream::StreamKind::NonBlocking).map_err(|error| failed("take work", error));
+        let (work, copies) = (stream()?, stream()?);
         let module = load(code)?;
         let mut functions = BTreeMap::new();
         for name in names {
@@ -78,7 +104,7 @@ impl Device {
             let function = unsafe { result::module::get_function(module, symbol) };
             functions.insert(name.clone(), Function(function.map_err(|error| failed(&format!("find `{name}`"), error))?));
         }
-        Ok(Device { context, stream, functions })
+        Ok(Device { context, work, copies, functions })
     }
 
     /// Lets this thread talk to the device.
@@ -91,10 +117,34 @@ impl Device {
         self.functions.get(name).copied().ok_or_else(|| Failure::internal("start", format!("the module has no `{name}`")))
     }
 
-    /// Waits for all work.
+    fn stream(&self, lane: Lane) -> sys::CUstream {
+        match lane {
+            Lane::Work => self.work,
+            Lane::Copies => self.copies,
+        }
+    }
+
+    /// Waits for all kernels, and the copies among them.
     pub(crate) fn wait(&self) -> Result<(), Failure> {
         // SAFETY: the stream lives as long as the process.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(|error| failed("finish its work", error))
+        unsafe { result::stream::synchronize(self.work) }.map_err(|error| failed("finish its work", error))
+    }
+
+    pub(crate) fn event(&self) -> Result<Event, Failure> {
+        result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map(Event).map_err(|error| failed("take work", error))
+    }
+
+    /// The moment when all work of a lane so far has ended.
+    pub(crate) fn record(&self, event: &Event, lane: Lane) -> Result<(), Failure> {
+        // SAFETY: event and stream live.
+        unsafe { result::event::record(event.0, self.stream(lane)) }.map_err(|error| failed("take work", error))
+    }
+
+    /// Lets a lane's further work wait for a moment.
+    pub(crate) fn wait_for(&self, event: &Event, lane: Lane) -> Result<(), Failure> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: event and stream live.
+        unsafe { result::stream::wait_event(self.stream(lane), event.0, flags) }.map_err(|error| failed("take work", error))
     }
 
     /// Starts a function, behind all work before.
@@ -106,7 +156,7 @@ impl Device {
         let mut params: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
         let [x, y, z] = blocks.grid;
         // SAFETY: the caller's.
-        let started = unsafe { result::launch_kernel(function.0, (x, y, z), (blocks.threads, 1, 1), 0, self.stream, &mut params) };
+        let started = unsafe { result::launch_kernel(function.0, (x, y, z), (blocks.threads, 1, 1), 0, self.work, &mut params) };
         started.map_err(|error| failed("start a kernel", error))
     }
 }
@@ -162,18 +212,24 @@ impl DeviceMemory {
         self.bytes
     }
 
-    /// Copies to the device, behind all work before. The bytes may change once [`Device::wait`] returns.
+    /// Copies to the device, and waits for it.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.write_in(bytes, Lane::Work)?;
+        self.device.wait()
+    }
+
+    /// Copies to the device, behind all work of a lane before. Bytes of [`Staging`] may not change before the copy has ended.
+    pub(crate) fn write_in(&self, bytes: &[u8], lane: Lane) -> Result<(), Failure> {
         assert!(bytes.len() <= self.bytes, "more bytes than the device's memory has");
-        // SAFETY: the memory has room. The driver is done with bytes of ordinary memory when it returns, and the staging lives on.
-        unsafe { result::memcpy_htod_async(self.address, bytes, self.device.stream) }.map_err(|error| failed("take data", error))
+        // SAFETY: the memory has room; the caller keeps the bytes.
+        unsafe { result::memcpy_htod_async(self.address, bytes, self.device.stream(lane)) }.map_err(|error| failed("take data", error))
     }
 
     /// Copies from the device, and waits for all work before.
     pub(crate) fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), Failure> {
         assert!(offset + out.len() <= self.bytes, "more bytes than the device's memory has");
         // SAFETY: the memory holds the bytes, and `out` is not used before the wait returns.
-        unsafe { result::memcpy_dtoh_async(out, self.address + offset as u64, self.device.stream) }
+        unsafe { result::memcpy_dtoh_async(out, self.address + offset as u64, self.device.work) }
             .map_err(|error| failed("give data", error))?;
         self.device.wait()
     }
@@ -182,14 +238,14 @@ impl DeviceMemory {
     pub(crate) fn clear(&self, bytes: usize) -> Result<(), Failure> {
         assert!(bytes <= self.bytes, "more bytes than the device's memory has");
         // SAFETY: the memory has the bytes.
-        unsafe { result::memset_d8_async(self.address, 0, bytes, self.device.stream) }.map_err(|error| failed("clear memory", error))
+        unsafe { result::memset_d8_async(self.address, 0, bytes, self.device.work) }.map_err(|error| failed("clear memory", error))
     }
 }
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
         // Work that still runs may use it; a device that has failed gives nothing back, and says so elsewhere.
-        let _ = self.device.enter().and_then(|()| self.device.wait());
+        let _ = self.device.enter().map(|()| result::ctx::synchronize());
         // SAFETY: nothing uses the memory any more.
         let _ = unsafe { result::free_sync(self.address) };
     }
@@ -223,7 +279,8 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // SAFETY: the memory came from `malloc_host`, and copies from it have ended: each step waits for its loss or its scores.
+        let _ = result::ctx::synchronize();
+        // SAFETY: the memory came from `malloc_host`, and no copy from it is under way.
         let _ = unsafe { result::free_host(self.words.cast()) };
     }
 }

@@ -1,19 +1,18 @@
 //! The step runner of a device: a plan's buffers in its memory, and its kernels as calls of functions, each over the whole batch.
 //!
-//! Variables go to the device before the first step and stay there; a batch's inputs go there together.
+//! Variables go to the device before the first step and stay there; a batch's inputs go there together, those of the next one while a step is computed.
 
 mod driver;
+mod inputs;
 
 use crate::batch::Batch;
 use crate::failure::Failure;
 use crate::memory::Memory;
 use crate::stored::Stored;
-use driver::{Device, DeviceMemory, Function, Staging};
+use driver::{Device, DeviceMemory, Function};
+use inputs::Inputs;
 use recc_abi::{Buffer, BufferId, DeviceFunction, ItemSpace, Job, Launch, Place, Plan, Program};
 use std::sync::Arc;
-
-/// Words between the beginnings of two inputs are multiples of this: 256 bytes, as the device likes it.
-const ALIGN: usize = 64;
 
 /// Opens the device that a program is for, if it is for one.
 pub(crate) fn open(program: &Program, code: &[u8]) -> Result<Option<&'static Device>, Failure> {
@@ -31,8 +30,9 @@ pub(crate) struct Runner<'p> {
     memory: Vec<Option<Arc<DeviceMemory>>>,
     scratch: DeviceMemory,
     entry_scratch: DeviceMemory,
-    staging: Staging,
-    inputs: DeviceMemory,
+    inputs: Inputs,
+    /// By buffer, whether it is one of those.
+    is_input: Vec<bool>,
     /// Of each buffer, in this step.
     addresses: Vec<u64>,
 }
@@ -44,10 +44,13 @@ impl<'p> Runner<'p> {
             program.device.iter().flatten().map(|own| {
                 own.iter().map(|function| Ok((device.function(&function.name)?, function))).collect::<Result<Vec<_>, Failure>>()
             });
+        let mut is_input = vec![false; plan.buffers.len()];
+        plan.inputs.iter().for_each(|input| is_input[input.buffer.0 as usize] = true);
         let mut memory = Vec::new();
-        for buffer in &plan.buffers {
+        for (buffer, is_input) in plan.buffers.iter().zip(&is_input) {
             let size = (buffer.len * buffer.element.bytes()) as usize;
             memory.push(match buffer.place {
+                _ if *is_input => None,
                 Place::Global => Some(Arc::new(DeviceMemory::new(device, size)?)),
                 Place::Lane => Some(Arc::new(DeviceMemory::new(device, size * plan.lanes as usize)?)),
                 _ => None,
@@ -60,14 +63,23 @@ impl<'p> Runner<'p> {
             memory,
             scratch: DeviceMemory::new(device, plan.tile_bytes as usize)?,
             entry_scratch: DeviceMemory::new(device, 0)?,
-            staging: Staging::new(0)?,
-            inputs: DeviceMemory::new(device, 0)?,
+            inputs: Inputs::new(device)?,
+            is_input,
             addresses: vec![0; plan.buffers.len()],
         })
     }
 
-    /// Makes everything ready for a step: memory, inputs, and at first the variables. `inputs` are the words of the plan's inputs.
-    pub(crate) fn begin(&mut self, batch: &Batch, inputs: &[&[u32]], variables: &[Memory], stored: &Stored) -> Result<(), Failure> {
+    /// Makes everything ready for a step: memory, inputs, and at first the variables. `known` has the words of the inputs that no batch holds.
+    pub(crate) fn begin<'b>(
+        &mut self,
+        batch: &'b Batch,
+        known: impl Fn(usize) -> &'b [u32],
+        variables: &[Memory],
+        stored: &Stored,
+    ) -> Result<(), Failure>
+    where
+        'p: 'b,
+    {
         self.device.enter()?;
         self.fill(variables, stored)?;
         self.reserve(batch)?;
@@ -79,7 +91,17 @@ impl<'p> Runner<'p> {
                 _ => self.memory[at].as_ref().map_or(0, |memory| memory.address()),
             };
         }
-        self.send(inputs)
+        self.inputs.send(self.plan, batch, known, &mut self.addresses)
+    }
+
+    /// Copies the inputs of the next step to the device while this one is computed.
+    pub(crate) fn send_ahead(&mut self, batch: &Batch) -> Result<(), Failure> {
+        self.inputs.send_ahead(self.plan, batch)
+    }
+
+    /// All kernels of the step have been started.
+    pub(crate) fn end(&self) -> Result<(), Failure> {
+        self.inputs.end(self.device)
     }
 
     /// Reads the variables that another runner trains, as they are there.
@@ -114,7 +136,7 @@ impl<'p> Runner<'p> {
 
     /// Makes room for a batch.
     fn reserve(&mut self, batch: &Batch) -> Result<(), Failure> {
-        for (at, buffer) in self.plan.buffers.iter().enumerate() {
+        for (at, buffer) in self.plan.buffers.iter().enumerate().filter(|(at, _)| !self.is_input[*at]) {
             let items = match buffer.place {
                 Place::Batch => batch.rows,
                 Place::Rows(table) => batch.touched(table),
@@ -133,23 +155,6 @@ impl<'p> Runner<'p> {
             self.entry_scratch = DeviceMemory::new(self.device, bytes + bytes / 2)?;
         }
         Ok(())
-    }
-
-    /// Copies the inputs of a step to the device, all together.
-    fn send(&mut self, inputs: &[&[u32]]) -> Result<(), Failure> {
-        let total: usize = inputs.iter().map(|words| words.len().next_multiple_of(ALIGN)).sum();
-        if 4 * total > self.inputs.len() {
-            let room = total + total / 2;
-            self.staging = Staging::new(room)?;
-            self.inputs = DeviceMemory::new(self.device, 4 * room)?;
-        }
-        let mut at = 0;
-        for (input, words) in self.plan.inputs.iter().zip(inputs) {
-            self.staging.words()[at..at + words.len()].copy_from_slice(words);
-            self.addresses[input.buffer.0 as usize] = self.inputs.address() + 4 * at as u64;
-            at += words.len().next_multiple_of(ALIGN);
-        }
-        self.inputs.write(bytemuck::cast_slice(&self.staging.words()[..total]))
     }
 
     /// Starts the kernels of a launch.
