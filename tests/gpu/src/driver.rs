@@ -1,13 +1,15 @@
 //! A stand-in for NVIDIA's driver: the functions that the runtime calls, over the interpreter. Built as a shared library and found under the driver's name, it lets
-//! a model that was built for GPUs run where there is none. Work is done at once, whatever the stream.
+//! a model that was built for GPUs run where there is none.
 //!
-//! `RECC_GPU_MEMORY` sets its memory in bytes, and `RECC_GPU_COUNTS` names a file for what each call did.
+//! Work of a stream is done as late as the interface allows, when somebody waits for it, so that a wait that is missing shows. With `RECC_GPU_ORDER=early` work of streams
+//! but the first is done as early as it may be. `RECC_GPU_MEMORY` sets the memory in bytes, `RECC_GPU_COUNT` the number of devices, and `RECC_GPU_COUNTS` names a file for what
+//! each call did.
 
 #![allow(unsafe_code, reason = "functions of another library's interface")]
 #![allow(non_snake_case, reason = "names of another library's interface")]
 
 use crate::{Call, Counts, Function, Memory, parse, run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,6 +32,116 @@ struct State {
     taken: BTreeMap<u64, usize>,
     functions: Vec<Function>,
     calls: u32,
+    streams: Vec<Stream>,
+    /// By event: the stream that it was recorded in, and how much of its work came before.
+    events: Vec<Option<(usize, u64)>>,
+    /// The first piece of work that failed: a device does nothing more.
+    failed: Option<c_int>,
+}
+
+#[derive(Default)]
+struct Stream {
+    pending: VecDeque<Work>,
+    taken: u64,
+    done: u64,
+}
+
+/// A piece of a stream's work.
+enum Work {
+    Launch {
+        function: usize,
+        grid: [u32; 3],
+        threads: u32,
+        words: Vec<u64>,
+    },
+    /// From this machine's memory, which is read when the work is done.
+    Write {
+        address: u64,
+        from: usize,
+        bytes: usize,
+    },
+    Read {
+        address: u64,
+        to: usize,
+        bytes: usize,
+    },
+    Clear {
+        address: u64,
+        value: u8,
+        bytes: usize,
+    },
+    /// For another stream's work.
+    Wait {
+        stream: usize,
+        until: u64,
+    },
+}
+
+impl State {
+    /// Adds work to a stream.
+    fn take(&mut self, stream: usize, work: Work) -> c_int {
+        let Some(own) = stream.checked_sub(1).and_then(|at| self.streams.get_mut(at)) else {
+            return refused(INVALID_VALUE, "work for a stream that is not there");
+        };
+        own.pending.push_back(work);
+        own.taken += 1;
+        let until = own.taken;
+        if stream > 1 && std::env::var("RECC_GPU_ORDER").is_ok_and(|order| order == "early") {
+            self.finish(stream - 1, until)
+        } else {
+            SUCCESS
+        }
+    }
+
+    /// Does a stream's work, up to a piece.
+    fn finish(&mut self, stream: usize, until: u64) -> c_int {
+        while self.streams[stream].done < until && self.failed.is_none() {
+            let Some(work) = self.streams[stream].pending.pop_front() else { break };
+            if let Err((code, why)) = self.work(work) {
+                self.failed = Some(refused(code, &why));
+            }
+            self.streams[stream].done += 1;
+        }
+        self.failed.unwrap_or(SUCCESS)
+    }
+
+    /// Does the work of all streams.
+    fn finish_all(&mut self) -> c_int {
+        (0..self.streams.len()).for_each(|stream| {
+            self.finish(stream, u64::MAX);
+        });
+        self.failed.unwrap_or(SUCCESS)
+    }
+
+    fn work(&mut self, work: Work) -> Result<(), (c_int, String)> {
+        let wrong = |why| (INVALID_VALUE, why);
+        match work {
+            Work::Wait { stream, until } => match self.finish(stream, until) {
+                SUCCESS => Ok(()),
+                code => Err((code, "what it waits for failed".to_owned())),
+            },
+            Work::Write { address, from, bytes } => {
+                // SAFETY: the interface leaves the memory as it is until the work is done; nothing is read where there are no bytes.
+                let found = if bytes == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(from as *const u8, bytes) } };
+                self.memory.write(address, found).map_err(wrong)
+            }
+            Work::Read { address, to, bytes } => {
+                let found = self.memory.read(address, bytes).map_err(wrong)?;
+                // SAFETY: the place has room for so many bytes until the work is done.
+                unsafe { (to as *mut u8).copy_from_nonoverlapping(found.as_ptr(), bytes) };
+                Ok(())
+            }
+            Work::Clear { address, value, bytes } => self.memory.write(address, &vec![value; bytes]).map_err(wrong),
+            Work::Launch { function, grid, threads, words } => {
+                let State { memory, functions, calls, .. } = self;
+                let function = &functions[function];
+                *calls += 1;
+                let counts = run(function, &Call { grid, threads, params: &words }, *calls, memory).map_err(|why| (LAUNCH_FAILED, why))?;
+                report(&function.name, counts);
+                Ok(())
+            }
+        }
+    }
 }
 
 fn state() -> MutexGuard<'static, Option<State>> {
@@ -47,10 +159,6 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
 fn refused(code: c_int, why: &str) -> c_int {
     let _ = writeln!(std::io::stderr(), "stand-in driver: {why}");
     code
-}
-
-fn done(result: Result<(), String>, code: c_int) -> c_int {
-    result.map_or_else(|why| refused(code, &why), |()| SUCCESS)
 }
 
 fn room() -> usize {
@@ -83,10 +191,6 @@ macro_rules! idle {
 idle! {
     cuInit(_flags: c_uint);
     cuCtxSetCurrent(_context: usize);
-    cuCtxSynchronize();
-    cuStreamSynchronize(_stream: usize);
-    cuStreamWaitEvent(_stream: usize, _event: usize, _flags: c_uint);
-    cuEventRecord(_event: usize, _stream: usize);
     cuEventDestroy_v2(_event: usize);
 }
 
@@ -117,14 +221,50 @@ unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut usize, _device: c_in
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuStreamCreate(stream: *mut usize, _flags: c_uint) -> c_int {
+    let number = with(|state| {
+        state.streams.push(Stream::default());
+        state.streams.len()
+    });
     // SAFETY: as above.
-    unsafe { give(stream, 1) }
+    unsafe { give(stream, number) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamSynchronize(stream: usize) -> c_int {
+    with(|state| if stream == 0 || stream > state.streams.len() { INVALID_VALUE } else { state.finish(stream - 1, u64::MAX) })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSynchronize() -> c_int {
+    with(State::finish_all)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuEventRecord(event: usize, stream: usize) -> c_int {
+    with(|state| {
+        let Some(taken) = stream.checked_sub(1).and_then(|at| state.streams.get(at)).map(|own| own.taken) else { return INVALID_VALUE };
+        state.events[event - 1] = Some((stream - 1, taken));
+        SUCCESS
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamWaitEvent(stream: usize, event: usize, _flags: c_uint) -> c_int {
+    // What is recorded later is not waited for.
+    with(|state| match state.events[event - 1] {
+        Some((other, until)) => state.take(stream, Work::Wait { stream: other, until }),
+        None => SUCCESS,
+    })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuEventCreate(event: *mut usize, _flags: c_uint) -> c_int {
+    let number = with(|state| {
+        state.events.push(None);
+        state.events.len()
+    });
     // SAFETY: as above.
-    unsafe { give(event, 1) }
+    unsafe { give(event, number) }
 }
 
 #[unsafe(no_mangle)]
@@ -150,6 +290,8 @@ unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFree_v2(address: u64) -> c_int {
+    // Work that is under way may use it.
+    with(State::finish_all);
     let freed = with(|state| state.taken.remove(&address).is_some() && state.memory.free(address));
     if freed { SUCCESS } else { refused(INVALID_VALUE, "memory is given back that was not taken") }
 }
@@ -178,26 +320,18 @@ unsafe extern "C" fn cuMemFreeHost(address: *mut c_void) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemcpyHtoDAsync_v2(address: u64, from: *const u8, bytes: usize, _stream: usize) -> c_int {
-    // SAFETY: as above; nothing may be read where there are no bytes.
-    let bytes = if bytes == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(from, bytes) } };
-    done(with(|state| state.memory.write(address, bytes)), INVALID_VALUE)
+extern "C" fn cuMemcpyHtoDAsync_v2(address: u64, from: *const u8, bytes: usize, stream: usize) -> c_int {
+    with(|state| state.take(stream, Work::Write { address, from: from as usize, bytes }))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut u8, address: u64, bytes: usize, _stream: usize) -> c_int {
-    let copy = |state: &mut State| {
-        let found = state.memory.read(address, bytes)?;
-        // SAFETY: the place has room for so many bytes.
-        unsafe { to.copy_from_nonoverlapping(found.as_ptr(), bytes) };
-        Ok(())
-    };
-    done(with(copy), INVALID_VALUE)
+extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut u8, address: u64, bytes: usize, stream: usize) -> c_int {
+    with(|state| state.take(stream, Work::Read { address, to: to as usize, bytes }))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemsetD8Async(address: u64, value: u8, bytes: usize, _stream: usize) -> c_int {
-    done(with(|state| state.memory.write(address, &vec![value; bytes])), INVALID_VALUE)
+extern "C" fn cuMemsetD8Async(address: u64, value: u8, bytes: usize, stream: usize) -> c_int {
+    with(|state| state.take(stream, Work::Clear { address, value, bytes }))
 }
 
 #[unsafe(no_mangle)]
@@ -239,31 +373,26 @@ unsafe extern "C" fn cuLaunchKernel(
     _threads_y: c_uint,
     _threads_z: c_uint,
     _shared: c_uint,
-    _stream: usize,
+    stream: usize,
     params: *mut *mut c_void,
     _extra: *mut *mut c_void,
 ) -> c_int {
     if x == 0 || y == 0 || z == 0 || y > 65_535 || z > 65_535 {
         return refused(INVALID_VALUE, "a grid that no device takes");
     }
-    done(
-        with(|state| {
-            let State { memory, functions, calls, .. } = state;
-            let function = functions.get(function - 1).ok_or("no such function")?;
-            let word = |(at, bytes): (usize, &usize)| {
-                let mut word = [0; 8];
-                // SAFETY: the interface has an address for each parameter, where its bytes lie.
-                unsafe { word.as_mut_ptr().copy_from_nonoverlapping((*params.add(at)).cast::<u8>(), *bytes) };
-                u64::from_le_bytes(word)
-            };
-            let words: Vec<u64> = function.params.iter().enumerate().map(word).collect();
-            *calls += 1;
-            let counts = run(function, &Call { grid: [x, y, z], threads, params: &words }, *calls, memory)?;
-            report(&function.name, counts);
-            Ok(())
-        }),
-        LAUNCH_FAILED,
-    )
+    with(|state| {
+        let Some(own) = function.checked_sub(1).and_then(|at| state.functions.get(at)) else {
+            return refused(INVALID_VALUE, "no such function");
+        };
+        let word = |(at, bytes): (usize, &usize)| {
+            let mut word = [0; 8];
+            // SAFETY: the interface has an address for each parameter, where its bytes lie.
+            unsafe { word.as_mut_ptr().copy_from_nonoverlapping((*params.add(at)).cast::<u8>(), *bytes) };
+            u64::from_le_bytes(word)
+        };
+        let words = own.params.iter().enumerate().map(word).collect();
+        state.take(stream, Work::Launch { function: function - 1, grid: [x, y, z], threads, words })
+    })
 }
 
 /// Appends what a call did to the file that is asked for.
