@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A folder with the stand-in under the driver's name.
@@ -14,7 +14,10 @@ fn driver(folder: &Folder) -> PathBuf {
     let built = own.parent().expect("a folder").join("librecc_gpu.so");
     let at = folder.path("driver");
     std::fs::create_dir_all(&at).expect("a folder");
-    std::fs::copy(&built, at.join("libcuda.so.1")).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+    // Under all names by which a driver is looked for, so that no real one is found.
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        std::fs::copy(&built, at.join(name)).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+    }
     at
 }
 
@@ -144,10 +147,12 @@ fn what_is_missing_is_said() {
     both.folder.write("rows.csv", format!("click,age,user,item,tags\n{rows}"));
     let train = |command: &mut Command| fails(1, command.args(["train", "--train", "rows.csv", "--epochs", "1", "--out", "ck"]));
     contains(&train(both.cuda().env("RECC_GPU_COUNT", "0")), &["built for NVIDIA GPUs", "finds none", "--target cpu"]);
-    contains(&train(both.cuda().env("RECC_GPU_MEMORY", "1000")), &["no room for", "1.0 kB"]);
-    if !Path::new("/usr/lib/x86_64-linux-gnu/libcuda.so.1").exists() {
-        contains(&train(both.cuda().env_remove("LD_LIBRARY_PATH")), &["there is no driver (libcuda.so.1)", "--target cpu"]);
-    }
+    contains(&train(both.cuda().env("RECC_GPU_MEMORY", "10000")), &["no room for", "of its 10.0 kB are free"]);
+    // Where there is a driver, it is not taken either: the files of its names are none.
+    let none = both.folder.path("none");
+    std::fs::create_dir(&none).expect("a folder");
+    ["libcuda.so", "libcuda.so.1"].iter().for_each(|name| std::fs::write(none.join(name), "no library").expect("a file"));
+    contains(&train(both.cuda().env("LD_LIBRARY_PATH", &none)), &["there is no driver (libcuda.so.1)", "--target cpu"]);
     // What a model is needs no device.
     contains(&String::from_utf8_lossy(&ok(both.cuda().env_remove("LD_LIBRARY_PATH").arg("info")).stdout), &["for cuda (sm_80)"]);
     contains(&fails(2, both.cuda().args(["bench", "--phase", "train", "--profile"])), &["--profile", "not timed"]);

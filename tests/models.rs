@@ -283,6 +283,9 @@ fn check_device(specs: impl Iterator<Item = (String, String)>, rows: &[usize]) {
 fn a_device_agrees_on_models() {
     let train = "dense: sgd(lr: 0.5), tables: sgd(lr: 0.5)";
     check_device(MODELS.iter().map(|(name, body)| ((*name).to_owned(), text(body, train))), &[1, 37]);
+    // Several tiles: sums go on from one to the next.
+    let train = format!("batch: 16, {train}");
+    check_device(MODELS.iter().map(|(name, body)| (format!("{name} in tiles"), text(body, &train))), &[37]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,19 +21,21 @@ ROWS = [1000000, 1000000, 800000, 600000, 400000, 300000, 200000, 150000, 100000
 # Test AUC on a processor, the mean of three seeds (docs/results.md), and how far one run may lie below.
 KNOWN = {"frappe_deepfm": ("frappe", "", 0.98467), "ml1m_ctr": ("ml1m", "ctr_", 0.89512)}
 SPREAD = 0.002
+# Longest run of the peers, for each precision.
+PEER_SECONDS = 240
 failures = []
 
 
 def run(command, **how):
     print("  " + " ".join(map(str, command)), file=sys.stderr, flush=True)
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, **how)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, **{"timeout": 120, **how})
 
 
 def figures(command):
     done = run(command)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-1000:]}")
-    return json.loads(done.stdout.splitlines()[-1]) if done.stdout.count("\n") == 1 else json.loads(done.stdout)
+    return json.loads(done.stdout)
 
 
 def build(spec, name, target, edits=(), rounded=False):
@@ -54,7 +57,7 @@ def attempt(what, work):
     """A case that fails is a line of its own, and not the end of the run."""
     try:
         return work()
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError, subprocess.TimeoutExpired) as error:
         failures.append(f"{what}: {error}")
         return None
 
@@ -108,11 +111,12 @@ def reach(name):
 def timed(name, precision):
     spec = f"benches/models/{name}.rec"
     is_peer = (ROOT / spec).exists()
-    model = build(spec if is_peer else f"examples/{name}.rec", f"{name}.{precision}", "cuda", rounded=precision == "bf16")
     rows = "20" if TINY or not is_peer else ",".join(map(str, ROWS))
     lines = []
-    for phase in ("train", "score"):
-        for batch in BATCHES:
+    for batch in BATCHES:
+        edits = [("batch: 4096", f"batch: {batch}")] if is_peer else []
+        model = build(spec if is_peer else f"examples/{name}.rec", f"{name}.{precision}", "cuda", edits, precision == "bf16")
+        for phase in ("train", "score"):
             def bench(steps):
                 return figures([model, "bench", "--phase", phase, "--batch", batch, "--steps", steps, "--vocab", rows, "--json"])
             # A few steps say how many fill the time.
@@ -127,7 +131,9 @@ def timed(name, precision):
 def peers(precision):
     command = [sys.executable, "bench_torch_gpu.py", "--models", ",".join(MODELS), "--batches", ",".join(map(str, BATCHES)),
                "--seconds", SECONDS, "--repeats", 3]
-    done = run(command + (["--bf16"] if precision == "bf16" else []), cwd=PEERS)
+    done = run(command + (["--bf16"] if precision == "bf16" else []), cwd=PEERS, timeout=PEER_SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"{command[1]} ended with {done.returncode}: {done.stderr[-1000:]}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
@@ -138,8 +144,9 @@ def table(head, rows):
 
 def main():
     begin = time.time()
-    card = run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]) if not TINY else None
-    card = card.stdout.strip() if card and card.returncode == 0 else "an interpreter" if TINY else "unknown"
+    card = "an interpreter" if TINY else "unknown"
+    if not TINY and shutil.which("nvidia-smi"):
+        card = run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]).stdout.strip()
     results = {"card": card, "recc": run([RECC, "--version"]).stdout.strip(), "date": time.strftime("%Y-%m-%d"), "agree": {}, "reach": {}, "speed": [], "peers": []}
     text = f"{results['date']}, {results['recc']}, {card}.\n\n"
     for name in AGREE:

@@ -12,6 +12,10 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 recc=${RECC:-$root/target/release/recc}
+if [ -n "${RECC:-}" ] && [ ! -x "$RECC" ]; then
+    echo "RECC=$RECC: there is no such executable" >&2
+    exit 2
+fi
 if [ ! -x "$recc" ]; then
     cargo build --release --manifest-path "$root/Cargo.toml"
 fi

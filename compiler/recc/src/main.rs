@@ -13,7 +13,7 @@ mod sweep;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recc_abi::Program;
-use recc_codegen::{Level, print_assembly, print_clif};
+use recc_codegen::{HEADER, Level, print_assembly, print_clif};
 use recc_core::loops::{Kernel, verify};
 use recc_core::problem::Severity;
 use recc_core::spec::Spec;
@@ -243,9 +243,9 @@ struct EmitArgs {
     /// What runs the model, for plans and loops
     #[arg(long, value_enum, default_value_t = Target::Cpu)]
     target: Target,
-    /// Processor level
-    #[arg(long, default_value = "x86-64-v3", value_parser = parse_level)]
-    cpu: Level,
+    /// Processor level, for clif and asm [default: x86-64-v3]
+    #[arg(long, value_parser = parse_level)]
+    cpu: Option<Level>,
     /// One kernel only
     #[arg(long)]
     kernel: Option<String>,
@@ -488,6 +488,14 @@ fn emit(args: &EmitArgs) -> Result<u8, Failure> {
 }
 
 fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
+    let of_processor = matches!(args.stage, Stage::Clif | Stage::Asm);
+    if args.target == Target::Cuda && of_processor {
+        return Err(Failure::usage("--target cuda: Cranelift's language and machine code are a processor's\nhelp: use `--stage ptx`"));
+    }
+    if args.cpu.is_some() && !of_processor {
+        return Err(Failure::usage("--cpu: only `--stage clif` and `--stage asm` differ by processor\nhelp: leave it out"));
+    }
+    let level = args.cpu.unwrap_or(Level::V3);
     if args.stage == Stage::Spec {
         return Ok(spec.resolved());
     }
@@ -517,9 +525,9 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
         Stage::Score => Ok(graph(&built.score)),
         Stage::Plan => Ok(format!("step\n{}\nscore\n{}", built.step_plan, built.score_plan)),
         Stage::Loop => kernels(&|kernel| Ok(kernel.to_string())),
-        Stage::Clif => kernels(&|kernel| verified(kernel, &|kernel| print_clif(kernel, args.cpu))),
+        Stage::Clif => kernels(&|kernel| verified(kernel, &|kernel| print_clif(kernel, level))),
         Stage::Asm => kernels(&|kernel| {
-            let text = verified(kernel, &|kernel| print_assembly(kernel, args.cpu))?;
+            let text = verified(kernel, &|kernel| print_assembly(kernel, level))?;
             Ok(format!("{}:\n{text}", kernel.name))
         }),
         Stage::Ptx => {
@@ -528,7 +536,7 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
                 return Ok(module.text());
             }
             let places: BTreeMap<&str, usize> = built.kernels().enumerate().map(|(at, kernel)| (kernel.name.as_str(), at)).collect();
-            kernels(&|kernel| Ok(module.text_of(places[kernel.name.as_str()])))
+            kernels(&|kernel| Ok(module.text_of(places[kernel.name.as_str()]))).map(|text| format!("{HEADER}\n{text}"))
         }
         Stage::Ast | Stage::Spec => Ok(String::new()),
     }

@@ -9,6 +9,7 @@
 #![allow(non_snake_case, reason = "names of another library's interface")]
 
 use crate::{Call, Counts, Function, Memory, parse, run};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::io::Write as _;
@@ -18,6 +19,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SUCCESS: c_int = 0;
 const INVALID_VALUE: c_int = 1;
 const OUT_OF_MEMORY: c_int = 2;
+const NO_DEVICE: c_int = 100;
+const INVALID_CONTEXT: c_int = 201;
 const INVALID_PTX: c_int = 218;
 const NOT_FOUND: c_int = 500;
 const LAUNCH_FAILED: c_int = 719;
@@ -80,6 +83,9 @@ enum Work {
 impl State {
     /// Adds work to a stream.
     fn take(&mut self, stream: usize, work: Work) -> c_int {
+        if !CURRENT.get() {
+            return refused(INVALID_CONTEXT, "a thread without a context");
+        }
         let Some(own) = stream.checked_sub(1).and_then(|at| self.streams.get_mut(at)) else {
             return refused(INVALID_VALUE, "work for a stream that is not there");
         };
@@ -189,15 +195,34 @@ macro_rules! idle {
 }
 
 idle! {
-    cuInit(_flags: c_uint);
-    cuCtxSetCurrent(_context: usize);
     cuEventDestroy_v2(_event: usize);
+}
+
+/// Devices that there are.
+fn devices() -> c_int {
+    std::env::var("RECC_GPU_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(1)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuInit(_flags: c_uint) -> c_int {
+    if devices() == 0 { NO_DEVICE } else { SUCCESS }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> c_int {
     // SAFETY: the interface's, here and below.
-    unsafe { give(count, std::env::var("RECC_GPU_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(1)) }
+    unsafe { give(count, devices()) }
+}
+
+thread_local! {
+    /// Whether this thread has a context.
+    static CURRENT: Cell<bool> = const { Cell::new(false) };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSetCurrent(context: usize) -> c_int {
+    CURRENT.set(context != 0);
+    SUCCESS
 }
 
 #[unsafe(no_mangle)]
@@ -246,6 +271,11 @@ extern "C" fn cuEventRecord(event: usize, stream: usize) -> c_int {
         state.events[event - 1] = Some((stream - 1, taken));
         SUCCESS
     })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuEventSynchronize(event: usize) -> c_int {
+    with(|state| state.events[event - 1].map_or(SUCCESS, |(stream, until)| state.finish(stream, until)))
 }
 
 #[unsafe(no_mangle)]
@@ -408,6 +438,8 @@ unsafe extern "C" fn cuGetErrorName(error: c_int, name: *mut *const c_char) -> c
     let known = match error {
         OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
         INVALID_PTX => c"CUDA_ERROR_INVALID_PTX",
+        NO_DEVICE => c"CUDA_ERROR_NO_DEVICE",
+        INVALID_CONTEXT => c"CUDA_ERROR_INVALID_CONTEXT",
         NOT_FOUND => c"CUDA_ERROR_NOT_FOUND",
         LAUNCH_FAILED => c"CUDA_ERROR_LAUNCH_FAILED",
         _ => c"CUDA_ERROR_INVALID_VALUE",

@@ -4,8 +4,7 @@
 //! share out, element by element, so that neighbours touch neighbouring memory.
 
 use recc_abi::{BufferId, Grid};
-use recc_core::loops::{Extent, Instr, Kernel, Stmt, sums_of_outside};
-use std::collections::BTreeSet;
+use recc_core::loops::{Extent, Kernel, Stmt, sums_of_outside};
 
 /// Threads of a warp.
 pub(super) const WARP: u32 = 32;
@@ -29,9 +28,8 @@ impl Layout {
         seen.body(body, kernel, sums, false);
         let threads = seen.widest.min(u64::from(WARP)).next_power_of_two() as u32;
         if seen.sums {
-            // Threads of several blocks neither add up among each other nor see what others wrote.
-            let apart = !seen.reduces && seen.stored.is_disjoint(&seen.loaded);
-            let blocks = if apart { seen.widest.div_ceil(u64::from(WARP)).clamp(1, 1024) as u32 } else { 1 };
+            // Threads of several blocks do not add up among each other.
+            let blocks = if !seen.reduces { seen.widest.div_ceil(u64::from(WARP)).clamp(1, 1024) as u32 } else { 1 };
             return Layout::Columns { blocks };
         }
         let totals = body.iter().any(|stmt| matches!(stmt, Stmt::Accumulator { .. }));
@@ -63,25 +61,13 @@ struct Seen {
     sums: bool,
     /// Whether a vector loop adds up to a number that was begun outside.
     reduces: bool,
-    stored: BTreeSet<usize>,
-    loaded: BTreeSet<usize>,
 }
 
 impl Seen {
     fn body(&mut self, body: &[Stmt], kernel: &Kernel, sums: &[BufferId], inside: bool) {
         for stmt in body {
             match stmt {
-                Stmt::Let { instr: Instr::Load { buffer, .. }, .. } => {
-                    self.loaded.insert(*buffer);
-                }
-                Stmt::Store { buffer, accumulate, .. } => {
-                    if inside && sums.contains(&kernel.buffers[*buffer].id) {
-                        self.sums = true;
-                    } else {
-                        self.stored.insert(*buffer);
-                        self.loaded.extend(accumulate.then_some(*buffer));
-                    }
-                }
+                Stmt::Store { buffer, .. } => self.sums |= inside && sums.contains(&kernel.buffers[*buffer].id),
                 Stmt::For { extent, vector, body, .. } => {
                     if *vector && *extent != Extent::Items {
                         self.widest = self.widest.max(if let Extent::Fixed(n) = extent { *n } else { u64::from(WARP) });

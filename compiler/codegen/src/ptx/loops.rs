@@ -103,8 +103,7 @@ impl Threads {
             threads.item = begin;
         }
         match layout {
-            Layout::Items { .. } => {}
-            Layout::Columns { blocks: 1 } => {}
+            Layout::Items { .. } | Layout::Columns { blocks: 1 } => {}
             Layout::Columns { blocks } => {
                 let block = code.special("%ctaid.x");
                 threads.first = code.set(Class::Int, "mad.lo.s32", &[block, Value::Int(WARP as i32), within]);
@@ -216,7 +215,10 @@ impl Loops<'_> {
         let mut totals = Vec::new();
         for (reg, combine) in sums_of_outside(body.iter()) {
             if let Some(total) = self.regs.get(&reg).copied() {
-                let part = self.code.copy(number(combine.identity(), Type::F32));
+                let part = self.code.copy(match total.class() {
+                    Class::F64 => Value::F64(combine.identity()),
+                    _ => Value::F32(combine.identity() as f32),
+                });
                 self.regs.insert(reg, part);
                 totals.push((reg, combine, total));
             }

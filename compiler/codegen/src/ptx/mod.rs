@@ -103,8 +103,13 @@ fn functions(plan: &Plan, kernel: &Kernel, sums: &loops::Sums, texts: &mut BTree
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::Store { .. } | Stmt::For { .. } => {}
         }
     }
+    // A function begins when the one before has ended for all items: what the plan puts behind a loop over items needs one of its own.
+    let is_loop = |stmt: &Stmt| matches!(stmt, Stmt::For { .. });
+    let calls = kernel.body.iter().rposition(|stmt| stmt.call().is_some());
+    let first_loop = kernel.body.iter().position(is_loop);
+    assert!(calls.zip(first_loop).is_none_or(|(call, first)| call < first), "`{}` calls behind a loop", kernel.name);
     let loops: Vec<Stmt> = kernel.body.iter().filter(|stmt| stmt.call().is_none()).cloned().collect();
-    if loops.iter().any(|stmt| matches!(stmt, Stmt::For { .. })) {
+    if loops.iter().any(is_loop) {
         let (function, text) = loops::function(kernel, &loops, sums, &kernel.name);
         texts.insert(function.name.clone(), text);
         functions.push(function);

@@ -183,7 +183,7 @@ impl<'p> Planner<'p> {
             // A layer's own name may end in such a number.
             let mut numbered = (same..).map(|number| format!("{}_{number}", kernel.name));
             let is_new = |name: &String| self.kernels.iter().all(|known| known.name != *name);
-            kernel.name = numbered.find(is_new).unwrap_or_default();
+            kernel.name = numbered.find(is_new).unwrap_or_else(|| unreachable!("numbers do not end"));
         }
         self.kernels.push(kernel);
         self.kernels.len() as u32 - 1

@@ -22,6 +22,8 @@ const MOST_TILE: u64 = 512;
 const LEAST_SHARE: u64 = 64;
 /// Bytes of a tile's scratch that still pay: a value that a later kernel finds in no cache costs more than weights that are read again.
 const MOST_SCRATCH: u64 = 8 << 20;
+/// The same on a device, whose threads want many examples at once: what is left of its memory is for tables.
+const MOST_DEVICE_SCRATCH: u64 = 1 << 30;
 /// Bytes of scratch of a part without large weights: what its kernels hand on stays in the second-level cache.
 const MOST_PART: u64 = 1 << 20;
 /// Tiles are of multiples of so many examples: values of four bytes an example then begin at cache lines.
@@ -92,7 +94,7 @@ impl PlanSpec {
     fn tile(&self, bytes: u64, moved: u64) -> u64 {
         let most = self.most_examples();
         if self.machine == Machine::Device {
-            return most;
+            return most.min(MOST_DEVICE_SCRATCH / bytes.max(1) / STEP_TILE * STEP_TILE).max(STEP_TILE);
         }
         // Tiles of one size: a lane's last one would be smaller.
         let tiles = most.div_ceil((MOST_SCRATCH.max(moved) / bytes.max(1)).max(STEP_TILE));

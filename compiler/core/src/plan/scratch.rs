@@ -1,9 +1,9 @@
 //! The scratch of a tile: which values lie where, and how many examples a tile and its parts take.
 
-use super::PlanSpec;
 use super::buffers::Storage;
 use super::jobs::{Planner, Work};
 use super::parts::{Kind, Life, Piece, Tile, TilePart, arrange, divide, joined_lightly};
+use super::{Machine, PlanSpec};
 use crate::graph::NodeId;
 use crate::ops::Op;
 use recc_abi::{Launch, Place};
@@ -48,7 +48,11 @@ impl Planner<'_> {
         let reads: Reads = work.iter().map(|&piece| (piece, self.reads(piece, &stored))).collect();
         let whole = self.layout(&scratch, &reads, vec![(true, work.clone())]);
         let fits = self.spec.tile(whole.tile.bytes(), self.moved()) == self.spec.most_examples();
-        let divided = if fits || whole.entry_bytes > 0 { None } else { self.divided(&scratch, &reads, &work) };
+        let divided = if fits || whole.entry_bytes > 0 || self.spec.machine == Machine::Device {
+            None
+        } else {
+            self.divided(&scratch, &reads, &work)
+        };
         // Values that wait for other parts are written to memory: a division that keeps most of them waiting is none.
         let pays = |layout: &Layout| 4 * layout.tile.bytes() < 3 * whole.tile.bytes();
         let Layout { work, places, mut tile, entry_bytes } = divided.filter(pays).unwrap_or(whole);

@@ -1,4 +1,4 @@
-//! The driver of NVIDIA GPUs: one device, one stream of work, one module. What it refuses becomes a failure that says what to do.
+//! The driver of NVIDIA GPUs: one device, its work in two queues, one module. What it refuses becomes a failure that says what to do.
 
 use crate::failure::Failure;
 use crate::memory::size_text;
@@ -30,14 +30,14 @@ unsafe impl Sync for Function {}
 
 /// An order of work of its own.
 #[derive(Clone, Copy)]
-pub(crate) enum Lane {
+pub(crate) enum Queue {
     /// Kernels, and copies that they wait for.
     Work,
     /// Copies beside them.
     Copies,
 }
 
-/// A moment in a lane that another one can wait for; a lane waits for none that was never recorded.
+/// A moment in a queue that another one can wait for; nobody waits for one that was never recorded.
 pub(crate) struct Event(sys::CUevent);
 
 // SAFETY: the handle belongs to the driver.
@@ -54,7 +54,23 @@ impl Drop for Event {
 
 /// What of the driver is at fault.
 fn failed(what: &str, error: DriverError) -> Failure {
+    use sys::CUresult as R;
     let name = error.error_name().ok().and_then(|name| name.to_str().ok()).unwrap_or("unknown error").to_owned();
+    // What only this program's kernels and calls can bring about; kernels fail later than they are started.
+    let ours = [
+        R::CUDA_ERROR_INVALID_PTX,
+        R::CUDA_ERROR_NOT_FOUND,
+        R::CUDA_ERROR_INVALID_VALUE,
+        R::CUDA_ERROR_INVALID_CONTEXT,
+        R::CUDA_ERROR_INVALID_HANDLE,
+        R::CUDA_ERROR_ILLEGAL_ADDRESS,
+        R::CUDA_ERROR_MISALIGNED_ADDRESS,
+        R::CUDA_ERROR_LAUNCH_FAILED,
+        R::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
+    ];
+    if ours.contains(&error.0) {
+        return Failure::internal("a kernel or a call of the GPU", format!("it cannot {what}: {name}"));
+    }
     Failure::input(format!(
         "the GPU cannot {what}: {name}\nhelp: look at `nvidia-smi`; the same spec built with `--target cpu` needs no GPU"
     ))
@@ -73,8 +89,11 @@ impl Device {
         if !unsafe { sys::is_culib_present() } {
             return Err(Failure::input(format!("this model is built for NVIDIA GPUs, and there is no driver (libcuda.so.1)\n{HELP}")));
         }
-        result::init().map_err(|error| failed("be started", error))?;
-        if result::device::get_count().map_err(|error| failed("be counted", error))? == 0 {
+        let count = match result::init() {
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
+            started => started.and_then(|()| result::device::get_count()).map_err(|error| failed("be started", error))?,
+        };
+        if count == 0 {
             return Err(Failure::input(format!("this model is built for NVIDIA GPUs, and the driver finds none\n{HELP}")));
         }
         let device = result::device::get(0).map_err(|error| failed("be opened", error))?;
@@ -117,10 +136,10 @@ impl Device {
         self.functions.get(name).copied().ok_or_else(|| Failure::internal("start", format!("the module has no `{name}`")))
     }
 
-    fn stream(&self, lane: Lane) -> sys::CUstream {
-        match lane {
-            Lane::Work => self.work,
-            Lane::Copies => self.copies,
+    fn stream(&self, queue: Queue) -> sys::CUstream {
+        match queue {
+            Queue::Work => self.work,
+            Queue::Copies => self.copies,
         }
     }
 
@@ -134,17 +153,23 @@ impl Device {
         result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map(Event).map_err(|error| failed("take work", error))
     }
 
-    /// The moment when all work of a lane so far has ended.
-    pub(crate) fn record(&self, event: &Event, lane: Lane) -> Result<(), Failure> {
+    /// The moment when all work of a queue so far has ended.
+    pub(crate) fn record(&self, event: &Event, queue: Queue) -> Result<(), Failure> {
         // SAFETY: event and stream live.
-        unsafe { result::event::record(event.0, self.stream(lane)) }.map_err(|error| failed("take work", error))
+        unsafe { result::event::record(event.0, self.stream(queue)) }.map_err(|error| failed("take work", error))
     }
 
-    /// Lets a lane's further work wait for a moment.
-    pub(crate) fn wait_for(&self, event: &Event, lane: Lane) -> Result<(), Failure> {
+    /// Waits for a moment.
+    pub(crate) fn reach(&self, event: &Event) -> Result<(), Failure> {
+        // SAFETY: the event lives.
+        unsafe { result::event::synchronize(event.0) }.map_err(|error| failed("finish its work", error))
+    }
+
+    /// Lets a queue's further work wait for a moment.
+    pub(crate) fn wait_for(&self, event: &Event, queue: Queue) -> Result<(), Failure> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: event and stream live.
-        unsafe { result::stream::wait_event(self.stream(lane), event.0, flags) }.map_err(|error| failed("take work", error))
+        unsafe { result::stream::wait_event(self.stream(queue), event.0, flags) }.map_err(|error| failed("take work", error))
     }
 
     /// Starts a function, behind all work before.
@@ -159,6 +184,20 @@ impl Device {
         let started = unsafe { result::launch_kernel(function.0, (x, y, z), (blocks.threads, 1, 1), 0, self.work, &mut params) };
         started.map_err(|error| failed("start a kernel", error))
     }
+}
+
+/// Something does not fit.
+pub(crate) fn no_room(what: &str, bytes: usize) -> Failure {
+    let (free, all) = result::mem_get_info().unwrap_or_default();
+    let [wanted, free, all] = [bytes, free, all].map(|bytes| size_text(bytes as f64));
+    Failure::input(format!(
+        "the GPU has no room for {what}, {wanted}: {free} of its {all} are free\nhelp: make tables smaller (`dim`, `hash`, `min_count`) or the batch, end what else uses the GPU, or build the spec with `--target cpu`"
+    ))
+}
+
+/// Bytes of the device's memory that nobody uses.
+pub(crate) fn free_bytes() -> Result<usize, Failure> {
+    result::mem_get_info().map(|(free, _)| free).map_err(|error| failed("be asked", error))
 }
 
 /// Compiles the module's text; what the driver says of it is shown.
@@ -192,37 +231,52 @@ impl DeviceMemory {
         // SAFETY: the device is current, and the memory is written before it is read: see the plan's order.
         let address = unsafe { result::malloc_sync(bytes.max(16)) };
         let address = address.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                let (free, all) = result::mem_get_info().unwrap_or_default();
-                let [wanted, free, all] = [bytes, free, all].map(|bytes| size_text(bytes as f64));
-                Failure::input(format!(
-                    "the GPU has no room for {wanted}: {free} of its {all} are free\nhelp: make tables smaller (`dim`, `hash`, `min_count`) or the batch, end what else uses the GPU, or build the spec with `--target cpu`"
-                ))
-            }
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => no_room("a batch", bytes),
             _ => failed("give memory", error),
         })?;
         Ok(DeviceMemory { device, address, bytes })
+    }
+
+    /// Makes room for so many bytes, if there is less; what is held is lost then. `bytes` differ from batch to batch, so half as many again are taken where they are free.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+        if bytes > self.bytes {
+            // The old memory goes first: both may not fit.
+            self.free();
+            *self = DeviceMemory::new(self.device, bytes + bytes / 2).or_else(|_| DeviceMemory::new(self.device, bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the memory back, once no work can use it.
+    fn free(&mut self) {
+        // A device that has failed gives nothing back, and says so elsewhere.
+        let _ = self.device.enter().map(|()| result::ctx::synchronize());
+        if self.address != 0 {
+            // SAFETY: nothing uses the memory any more.
+            let _ = unsafe { result::free_sync(self.address) };
+        }
+        (self.address, self.bytes) = (0, 0);
     }
 
     pub(crate) fn address(&self) -> u64 {
         self.address
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.bytes
-    }
-
     /// Copies to the device, and waits for it.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
-        self.write_in(bytes, Lane::Work)?;
+        // SAFETY: the wait ends with the copy.
+        unsafe { self.write_in(bytes, Queue::Work)? };
         self.device.wait()
     }
 
-    /// Copies to the device, behind all work of a lane before. Bytes of [`Staging`] may not change before the copy has ended.
-    pub(crate) fn write_in(&self, bytes: &[u8], lane: Lane) -> Result<(), Failure> {
+    /// Copies to the device, behind all work of a queue before.
+    ///
+    /// # Safety
+    /// The bytes stay as they are until the copy has ended.
+    pub(crate) unsafe fn write_in(&self, bytes: &[u8], queue: Queue) -> Result<(), Failure> {
         assert!(bytes.len() <= self.bytes, "more bytes than the device's memory has");
-        // SAFETY: the memory has room; the caller keeps the bytes.
-        unsafe { result::memcpy_htod_async(self.address, bytes, self.device.stream(lane)) }.map_err(|error| failed("take data", error))
+        // SAFETY: the memory has room; the rest is the caller's.
+        unsafe { result::memcpy_htod_async(self.address, bytes, self.device.stream(queue)) }.map_err(|error| failed("take data", error))
     }
 
     /// Copies from the device, and waits for all work before.
@@ -244,15 +298,13 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        // Work that still runs may use it; a device that has failed gives nothing back, and says so elsewhere.
-        let _ = self.device.enter().map(|()| result::ctx::synchronize());
-        // SAFETY: nothing uses the memory any more.
-        let _ = unsafe { result::free_sync(self.address) };
+        self.free();
     }
 }
 
 /// Memory of this machine that the device reads directly.
 pub(crate) struct Staging {
+    device: &'static Device,
     words: *mut u32,
     len: usize,
 }
@@ -263,12 +315,12 @@ unsafe impl Send for Staging {}
 unsafe impl Sync for Staging {}
 
 impl Staging {
-    pub(crate) fn new(len: usize) -> Result<Staging, Failure> {
+    pub(crate) fn new(device: &'static Device, len: usize) -> Result<Staging, Failure> {
         // SAFETY: a device is current.
         let memory = unsafe { result::malloc_host(4 * len.max(1), 0) }.map_err(|error| failed("reach this machine's memory", error))?;
         // SAFETY: the memory has so many bytes.
         unsafe { std::ptr::write_bytes(memory.cast::<u8>(), 0, 4 * len) };
-        Ok(Staging { words: memory.cast(), len })
+        Ok(Staging { device, words: memory.cast(), len })
     }
 
     pub(crate) fn words(&mut self) -> &mut [u32] {
@@ -279,7 +331,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let _ = result::ctx::synchronize();
+        let _ = self.device.enter().map(|()| result::ctx::synchronize());
         // SAFETY: the memory came from `malloc_host`, and no copy from it is under way.
         let _ = unsafe { result::free_host(self.words.cast()) };
     }

@@ -1,6 +1,6 @@
 //! A batch's inputs on their way to the device: two sets, so that the next batch's cross while this one's are read.
 
-use super::driver::{Device, DeviceMemory, Event, Lane, Staging};
+use super::driver::{Device, DeviceMemory, Event, Queue, Staging};
 use crate::batch::{Batch, grouping_part};
 use crate::failure::Failure;
 use recc_abi::Plan;
@@ -23,18 +23,19 @@ pub(super) struct Set {
 
 impl Set {
     fn new(device: &'static Device) -> Result<Set, Failure> {
-        let (staging, memory) = (Staging::new(0)?, DeviceMemory::new(device, 0)?);
+        let (staging, memory) = (Staging::new(device, 0)?, DeviceMemory::new(device, 0)?);
         Ok(Set { device, staging, memory, places: Vec::new(), full: device.event()?, free: device.event()? })
     }
 
-    /// Copies some inputs, each with the number of its buffer, as work of a lane that has its order to itself.
-    fn send<'w>(&mut self, inputs: impl Iterator<Item = (usize, &'w [u32])>, lane: Lane) -> Result<(), Failure> {
+    /// Copies some inputs, each with the number of its buffer.
+    fn send<'w>(&mut self, inputs: impl Iterator<Item = (usize, &'w [u32])>, queue: Queue) -> Result<(), Failure> {
         let inputs: Vec<(usize, &[u32])> = inputs.collect();
         let total: usize = inputs.iter().map(|(_, words)| words.len().next_multiple_of(ALIGN)).sum();
-        if 4 * total > self.memory.len() {
-            let room = total + total / 2;
-            self.staging = Staging::new(room)?;
-            self.memory = DeviceMemory::new(self.device, 4 * room)?;
+        // The copy before it has to be done with the staging.
+        self.device.reach(&self.full)?;
+        self.memory.grow(4 * total)?;
+        if self.staging.words().len() < total {
+            self.staging = Staging::new(self.device, total + total / 2)?;
         }
         self.places.clear();
         let mut at = 0;
@@ -43,14 +44,15 @@ impl Set {
             self.places.push((buffer, at, words.len()));
             at += words.len().next_multiple_of(ALIGN);
         }
-        self.device.wait_for(&self.free, lane)?;
-        self.memory.write_in(bytemuck::cast_slice(&self.staging.words()[..total]), lane)?;
-        self.device.record(&self.full, lane)
+        self.device.wait_for(&self.free, queue)?;
+        // SAFETY: the staging is written again once `full` is reached.
+        unsafe { self.memory.write_in(bytemuck::cast_slice(&self.staging.words()[..total]), queue)? };
+        self.device.record(&self.full, queue)
     }
 
     /// Lets the step's work wait for the copy, and tells where each input lies.
     fn take(&self, addresses: &mut [u64]) -> Result<(), Failure> {
-        self.device.wait_for(&self.full, Lane::Work)?;
+        self.device.wait_for(&self.full, Queue::Work)?;
         for &(buffer, at, _) in &self.places {
             addresses[buffer] = self.memory.address() + 4 * at as u64;
         }
@@ -87,7 +89,7 @@ impl Inputs {
 
     /// Copies the inputs of the step after this one, beside this one's work.
     pub(super) fn send_ahead(&mut self, plan: &Plan, batch: &Batch) -> Result<(), Failure> {
-        self.batches[1 - self.current].send(words_of(plan, batch), Lane::Copies)?;
+        self.batches[1 - self.current].send(words_of(plan, batch), Queue::Copies)?;
         self.ahead = true;
         Ok(())
     }
@@ -102,19 +104,19 @@ impl Inputs {
     ) -> Result<(), Failure> {
         self.current = 1 - self.current;
         if !std::mem::take(&mut self.ahead) {
-            self.batches[self.current].send(words_of(plan, batch), Lane::Work)?;
+            self.batches[self.current].send(words_of(plan, batch), Queue::Work)?;
         }
         let own = &self.batches[self.current];
         let sent = || own.places.iter().map(|&(buffer, _, len)| (buffer, len));
         assert!(sent().eq(words_of(plan, batch).map(|(buffer, words)| (buffer, words.len()))), "another batch was sent ahead");
         let others = plan.inputs.iter().map(|input| input.buffer.0 as usize).filter(|buffer| sent().all(|(own, _)| own != *buffer));
-        self.numbers.send(others.map(|buffer| (buffer, known(buffer))), Lane::Work)?;
+        self.numbers.send(others.map(|buffer| (buffer, known(buffer))), Queue::Work)?;
         own.take(addresses)?;
         self.numbers.take(addresses)
     }
 
     /// Marks the end of the work that reads this step's inputs.
     pub(super) fn end(&self, device: &Device) -> Result<(), Failure> {
-        device.record(&self.batches[self.current].free, Lane::Work)
+        device.record(&self.batches[self.current].free, Queue::Work)
     }
 }

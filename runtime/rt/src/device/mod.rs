@@ -12,7 +12,14 @@ use crate::stored::Stored;
 use driver::{Device, DeviceMemory, Function};
 use inputs::Inputs;
 use recc_abi::{Buffer, BufferId, DeviceFunction, ItemSpace, Job, Launch, Place, Plan, Program};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
+
+/// Bytes of values by entries that a tile may have: more examples would not be faster.
+const MOST_ENTRY_SCRATCH: u64 = 2 << 30;
+/// Entries between two buffers of them are multiples of this.
+const ALIGN: usize = 64;
 
 /// Opens the device that a program is for, if it is for one.
 pub(crate) fn open(program: &Program, code: &[u8]) -> Result<Option<&'static Device>, Failure> {
@@ -28,6 +35,8 @@ pub(crate) struct Runner<'p> {
     functions: Vec<Vec<(Function, &'p DeviceFunction)>>,
     /// By buffer; nothing for those that lie in another one's memory. Variables may be another runner's too.
     memory: Vec<Option<Arc<DeviceMemory>>>,
+    /// By buffer that grows with batches.
+    growing: BTreeMap<usize, DeviceMemory>,
     scratch: DeviceMemory,
     entry_scratch: DeviceMemory,
     inputs: Inputs,
@@ -61,6 +70,7 @@ impl<'p> Runner<'p> {
             plan,
             functions: functions.collect::<Result<_, _>>()?,
             memory,
+            growing: BTreeMap::new(),
             scratch: DeviceMemory::new(device, plan.tile_bytes as usize)?,
             entry_scratch: DeviceMemory::new(device, 0)?,
             inputs: Inputs::new(device)?,
@@ -83,12 +93,12 @@ impl<'p> Runner<'p> {
         self.device.enter()?;
         self.fill(variables, stored)?;
         self.reserve(batch)?;
-        let entries = batch.entries.iter().map(|entries| entries.count).max().unwrap_or(0) as u64;
+        let entries = self.tile_entries(batch) as u64;
         for (at, buffer) in self.plan.buffers.iter().enumerate() {
             self.addresses[at] = match buffer.place {
                 Place::Tile { offset } | Place::Across { offset } => self.scratch.address() + offset,
                 Place::TileEntries { offset, .. } => self.entry_scratch.address() + offset * entries,
-                _ => self.memory[at].as_ref().map_or(0, |memory| memory.address()),
+                _ => self.memory_of(at).map_or(0, DeviceMemory::address),
             };
         }
         self.inputs.send(self.plan, batch, known, &mut self.addresses)
@@ -118,20 +128,27 @@ impl<'p> Runner<'p> {
 
     /// Copies variables that are not there yet to the device.
     fn fill(&mut self, variables: &[Memory], stored: &Stored) -> Result<(), Failure> {
-        for (memory, buffer) in self.memory.iter_mut().zip(&self.plan.buffers).filter(|(memory, _)| memory.is_none()) {
-            let packed = |id: recc_abi::VariableId| stored.get(id.0);
-            let values = match buffer.place {
-                Place::Variable(id) => Some(packed(id).map_or(&variables[id.0 as usize], |packed| &packed.elements)),
-                Place::Scales(id) => packed(id).and_then(|packed| packed.scales.as_ref()),
-                _ => None,
-            };
-            if let Some(values) = values {
-                let filled = DeviceMemory::new(self.device, values.len())?;
-                filled.write(values.bytes())?;
-                *memory = Some(Arc::new(filled));
-            }
+        let values = |buffer: &Buffer| match buffer.place {
+            Place::Variable(id) => Some(stored.get(id.0).map_or(&variables[id.0 as usize], |packed| &packed.elements)),
+            Place::Scales(id) => stored.get(id.0).and_then(|packed| packed.scales.as_ref()),
+            _ => None,
+        };
+        let missing = self.memory.iter_mut().zip(&self.plan.buffers).filter(|(memory, _)| memory.is_none());
+        let missing: Vec<_> = missing.filter_map(|(memory, buffer)| values(buffer).map(|values| (memory, values))).collect();
+        let bytes: usize = missing.iter().map(|(_, values)| values.len()).sum();
+        if bytes > driver::free_bytes()? {
+            return Err(driver::no_room("tables, parameters and what the optimizer keeps of them", bytes));
+        }
+        for (memory, values) in missing {
+            let filled = DeviceMemory::new(self.device, values.len())?;
+            filled.write(values.bytes())?;
+            *memory = Some(Arc::new(filled));
         }
         Ok(())
+    }
+
+    fn memory_of(&self, buffer: usize) -> Option<&DeviceMemory> {
+        self.memory[buffer].as_deref().or_else(|| self.growing.get(&buffer))
     }
 
     /// Makes room for a batch.
@@ -144,17 +161,35 @@ impl<'p> Runner<'p> {
                 _ => continue,
             };
             let bytes = (buffer.len * buffer.element.bytes()) as usize * items;
-            if self.memory[at].as_ref().is_none_or(|memory| memory.len() < bytes) {
-                // Half as much again: the number of touched rows differs from batch to batch.
-                self.memory[at] = Some(Arc::new(DeviceMemory::new(self.device, bytes + bytes / 2)?));
+            match self.growing.entry(at) {
+                Entry::Occupied(mut own) => own.get_mut().grow(bytes)?,
+                Entry::Vacant(place) => {
+                    place.insert(DeviceMemory::new(self.device, bytes)?);
+                }
             }
         }
-        let entries = batch.entries.iter().map(|entries| entries.count).max().unwrap_or(0);
-        let bytes = self.plan.entry_bytes as usize * entries;
-        if self.entry_scratch.len() < bytes {
-            self.entry_scratch = DeviceMemory::new(self.device, bytes + bytes / 2)?;
+        self.entry_scratch.grow(self.plan.entry_bytes as usize * self.tile_entries(batch))
+    }
+
+    /// Entries of a column that a tile may have: all of the batch, if their values have room, but those of one example at least. What lies by entries begins at lines
+    /// of the cache.
+    fn tile_entries(&self, batch: &Batch) -> usize {
+        let all = batch.entries.iter().map(|entries| entries.count).max().unwrap_or(0);
+        let longest = batch.entries.iter().map(|entries| entries.longest).max().unwrap_or(0);
+        let room = (MOST_ENTRY_SCRATCH / self.plan.entry_bytes.max(1)) as usize;
+        all.min(room.max(longest)).next_multiple_of(ALIGN)
+    }
+
+    /// How many examples from one on are a tile.
+    fn tile_rows(&self, start: usize, most: usize, batch: &Batch) -> usize {
+        if self.plan.entry_bytes == 0 {
+            return most;
         }
-        Ok(())
+        let room = self.tile_entries(batch);
+        batch.entries.iter().fold(most, |rows, entries| {
+            let begins = &batch.inputs[entries.input];
+            begins[start + 1..=start + rows].partition_point(|end| (end - begins[start]) as usize <= room).max(1)
+        })
     }
 
     /// Starts the kernels of a launch.
@@ -172,8 +207,12 @@ impl<'p> Runner<'p> {
                 ItemSpace::Rows(table) => (batch.touched(table), usize::MAX),
                 ItemSpace::Fixed { items, .. } => (items as usize, usize::MAX),
             };
-            for start in (0..items).step_by(tile.min(items.max(1))) {
-                self.tile(job, (start, tile.min(items - start)), batch)?;
+            let mut start = 0;
+            while start < items {
+                let rows = tile.min(items - start);
+                let rows = if job.space == ItemSpace::Examples { self.tile_rows(start, rows, batch) } else { rows };
+                self.tile(job, (start, rows), batch)?;
+                start += rows;
             }
         }
         Ok(())
@@ -218,7 +257,7 @@ impl<'p> Runner<'p> {
 
     /// Copies a buffer from the device, and waits for all work before.
     pub(crate) fn read(&self, id: BufferId, out: &mut [u8]) -> Result<(), Failure> {
-        let memory = self.memory[id.0 as usize].as_ref();
+        let memory = self.memory_of(id.0 as usize);
         memory.ok_or_else(|| Failure::internal("step", "a result that has no memory on the device"))?.read(0, out)
     }
 
