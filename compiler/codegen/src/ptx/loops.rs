@@ -28,6 +28,7 @@ pub(super) fn function(kernel: &Kernel, body: &[Stmt], sums: &Sums, name: &str) 
         bases,
         regs: BTreeMap::new(),
         vars: BTreeMap::new(),
+        held: BTreeMap::new(),
         threads: Threads::of(&mut code, layout, rows, lane_items),
         code,
         inside: false,
@@ -122,6 +123,14 @@ impl Threads {
     }
 }
 
+/// A sum that a thread keeps over its items: where it goes, and the vector loop whose element it is.
+struct Held {
+    buffer: usize,
+    index: Affine,
+    var: LoopVar,
+    count: u64,
+}
+
 struct Loops<'k> {
     code: Code,
     kernel: &'k Kernel,
@@ -129,6 +138,8 @@ struct Loops<'k> {
     regs: BTreeMap<Reg, Value>,
     vars: BTreeMap<LoopVar, Value>,
     threads: Threads,
+    /// Sums of a lane that a thread keeps in registers over all of its items, by where they go.
+    held: BTreeMap<(usize, Affine), Value>,
     /// Whether the loop over items is open.
     inside: bool,
     /// Whether a vector loop is open, so that threads do different things.
@@ -188,7 +199,9 @@ impl Loops<'_> {
             self.vars.insert(var, item);
             self.body(body);
         } else {
+            let sums = self.hold_sums(body, None);
             self.count(var, item, end, step, body);
+            self.store_sums(&sums);
         }
         self.inside = false;
         if let Layout::Totals { threads } = self.threads.layout {
@@ -196,6 +209,53 @@ impl Loops<'_> {
             self.code.line(format_args!("bar.sync 0"));
             sums.into_iter().for_each(|(reg, combine)| self.add_block_up(reg, combine, threads));
         }
+    }
+
+    /// Begins the sums of a lane that each thread has to itself: those of a vector loop's elements, one of which is a thread's, whatever the item.
+    fn hold_sums(&mut self, body: &[Stmt], around: Option<(LoopVar, u64)>) -> Vec<Held> {
+        let mut found = Vec::new();
+        for stmt in body {
+            match (stmt, around) {
+                (Stmt::Store { buffer, index, accumulate: true, .. }, Some((var, count))) => {
+                    let own = index.terms.iter().all(|(term, _)| *term == Term::Var(var));
+                    if own && !index.terms.is_empty() && !self.held.contains_key(&(*buffer, index.clone())) {
+                        let begin = self.code.copy(number(0.0, self.kernel.buffers[*buffer].ty));
+                        self.held.insert((*buffer, index.clone()), begin);
+                        found.push(Held { buffer: *buffer, index: index.clone(), var, count });
+                    }
+                }
+                (Stmt::For { var, extent: Extent::Fixed(n), vector: true, body }, _) if *n <= u64::from(self.threads.step) => {
+                    found.extend(self.hold_sums(body, Some((*var, *n))));
+                }
+                (Stmt::For { body, vector: false, .. }, around) => found.extend(self.hold_sums(body, around)),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Adds a thread's sums to those in memory.
+    fn store_sums(&mut self, sums: &[Held]) {
+        for Held { buffer, index, var, count } in sums {
+            let Some(sum) = self.held.remove(&(*buffer, index.clone())) else { continue };
+            let suffix = sum.class().suffix();
+            self.vars.insert(*var, self.threads.first);
+            let address = self.address(*buffer, index);
+            let inside = self.code.set(Class::Truth, "setp.lt.s32", &[self.threads.first, Value::Int(*count as i32)]);
+            let old = self.code.copy(number(0.0, self.kernel.buffers[*buffer].ty));
+            self.code.line(format_args!("@{inside} ld.global.{suffix} {old}, {address}"));
+            let sum = self.code.set(sum.class(), &format!("add.rn.{suffix}"), &[old, sum]);
+            self.code.line(format_args!("@{inside} st.global.{suffix} {address}, {sum}"));
+        }
+    }
+
+    /// Whether statements store to memory, and not to registers alone.
+    fn stores(&self, body: &[Stmt]) -> bool {
+        body.iter().any(|stmt| match stmt {
+            Stmt::Store { buffer, index, .. } => !self.held.contains_key(&(*buffer, index.clone())),
+            Stmt::For { body, .. } => self.stores(body),
+            Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => false,
+        })
     }
 
     fn nest(&mut self, var: LoopVar, extent: &Extent, vector: bool, body: &[Stmt]) {
@@ -207,7 +267,7 @@ impl Loops<'_> {
         if !vector || self.threads.step == 1 {
             return self.count(var, begin, end, 1, body);
         }
-        let stores = self.threads.layout.threads() > 1 && has_stores(body);
+        let stores = self.threads.layout.threads() > 1 && self.stores(body);
         if stores {
             self.meet();
         }
@@ -363,6 +423,9 @@ impl Loops<'_> {
         let ty = self.kernel.buffers[buffer].ty;
         let suffix = memory_type(ty);
         let value = self.regs[&value];
+        if let Some(sum) = self.held.get(&(buffer, index.clone())).copied() {
+            return self.combine(sum, Combine::Add, value);
+        }
         // Behind the loop over items one thread of the block has the sums.
         let alone = match (self.vector, self.inside, self.threads.layout) {
             (true, ..) => None,
@@ -490,12 +553,4 @@ pub(super) fn load(code: &mut Code, ty: Type, address: &str) -> Value {
         Type::I8 => code.set(Class::F32, "cvt.rn.f32.s32", &[value]),
         Type::F32 | Type::F64 | Type::I32 | Type::Bool => value,
     }
-}
-
-fn has_stores(body: &[Stmt]) -> bool {
-    body.iter().any(|stmt| match stmt {
-        Stmt::Store { .. } => true,
-        Stmt::For { body, .. } => has_stores(body),
-        Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Accumulate { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => false,
-    })
 }
