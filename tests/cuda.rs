@@ -148,6 +148,7 @@ fn what_is_missing_is_said() {
     let train = |command: &mut Command| fails(1, command.args(["train", "--train", "rows.csv", "--epochs", "1", "--out", "ck"]));
     contains(&train(both.cuda().env("RECC_GPU_COUNT", "0")), &["built for NVIDIA GPUs", "finds none", "--target cpu"]);
     contains(&train(both.cuda().env("RECC_GPU_MEMORY", "10000")), &["no room for", "of its 10.0 kB are free"]);
+    contains(&train(both.cuda().env("RECC_GPU_DRIVER", "10020")), &["driver is of CUDA 10.2", "needs 11.0"]);
     // Where there is a driver, it is not taken either: the files of its names are none.
     let none = both.folder.path("none");
     std::fs::create_dir(&none).expect("a folder");

@@ -151,6 +151,8 @@ def main():
     text = f"{results['date']}, {results['recc']}, {card}.\n\n"
     for name in AGREE:
         results["agree"][name] = attempt(name, lambda: agree(name))
+        if failures and "built for NVIDIA GPUs" in failures[0]:
+            sys.exit(failures[0])
     rows = [[name, f"{own['cuda']:.6f}", f"{own['cpu']:.6f}", f"{own['apart']:.1e}", f"{own['most']:.0e}"]
             for name, own in results["agree"].items() if own]
     text += table(["model", "loss on the GPU", "loss on the processor", "apart", "at most"], rows) + "\n"

@@ -136,7 +136,8 @@ fn code(built: &Built, target: Target) -> Result<Code, Failure> {
             let module = device_module(built)?;
             let entry = |kernel: &Kernel| {
                 let Cost { flops, bytes, bf16 } = cost(kernel);
-                KernelEntry { name: kernel.name.clone(), offset: 0, len: 0, flops, bytes, bf16 }
+                let len = module.texts.get(&kernel.name).map_or(0, String::len) as u64;
+                KernelEntry { name: kernel.name.clone(), offset: 0, len, flops, bytes, bf16 }
             };
             Ok((Compiled { code: module.text().into_bytes(), entries: built.kernels().map(entry).collect() }, Some(module.kernels)))
         }

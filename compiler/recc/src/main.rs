@@ -495,6 +495,9 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
     if args.cpu.is_some() && !of_processor {
         return Err(Failure::usage("--cpu: only `--stage clif` and `--stage asm` differ by processor\nhelp: leave it out"));
     }
+    if args.kernel.is_some() && !matches!(args.stage, Stage::Loop | Stage::Clif | Stage::Asm | Stage::Ptx) {
+        return Err(Failure::usage("--kernel: this stage has no kernels\nhelp: use it with `--stage loop`, `clif`, `asm` or `ptx`"));
+    }
     let level = args.cpu.unwrap_or(Level::V3);
     if args.stage == Stage::Spec {
         return Ok(spec.resolved());

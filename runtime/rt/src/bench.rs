@@ -60,29 +60,36 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     let start_ms = started.elapsed().as_secs_f64() * 1e3;
     let steps = WARM + options.steps as usize;
     let mut assembled = move |step: usize| assembler.assemble(&windows[step % BATCHES], &order);
+    let numbers = |step: usize| StepNumbers { step: step as u64 + 1, scale: 1.0, seed: 1, epoch: 1 };
     let mut times = Vec::new();
-    let mut run = |step: usize, batch: &mut dyn FnMut() -> Option<Batch>| -> Result<(), Failure> {
-        if step == WARM && options.profile {
-            engine.profile = Some(Profile::new(program.kernels.len()));
-        }
-        let begin = Instant::now();
-        let batch = batch().ok_or_else(|| Failure::internal("bench", "the loader ended early"))?;
-        let numbers = StepNumbers { step: step as u64 + 1, scale: 1.0, seed: 1, epoch: 1 };
-        engine.run(&batch, &model.values, &numbers)?;
-        if step >= WARM {
-            times.push(begin.elapsed().as_secs_f64() * 1e3);
-        }
-        Ok(())
-    };
+    let mut took = |step: usize, begin: Instant| times.extend((step >= WARM).then(|| begin.elapsed().as_secs_f64() * 1e3));
     if program.device.is_some() && options.train {
-        // As in training: this machine makes the next batch while the device computes.
+        // As in training: this machine makes the next batch, and sends it, while the device computes.
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             scope.spawn(move || (0..steps).all(|step| sender.send(assembled(step)).is_ok()));
-            (0..steps).try_for_each(|step| run(step, &mut || receiver.recv().ok()))
+            let mut next: Option<Batch> = None;
+            for step in 0..steps {
+                let begin = Instant::now();
+                let Some(batch) = next.take().or_else(|| receiver.recv().ok()) else { break };
+                engine.forward(&batch, &model.values, &numbers(step))?;
+                next = receiver.try_recv().ok();
+                next.as_ref().map_or(Ok(()), |next| engine.send_ahead(next))?;
+                engine.fetch(&batch)?;
+                engine.update(&batch, &model.values)?;
+                took(step, begin);
+            }
+            Ok(())
         })?;
     } else {
-        (0..steps).try_for_each(|step| run(step, &mut || Some(assembled(step))))?;
+        for step in 0..steps {
+            if step == WARM && options.profile {
+                engine.profile = Some(Profile::new(program.kernels.len()));
+            }
+            let begin = Instant::now();
+            engine.run(&assembled(step), &model.values, &numbers(step))?;
+            took(step, begin);
+        }
     }
     let total: f64 = times.iter().sum();
     times.sort_by(f64::total_cmp);
@@ -93,6 +100,9 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
         "samples_per_s": options.batch as f64 / mean * 1e3, "ms_per_step": mean, "p50": at(0.5), "p99": at(0.99),
         "peak_rss_bytes": peak_bytes(), "start_ms": start_ms,
     });
+    if let Some(name) = crate::device::name(program, loaded.code.bytes())? {
+        result["device"] = json!(name);
+    }
     if let Some(profile) = &engine.profile {
         result["profile"] = profile.report(&program.kernels, options.steps);
     }

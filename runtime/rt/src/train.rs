@@ -122,6 +122,9 @@ pub(crate) fn train<'p>(
     let mut run = Run::prepare(loaded, options, pool, say)?;
     let mut engine = loaded.engine(pool)?;
     run.model.fill_constants(&mut engine);
+    if let Some(name) = crate::device::name(loaded.program, loaded.code.bytes())? {
+        say(&format!("computed by {name}"));
+    }
     let epochs = options.epochs.unwrap_or(loaded.program.train.epochs);
     if run.progress.epoch > 0 && (run.progress.stopped || run.progress.epoch >= epochs) {
         let why = if run.progress.stopped { "stopped without gain" } else { "had all its epochs" };

@@ -2,7 +2,7 @@
 //! a model that was built for GPUs run where there is none.
 //!
 //! Work of a stream is done as late as the interface allows, when somebody waits for it, so that a wait that is missing shows. With `RECC_GPU_ORDER=early` work of streams
-//! but the first is done as early as it may be. `RECC_GPU_MEMORY` sets the memory in bytes, `RECC_GPU_COUNT` the number of devices, and `RECC_GPU_COUNTS` names a file for what
+//! but the first is done as early as it may be. `RECC_GPU_MEMORY` sets the memory in bytes, `RECC_GPU_COUNT` the number of devices, `RECC_GPU_DRIVER` the driver's version, and `RECC_GPU_COUNTS` names a file for what
 //! each call did.
 
 #![allow(unsafe_code, reason = "functions of another library's interface")]
@@ -222,6 +222,21 @@ thread_local! {
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxSetCurrent(context: usize) -> c_int {
     CURRENT.set(context != 0);
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> c_int {
+    // SAFETY: as above.
+    unsafe { give(version, std::env::var("RECC_GPU_DRIVER").ok().and_then(|version| version.parse().ok()).unwrap_or(13_000)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetName(name: *mut u8, room: c_int, _device: c_int) -> c_int {
+    let own = c"an interpreter".to_bytes_with_nul();
+    let count = own.len().min(room as usize);
+    // SAFETY: the place has so much room.
+    unsafe { name.copy_from_nonoverlapping(own.as_ptr(), count) };
     SUCCESS
 }
 

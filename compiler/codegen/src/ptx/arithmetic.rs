@@ -10,10 +10,6 @@ impl Code {
         self.set(class, &format!("{name}.{}", class.suffix()), operands)
     }
 
-    fn int(&mut self, name: &str, operands: &[Value]) -> Value {
-        self.set(Class::Int, name, operands)
-    }
-
     fn truth(&mut self, name: &str, operands: &[Value]) -> Value {
         self.set(Class::Truth, name, operands)
     }

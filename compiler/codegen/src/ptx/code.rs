@@ -120,6 +120,48 @@ impl Code {
         self.line(format_args!("{instruction} {out}, {}", operands.join(", ")));
     }
 
+    /// An integer: see [`Code::set`].
+    pub(super) fn int(&mut self, instruction: &str, operands: &[Value]) -> Value {
+        self.set(Class::Int, instruction, operands)
+    }
+
+    /// A comparison, or what follows from two of them.
+    pub(super) fn test(&mut self, instruction: &str, a: Value, b: Value) -> Value {
+        self.set(Class::Truth, instruction, &[a, b])
+    }
+
+    /// `base + index * stride` elements of some bytes.
+    pub(super) fn element(&mut self, base: Value, index: Value, stride: Value, bytes: i32) -> Value {
+        let elements = self.set(Class::Wide, "mul.wide.s32", &[index, stride]);
+        let out = self.fresh(Class::Wide);
+        self.line(format_args!("mad.lo.s64 {out}, {elements}, {bytes}, {base}"));
+        out
+    }
+
+    /// Begins a loop, while a number is below another: its two ends, for [`Code::close_loop`].
+    pub(super) fn open_loop(&mut self, at: Value, end: Value) -> [String; 2] {
+        let (head, done) = (self.label(), self.label());
+        self.bind(&head);
+        let over = self.test("setp.ge.s32", at, end);
+        self.branch_if(over, &done);
+        [head, done]
+    }
+
+    /// Ends a loop, whose number moves by a step.
+    pub(super) fn close_loop(&mut self, at: Value, step: u32, [head, done]: [String; 2]) {
+        self.put(at, "add.s32", &[at, Value::Int(step as i32)]);
+        self.branch(&head);
+        self.bind(&done);
+    }
+
+    /// Four neighbours of shared memory.
+    pub(super) fn four(&mut self, base: Value, offset: u32) -> [Value; 4] {
+        let values = [(); 4].map(|()| self.fresh(Class::F32));
+        let [a, b, c, d] = values;
+        self.line(format_args!("ld.shared.v4.f32 {{{a}, {b}, {c}, {d}}}, [{base}+{offset}]"));
+        values
+    }
+
     /// A copy in a register of its own, which may change.
     pub(super) fn copy(&mut self, value: Value) -> Value {
         let class = value.class();
@@ -132,7 +174,8 @@ impl Code {
         format!("L{}", self.labels)
     }
 
-    pub(super) fn place(&mut self, label: &str) {
+    /// The place that a label names.
+    pub(super) fn bind(&mut self, label: &str) {
         let _ = writeln!(self.lines, "{label}:");
     }
 

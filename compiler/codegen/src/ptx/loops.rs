@@ -39,7 +39,7 @@ pub(super) fn function(kernel: &Kernel, body: &[Stmt], sums: &Sums, name: &str) 
     let grid = layout.grid();
     let threads = if let Grid::Lanes { threads, .. } = grid { threads } else { BLOCK };
     if matches!(layout, Layout::Items { .. }) {
-        loops.code.place("END");
+        loops.code.bind("END");
     }
     let buffers = touched.iter().map(|&buffer| kernel.buffers[buffer].id).collect();
     (DeviceFunction { name: name.to_owned(), buffers, numbers: Vec::new(), grid }, loops.code.finish(name, threads))
@@ -315,22 +315,20 @@ impl Loops<'_> {
             self.vars.insert(var, Value::Int(begin));
             return self.body(body);
         }
-        let at = self.code.copy(begin);
-        let (head, done) = (self.code.label(), self.code.label());
         // What lies within one round needs no way back.
-        let once = matches!(end, Value::Int(end) if begin == self.threads.first && end <= step as i32 && step > 1);
-        if !once {
-            self.code.place(&head);
+        if matches!(end, Value::Int(end) if begin == self.threads.first && end <= step as i32 && step > 1) {
+            let done = self.code.label();
+            let over = self.code.test("setp.ge.s32", begin, end);
+            self.code.branch_if(over, &done);
+            self.vars.insert(var, begin);
+            self.body(body);
+            return self.code.bind(&done);
         }
-        let over = self.code.set(Class::Truth, "setp.ge.s32", &[at, end]);
-        self.code.branch_if(over, &done);
+        let at = self.code.copy(begin);
+        let ends = self.code.open_loop(at, end);
         self.vars.insert(var, at);
         self.body(body);
-        if !once {
-            self.code.put(at, "add.s32", &[at, Value::Int(step as i32)]);
-            self.code.branch(&head);
-        }
-        self.code.place(&done);
+        self.code.close_loop(at, step, ends);
     }
 
     /// The value of another thread of the warp.
@@ -452,7 +450,7 @@ impl Loops<'_> {
         }
         self.code.line(format_args!("st.global.{suffix} {address}, {value}"));
         if let Some((_, skip)) = &skip {
-            self.code.place(skip);
+            self.code.bind(skip);
         }
         if meets {
             self.meet();

@@ -71,9 +71,9 @@ pub(super) fn call(kernel: &Kernel, partition: &Partition, plan: &Plan) -> Devic
         .chain(vectors.iter().map(|own| start(own.buffer)))
         .chain([entries.map_or(0, start)]);
     let narrow = |number: i64| i32::try_from(number).unwrap_or_else(|_| unreachable!("a stride of {number} elements"));
-    let rows_of_grid = match items {
-        Size::Entries(factor) => Count::Entries { column: super::product::column(plan, entries.map(id)), factor: *factor as u32 },
-        _ => Count::Items(by_items as u32),
+    let rows_of_grid = match entries {
+        Some(begins) => Count::Entries { column: super::product::column(plan, Some(id(*begins))), factor: by_entries as u32 },
+        None => Count::Items(by_items as u32),
     };
     let columns = if *part == PartitionPart::LogSums { 1 } else { *width as u32 };
     let grid = Grid::Product { rows: rows_of_grid, columns: Count::Fixed(columns), square: SIDE, threads: THREADS, times: Times::Once };
@@ -139,45 +139,29 @@ impl Writer {
         self.numbers[at.unwrap_or_else(|| unreachable!("a parameter `{name}`"))]
     }
 
-    fn int(&mut self, name: &str, operands: &[Value]) -> Value {
-        self.code.set(Class::Int, name, operands)
-    }
-
-    fn test(&mut self, name: &str, a: Value, b: Value) -> Value {
-        self.code.set(Class::Truth, name, &[a, b])
-    }
-
-    /// `base + index * stride` numbers.
-    fn element(&mut self, base: Value, index: Value, stride: Value) -> Value {
-        let elements = self.code.set(Class::Wide, "mul.wide.s32", &[index, stride]);
-        let out = self.code.fresh(Class::Wide);
-        self.code.line(format_args!("mad.lo.s64 {out}, {elements}, 4, {base}"));
-        out
-    }
-
     fn write(&mut self) {
         let place = self.place();
-        let across = self.int("and.b32", &[self.thread, Value::Int(ACROSS as i32 - 1)]);
-        let down = self.int("shr.u32", &[self.thread, Value::Int(ACROSS.trailing_zeros() as i32)]);
-        let [across, down] = [across, down].map(|at| self.int("shl.b32", &[at, Value::Int(2)]));
+        let across = self.code.int("and.b32", &[self.thread, Value::Int(ACROSS as i32 - 1)]);
+        let down = self.code.int("shr.u32", &[self.thread, Value::Int(ACROSS.trailing_zeros() as i32)]);
+        let [across, down] = [across, down].map(|at| self.code.int("shl.b32", &[at, Value::Int(2)]));
         if self.part == PartitionPart::LogSums {
             self.log_sums(&place, down, across)
         } else {
             self.means(&place, down, across)
         }
-        self.code.place("END");
+        self.code.bind("END");
     }
 
     /// The sides, moved to the call's first item and its first entry; ends the block where it has no vectors.
     fn place(&mut self) -> Place {
         let (begin, entries) = self.entries();
-        let items = self.int("mul.lo.s32", &[self.number("items"), self.rows]);
-        let items = self.int("mad.lo.s32", &[self.number("entries"), entries, items]);
+        let items = self.code.int("mul.lo.s32", &[self.number("items"), self.rows]);
+        let items = self.code.int("mad.lo.s32", &[self.number("entries"), entries, items]);
         let others = self.code.fresh(Class::Int);
         self.code.line(format_args!("ld.global.b32 {others}, [{}]", self.buffers[4]));
         let moved = |own: &mut Self, name: &str, buffer: usize| {
-            let by_start = own.element(own.buffers[buffer], own.number(&format!("{name}_start")), own.start);
-            own.element(by_start, own.number(&format!("{name}_entry")), begin)
+            let by_start = own.code.element(own.buffers[buffer], own.number(&format!("{name}_start")), own.start, 4);
+            own.code.element(by_start, own.number(&format!("{name}_entry")), begin, 4)
         };
         let [queries, rows] = [("query", 0), ("row", 1)].map(|(name, buffer)| moved(self, name, buffer));
         let [log_sums, factors, dst] = [("log_sums", 2), ("factors", 3), ("dst", 6)].map(|(name, buffer)| moved(self, name, buffer));
@@ -186,8 +170,8 @@ impl Writer {
             PartitionPart::SumsOfQueries => (Side { base: rows, count: items }, Side { base: queries, count: others }),
         };
         let [x, y] = ["%ctaid.x", "%ctaid.y"].map(|name| self.code.special(name));
-        let [first, column] = [x, y].map(|at| self.int("mul.lo.s32", &[at, Value::Int(SIDE as i32)]));
-        let outside = self.test("setp.ge.s32", first, own.count);
+        let [first, column] = [x, y].map(|at| self.code.int("mul.lo.s32", &[at, Value::Int(SIDE as i32)]));
+        let outside = self.code.test("setp.ge.s32", first, own.count);
         self.code.branch_if(outside, "END");
         Place { own, other, log_sums, factors, dst, first, column, width: self.number("width") }
     }
@@ -196,43 +180,38 @@ impl Writer {
     fn entries(&mut self) -> (Value, Value) {
         let [begin, entries] = [(); 2].map(|()| self.code.copy(Value::Int(0)));
         let skip = self.code.label();
-        let none = self.test("setp.eq.s32", self.number("entries"), Value::Int(0));
+        let none = self.code.test("setp.eq.s32", self.number("entries"), Value::Int(0));
         self.code.branch_if(none, &skip);
-        let first = self.element(self.buffers[5], self.number("begins_start"), self.start);
+        let first = self.code.element(self.buffers[5], self.number("begins_start"), self.start, 4);
         let last = self.code.address(first, self.rows, 4);
         self.code.line(format_args!("ld.global.b32 {begin}, [{first}]"));
         self.code.line(format_args!("ld.global.b32 {entries}, [{last}]"));
         self.code.put(entries, "sub.s32", &[entries, begin]);
-        self.code.place(&skip);
+        self.code.bind(&skip);
         (begin, entries)
     }
 
     /// Steps through numbers below a limit.
     fn each(&mut self, limit: Value, step: u32, body: impl FnOnce(&mut Self, Value)) {
         let at = self.code.copy(Value::Int(0));
-        let (head, done) = (self.code.label(), self.code.label());
-        self.code.place(&head);
-        let over = self.test("setp.ge.s32", at, limit);
-        self.code.branch_if(over, &done);
+        let ends = self.code.open_loop(at, limit);
         body(self, at);
-        self.code.put(at, "add.s32", &[at, Value::Int(step as i32)]);
-        self.code.branch(&head);
-        self.code.place(&done);
+        self.code.close_loop(at, step, ends);
     }
 
     /// Copies 64 vectors' next numbers to shared memory, number by number; zeroes behind the end.
     fn copy_piece(&mut self, side: Side, first: Value, (done, width): (Value, Value), room: Value) {
-        let deep = self.int("and.b32", &[self.thread, Value::Int(DEPTH as i32 - 1)]);
-        let along = self.int("shr.u32", &[self.thread, Value::Int(DEPTH.trailing_zeros() as i32)]);
-        let number = self.int("add.s32", &[done, deep]);
-        let deep_inside = self.test("setp.lt.s32", number, width);
-        let line = self.int("mad.lo.s32", &[deep, Value::Int(LINE as i32), along]);
-        let to = self.int("mad.lo.s32", &[line, Value::Int(4), room]);
+        let deep = self.code.int("and.b32", &[self.thread, Value::Int(DEPTH as i32 - 1)]);
+        let along = self.code.int("shr.u32", &[self.thread, Value::Int(DEPTH.trailing_zeros() as i32)]);
+        let number = self.code.int("add.s32", &[done, deep]);
+        let deep_inside = self.code.test("setp.lt.s32", number, width);
+        let line = self.code.int("mad.lo.s32", &[deep, Value::Int(LINE as i32), along]);
+        let to = self.code.int("mad.lo.s32", &[line, Value::Int(4), room]);
         for step in (0..SIDE).step_by((THREADS / DEPTH) as usize) {
-            let near = self.int("add.s32", &[along, Value::Int(step as i32)]);
-            let vector = self.int("add.s32", &[first, near]);
-            let inside = self.test("setp.lt.s32", vector, side.count);
-            let inside = self.test("and.pred", inside, deep_inside);
+            let near = self.code.int("add.s32", &[along, Value::Int(step as i32)]);
+            let vector = self.code.int("add.s32", &[first, near]);
+            let inside = self.code.test("setp.lt.s32", vector, side.count);
+            let inside = self.code.test("and.pred", inside, deep_inside);
             let value = self.guarded(side.base, (vector, width, number), inside);
             self.code.line(format_args!("st.shared.f32 [{to}+{}], {value}", 4 * step));
         }
@@ -241,23 +220,15 @@ impl Writer {
     /// A number of a vector, or 0.
     fn guarded(&mut self, base: Value, (vector, width, number): (Value, Value, Value), inside: Value) -> Value {
         let value = self.code.copy(Value::F32(0.0));
-        let line = self.element(base, vector, width);
+        let line = self.code.element(base, vector, width, 4);
         let address = self.code.address(line, number, 4);
         self.code.line(format_args!("@{inside} ld.global.f32 {value}, [{address}]"));
         value
     }
 
-    /// Four neighbours of shared memory.
-    fn four(&mut self, base: Value, offset: u32) -> [Value; 4] {
-        let values = [(); 4].map(|()| self.code.fresh(Class::F32));
-        let [a, b, c, d] = values;
-        self.code.line(format_args!("ld.shared.v4.f32 {{{a}, {b}, {c}, {d}}}, [{base}+{offset}]"));
-        values
-    }
-
     /// `sums += left right` for one line of shared memory on each side.
     fn add_products(&mut self, sums: &[Value], left: Value, right: Value, offset: u32) {
-        let (left, right) = (self.four(left, offset), self.four(right, offset));
+        let (left, right) = (self.code.four(left, offset), self.code.four(right, offset));
         for (row, left) in left.into_iter().enumerate() {
             for (column, right) in right.into_iter().enumerate() {
                 let sum = sums[4 * row + column];
@@ -269,7 +240,8 @@ impl Writer {
     /// A thread's 4 by 4 products of the block's vectors with others.
     fn products(&mut self, place: &Place, other: Value, [own_room, other_room]: [Value; 2], (down, across): (Value, Value)) -> Vec<Value> {
         let sums: Vec<Value> = (0..16).map(|_| self.code.copy(Value::F32(0.0))).collect();
-        let [left, right] = [(own_room, down), (other_room, across)].map(|(room, at)| self.int("mad.lo.s32", &[at, Value::Int(4), room]));
+        let [left, right] =
+            [(own_room, down), (other_room, across)].map(|(room, at)| self.code.int("mad.lo.s32", &[at, Value::Int(4), room]));
         self.each(place.width, DEPTH, |own, done| {
             own.copy_piece(place.own, place.first, (done, place.width), own_room);
             own.copy_piece(place.other, other, (done, place.width), other_room);
@@ -282,10 +254,10 @@ impl Writer {
 
     /// Whether rows take part: those that there are, but row 0, which stands for what is unseen.
     fn takes_part(&mut self, row: Value, count: Value) -> Value {
-        let known = self.test("setp.lt.s32", row, count);
-        let first = self.test("setp.eq.s32", row, Value::Int(0));
+        let known = self.code.test("setp.lt.s32", row, count);
+        let first = self.code.test("setp.eq.s32", row, Value::Int(0));
         let not_first = self.code.set(Class::Truth, "not.pred", &[first]);
-        self.test("and.pred", known, not_first)
+        self.code.test("and.pred", known, not_first)
     }
 
     /// For each query the log of the sum of the exponentials of its products.
@@ -296,8 +268,8 @@ impl Writer {
         self.each(place.other.count, SIDE, |own, other| {
             let products = own.products(place, other, rooms, (down, across));
             let taken = [0, 1, 2, 3].map(|at| {
-                let near = own.int("add.s32", &[across, Value::Int(at)]);
-                let row = own.int("add.s32", &[other, near]);
+                let near = own.code.int("add.s32", &[across, Value::Int(at)]);
+                let row = own.code.int("add.s32", &[other, near]);
                 own.takes_part(row, place.other.count)
             });
             for row in 0..4 {
@@ -325,17 +297,17 @@ impl Writer {
             }
             apart /= 2;
         }
-        let stores = self.test("setp.eq.s32", across, Value::Int(0));
+        let stores = self.code.test("setp.eq.s32", across, Value::Int(0));
         // Without rows there is no sum: its log is not asked for, and 0.
-        let no_rows = self.test("setp.le.s32", place.other.count, Value::Int(1));
+        let no_rows = self.code.test("setp.le.s32", place.other.count, Value::Int(1));
         for row in 0..4 {
             let log = self.code.log(sums[row]);
             let log = self.code.add(largest[row], log);
             let log = self.code.select(no_rows, Value::F32(0.0), log);
-            let near = self.int("add.s32", &[down, Value::Int(row as i32)]);
-            let query = self.int("add.s32", &[place.first, near]);
-            let inside = self.test("setp.lt.s32", query, place.own.count);
-            let inside = self.test("and.pred", inside, stores);
+            let near = self.code.int("add.s32", &[down, Value::Int(row as i32)]);
+            let query = self.code.int("add.s32", &[place.first, near]);
+            let inside = self.code.test("setp.lt.s32", query, place.own.count);
+            let inside = self.code.test("and.pred", inside, stores);
             let address = self.code.address(place.dst, query, 4);
             self.code.line(format_args!("@{inside} st.global.f32 [{address}], {log}"));
         }
@@ -363,28 +335,28 @@ impl Writer {
         let [weights, numbers] = ["weights", "numbers"].map(|name| self.code.shared(name, 4 * LINE * SIDE));
         let totals: Vec<Value> = (0..16).map(|_| self.code.copy(Value::F32(0.0))).collect();
         let by_query = self.part == PartitionPart::MeanRows;
-        let [left, right] = [(weights, down), (numbers, across)].map(|(room, at)| self.int("mad.lo.s32", &[at, Value::Int(4), room]));
+        let [left, right] = [(weights, down), (numbers, across)].map(|(room, at)| self.code.int("mad.lo.s32", &[at, Value::Int(4), room]));
         self.each(place.other.count, SIDE, |own, other| {
             let products = own.products(place, other, rooms, (down, across));
             for row in 0..4u32 {
                 for column in 0..4u32 {
-                    let near_own = own.int("add.s32", &[down, Value::Int(row as i32)]);
-                    let own_at = own.int("add.s32", &[place.first, near_own]);
-                    let near_other = own.int("add.s32", &[across, Value::Int(column as i32)]);
-                    let other_at = own.int("add.s32", &[other, near_other]);
+                    let near_own = own.code.int("add.s32", &[down, Value::Int(row as i32)]);
+                    let own_at = own.code.int("add.s32", &[place.first, near_own]);
+                    let near_other = own.code.int("add.s32", &[across, Value::Int(column as i32)]);
+                    let other_at = own.code.int("add.s32", &[other, near_other]);
                     let (query, queries, row_at, rows) = match by_query {
                         true => (own_at, place.own.count, other_at, place.other.count),
                         false => (other_at, place.other.count, own_at, place.own.count),
                     };
-                    let row_at = if by_query { row_at } else { own.int("add.s32", &[row_at, own.start]) };
-                    let rows = if by_query { rows } else { own.int("add.s32", &[rows, own.start]) };
+                    let row_at = if by_query { row_at } else { own.code.int("add.s32", &[row_at, own.start]) };
+                    let rows = if by_query { rows } else { own.code.int("add.s32", &[rows, own.start]) };
                     let taken = own.takes_part(row_at, rows);
-                    let known = own.test("setp.lt.s32", query, queries);
-                    let taken = own.test("and.pred", taken, known);
+                    let known = own.code.test("setp.lt.s32", query, queries);
+                    let taken = own.code.test("and.pred", taken, known);
                     let weight = own.probability(place, products[(4 * row + column) as usize], query, taken);
                     // Line by line of the others.
-                    let line = own.int("mad.lo.s32", &[near_other, Value::Int(LINE as i32), near_own]);
-                    let to = own.int("mad.lo.s32", &[line, Value::Int(4), weights]);
+                    let line = own.code.int("mad.lo.s32", &[near_other, Value::Int(LINE as i32), near_own]);
+                    let to = own.code.int("mad.lo.s32", &[line, Value::Int(4), weights]);
                     own.code.line(format_args!("st.shared.f32 [{to}], {weight}"));
                 }
             }
@@ -394,15 +366,15 @@ impl Writer {
             own.code.line(format_args!("bar.sync 0"));
         });
         for row in 0..4 {
-            let near = self.int("add.s32", &[down, Value::Int(row)]);
-            let own_at = self.int("add.s32", &[place.first, near]);
-            let inside_row = self.test("setp.lt.s32", own_at, place.own.count);
-            let line = self.element(place.dst, own_at, place.width);
+            let near = self.code.int("add.s32", &[down, Value::Int(row)]);
+            let own_at = self.code.int("add.s32", &[place.first, near]);
+            let inside_row = self.code.test("setp.lt.s32", own_at, place.own.count);
+            let line = self.code.element(place.dst, own_at, place.width, 4);
             for column in 0..4 {
-                let near = self.int("add.s32", &[across, Value::Int(column)]);
-                let at = self.int("add.s32", &[place.column, near]);
-                let inside = self.test("setp.lt.s32", at, place.width);
-                let inside = self.test("and.pred", inside, inside_row);
+                let near = self.code.int("add.s32", &[across, Value::Int(column)]);
+                let at = self.code.int("add.s32", &[place.column, near]);
+                let inside = self.code.test("setp.lt.s32", at, place.width);
+                let inside = self.code.test("and.pred", inside, inside_row);
                 let address = self.code.address(line, at, 4);
                 self.code.line(format_args!("@{inside} st.global.f32 [{address}], {}", totals[(4 * row + column) as usize]));
             }
@@ -425,17 +397,17 @@ impl Writer {
 
     /// Copies the block's columns of 64 others to shared memory, line by line.
     fn copy_columns(&mut self, place: &Place, other: Value, room: Value) {
-        let near = self.int("and.b32", &[self.thread, Value::Int(SIDE as i32 - 1)]);
-        let line = self.int("shr.u32", &[self.thread, Value::Int(SIDE.trailing_zeros() as i32)]);
-        let column = self.int("add.s32", &[place.column, near]);
-        let column_inside = self.test("setp.lt.s32", column, place.width);
-        let at = self.int("mad.lo.s32", &[line, Value::Int(LINE as i32), near]);
-        let to = self.int("mad.lo.s32", &[at, Value::Int(4), room]);
+        let near = self.code.int("and.b32", &[self.thread, Value::Int(SIDE as i32 - 1)]);
+        let line = self.code.int("shr.u32", &[self.thread, Value::Int(SIDE.trailing_zeros() as i32)]);
+        let column = self.code.int("add.s32", &[place.column, near]);
+        let column_inside = self.code.test("setp.lt.s32", column, place.width);
+        let at = self.code.int("mad.lo.s32", &[line, Value::Int(LINE as i32), near]);
+        let to = self.code.int("mad.lo.s32", &[at, Value::Int(4), room]);
         for step in (0..SIDE).step_by((THREADS / SIDE) as usize) {
-            let near = self.int("add.s32", &[line, Value::Int(step as i32)]);
-            let vector = self.int("add.s32", &[other, near]);
-            let inside = self.test("setp.lt.s32", vector, place.other.count);
-            let inside = self.test("and.pred", inside, column_inside);
+            let near = self.code.int("add.s32", &[line, Value::Int(step as i32)]);
+            let vector = self.code.int("add.s32", &[other, near]);
+            let inside = self.code.test("setp.lt.s32", vector, place.other.count);
+            let inside = self.code.test("and.pred", inside, column_inside);
             let value = self.guarded(place.other.base, (vector, place.width, column), inside);
             self.code.line(format_args!("st.shared.f32 [{to}+{}], {value}", 4 * LINE * step));
         }

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 /// The device, with this executable's module.
 pub(crate) struct Device {
+    /// As the driver has it.
+    pub(crate) name: String,
     context: sys::CUcontext,
     work: sys::CUstream,
     copies: sys::CUstream,
@@ -52,6 +54,9 @@ impl Drop for Event {
     }
 }
 
+/// The release whose drivers take PTX 7.0 and know all that is called here.
+const LEAST_DRIVER: i32 = 11_000;
+
 /// What of the driver is at fault.
 fn failed(what: &str, error: DriverError) -> Failure {
     use sys::CUresult as R;
@@ -85,6 +90,7 @@ pub(crate) fn open(code: &[u8], names: impl Iterator<Item = String>) -> Result<&
 impl Device {
     fn open(code: &[u8], names: impl Iterator<Item = String>) -> Result<Device, Failure> {
         const HELP: &str = "help: install NVIDIA's driver, or build the spec with `--target cpu`";
+        const NONE: &str = "help: look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES, or build the spec with `--target cpu`";
         // SAFETY: loads a library of the system. Without asking, the first call would panic where there is none.
         if !unsafe { sys::is_culib_present() } {
             return Err(Failure::input(format!("this model is built for NVIDIA GPUs, and there is no driver (libcuda.so.1)\n{HELP}")));
@@ -94,7 +100,17 @@ impl Device {
             started => started.and_then(|()| result::device::get_count()).map_err(|error| failed("be started", error))?,
         };
         if count == 0 {
-            return Err(Failure::input(format!("this model is built for NVIDIA GPUs, and the driver finds none\n{HELP}")));
+            return Err(Failure::input(format!("this model is built for NVIDIA GPUs, and the driver finds none\n{NONE}")));
+        }
+        let mut version = 0;
+        // SAFETY: the place is one of this function's.
+        unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(|error| failed("be asked", error))?;
+        if version < LEAST_DRIVER {
+            return Err(Failure::input(format!(
+                "NVIDIA's driver is of CUDA {}.{}, and this model needs 11.0\n{HELP}",
+                version / 1000,
+                version % 1000 / 10
+            )));
         }
         let device = result::device::get(0).map_err(|error| failed("be opened", error))?;
         use sys::CUdevice_attribute::{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR};
@@ -123,7 +139,8 @@ impl Device {
             let function = unsafe { result::module::get_function(module, symbol) };
             functions.insert(name.clone(), Function(function.map_err(|error| failed(&format!("find `{name}`"), error))?));
         }
-        Ok(Device { context, work, copies, functions })
+        let name = result::device::get_name(device).map_err(|error| failed("be asked", error))?;
+        Ok(Device { name, context, work, copies, functions })
     }
 
     /// Lets this thread talk to the device.
@@ -191,7 +208,7 @@ pub(crate) fn no_room(what: &str, bytes: usize) -> Failure {
     let (free, all) = result::mem_get_info().unwrap_or_default();
     let [wanted, free, all] = [bytes, free, all].map(|bytes| size_text(bytes as f64));
     Failure::input(format!(
-        "the GPU has no room for {what}, {wanted}: {free} of its {all} are free\nhelp: make tables smaller (`dim`, `hash`, `min_count`) or the batch, end what else uses the GPU, or build the spec with `--target cpu`"
+        "the GPU has no room for {what}, {wanted}: {free} of its {all} are free\nhelp: make tables or the batch that is trained smaller (`dim`, `hash`, `min_count`, `batch`), end what else uses the GPU, or build the spec with `--target cpu`"
     ))
 }
 
@@ -231,7 +248,7 @@ impl DeviceMemory {
         // SAFETY: the device is current, and the memory is written before it is read: see the plan's order.
         let address = unsafe { result::malloc_sync(bytes.max(16)) };
         let address = address.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => no_room("a batch", bytes),
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => no_room("the values of a batch", bytes),
             _ => failed("give memory", error),
         })?;
         Ok(DeviceMemory { device, address, bytes })

@@ -27,6 +27,11 @@ pub(crate) fn open(program: &Program, code: &[u8]) -> Result<Option<&'static Dev
     driver::open(code, kernels.iter().flatten().map(|function| function.name.clone())).map(Some)
 }
 
+/// What computes, for people.
+pub(crate) fn name(program: &Program, code: &[u8]) -> Result<Option<&'static str>, Failure> {
+    Ok(open(program, code)?.map(|device| device.name.as_str()))
+}
+
 /// A plan on a device.
 pub(crate) struct Runner<'p> {
     device: &'static Device,

@@ -10,7 +10,7 @@ mod single;
 use super::code::{Class, Code, Value};
 use super::loops::{Sums, load};
 use recc_abi::{BufferId, Count, DeviceFunction, Grid, InputSource, Plan, Times};
-use recc_core::loops::{Kernel, MatMul, Matrix, Size, Type};
+use recc_core::loops::{ItemStrides, Kernel, MatMul, Matrix, Size, Type};
 
 /// How much of `k` is copied at a time.
 const DEPTH: u32 = 16;
@@ -41,7 +41,7 @@ enum Stored {
 }
 
 /// The numbers of a call, in the order of the function's parameters.
-const NUMBERS: [&str; 33] = [
+const NUMBERS: [&str; 35] = [
     "m_fixed",
     "m_items",
     "m_entries",
@@ -75,81 +75,93 @@ const NUMBERS: [&str; 33] = [
     "dst_lane",
     "heads",
     "accumulate",
+    "times",
+    "has_entries",
 ];
 
-/// The times of a call as a parameter.
-fn times_number(times: Times) -> i32 {
-    match times {
-        Times::Once => 0,
-        Times::Lanes => 1,
-        Times::Items { .. } => 2,
-    }
-}
-
-/// A product as a call of the function for its way.
-pub(super) fn call(kernel: &Kernel, product: &MatMul, plan: &Plan, sums: &Sums) -> (Way, DeviceFunction) {
-    let arg = |matrix: &Matrix| &kernel.buffers[matrix.buffer];
-    let id = |buffer: usize| kernel.buffers[buffer].id;
-    let (dst, a, b) = (&product.dst, &product.a, &product.b);
-    let lane_sums = sums.get(&id(dst.buffer));
-    let heads = product.heads.map_or(1, |(heads, _)| heads as u32);
-    let times = match (product.each, lane_sums) {
-        (Some(_), _) => Times::Items { heads },
-        (None, Some(_)) => Times::Lanes,
-        (None, None) => Times::Once,
-    };
-    let size = |size: Size| match size {
+/// The numbers of a product, by their names.
+fn numbers(kernel: &Kernel, product: &MatMul, times: Times, lane_sums: Option<u64>) -> Vec<i32> {
+    let MatMul { dst, a, b, m, n, k, .. } = product;
+    let parts = |size: &Size| match *size {
         Size::Fixed(n) => [n, 0, 0],
         Size::Items(factor) => [0, factor, 0],
         Size::Entries(factor) => [0, 0, factor],
     };
-    // Items of a lane lie as items of the buffer do.
-    let item = |matrix: &Matrix, each: Option<i64>| match (each, times) {
-        (Some(stride), _) => stride,
-        (None, Times::Lanes) if matrix.entry == 0 => arg(matrix).item_stride,
-        (None, _) => 0,
+    let buffer = |buffer: usize| &kernel.buffers[buffer];
+    let start = |own: usize| if buffer(own).moves { buffer(own).item_stride } else { 0 };
+    let none = ItemStrides { dst: 0, a: 0, b: 0 };
+    // Items of a lane lie as items of the buffer do, but for those that are found by their entries, and for the lane's sums.
+    let of_lane = |matrix: &Matrix| if matrix.entry == 0 { buffer(matrix.buffer).item_stride } else { 0 };
+    let lanes = ItemStrides { dst: 0, a: of_lane(a), b: of_lane(b) };
+    let items = product.each.unwrap_or(if times == Times::Lanes { lanes } else { none });
+    let (heads, head) = product.heads.unwrap_or((1, none));
+    let value = |name: &str| match name {
+        "m_fixed" => parts(m)[0],
+        "m_items" => parts(m)[1],
+        "m_entries" => parts(m)[2],
+        "n_fixed" => parts(n)[0],
+        "n_items" => parts(n)[1],
+        "n_entries" => parts(n)[2],
+        "k_fixed" => parts(k)[0],
+        "k_items" => parts(k)[1],
+        "k_entries" => parts(k)[2],
+        "dst_row" => dst.row,
+        "a_row" => a.row,
+        "a_column" => a.column,
+        "b_row" => b.row,
+        "b_column" => b.column,
+        "dst_entry" => dst.entry,
+        "a_entry" => a.entry,
+        "b_entry" => b.entry,
+        "dst_item" => items.dst,
+        "a_item" => items.a,
+        "b_item" => items.b,
+        "dst_head" => head.dst,
+        "a_head" => head.a,
+        "b_head" => head.b,
+        "dst_offset" => dst.offset,
+        "a_offset" => a.offset,
+        "b_offset" => b.offset,
+        "dst_start" => start(dst.buffer),
+        "a_start" => start(a.buffer),
+        "b_start" => start(b.buffer),
+        "begins_start" => product.entries.map_or(0, start),
+        "dst_lane" => lane_sums.unwrap_or(0) as i64,
+        "heads" => heads,
+        "accumulate" => i64::from(product.accumulate),
+        "times" => match times {
+            Times::Once => 0,
+            Times::Lanes => 1,
+            Times::Items { .. } => 2,
+        },
+        "has_entries" => i64::from(product.entries.is_some()),
+        other => unreachable!("a number `{other}`"),
     };
-    let start = |buffer: usize| if kernel.buffers[buffer].moves { kernel.buffers[buffer].item_stride } else { 0 };
-    let each = product.each;
-    let dst_item = if lane_sums.is_some() { 0 } else { item(dst, each.map(|own| own.dst)) };
-    let head = product.heads.map(|(_, strides)| strides);
-    let numbers: Vec<i64> = [size(product.m), size(product.n), size(product.k)]
-        .concat()
-        .into_iter()
-        .chain([dst.row, a.row, a.column, b.row, b.column])
-        .chain([dst.entry, a.entry, b.entry])
-        .chain([dst_item, item(a, each.map(|own| own.a)), item(b, each.map(|own| own.b))])
-        .chain(head.map_or([0; 3], |own| [own.dst, own.a, own.b]))
-        .chain([dst.offset, a.offset, b.offset])
-        .chain([start(dst.buffer), start(a.buffer), start(b.buffer), product.entries.map_or(0, start)])
-        .chain([lane_sums.map_or(0, |len| *len as i64), i64::from(heads), i64::from(product.accumulate), i64::from(times_number(times))])
-        .collect();
+    let narrow = |number: i64| i32::try_from(number).unwrap_or_else(|_| unreachable!("a stride of {number} elements"));
+    NUMBERS.iter().map(|name| narrow(value(name))).collect()
+}
+
+/// A product as a call of the function for its way.
+pub(super) fn call(kernel: &Kernel, product: &MatMul, plan: &Plan, sums: &Sums) -> (Way, DeviceFunction) {
+    let id = |buffer: usize| kernel.buffers[buffer].id;
+    let MatMul { dst, a, b, .. } = product;
+    let lane_sums = sums.get(&id(dst.buffer)).copied();
+    let times = match (product.each, lane_sums) {
+        (Some(_), _) => Times::Items { heads: product.heads.map_or(1, |(heads, _)| heads as u32) },
+        (None, Some(_)) => Times::Lanes,
+        (None, None) => Times::Once,
+    };
+    let way = Way::of(product, kernel.buffers[b.buffer].ty);
     let count = |size: Size| match size {
         Size::Fixed(n) => Count::Fixed(n as u32),
         Size::Items(factor) => Count::Items(factor as u32),
         Size::Entries(factor) => Count::Entries { column: column(plan, product.entries.map(id)), factor: factor as u32 },
     };
-    let small = |size: Size| matches!(size, Size::Fixed(n) if n <= 48);
-    let (square, own) = match (product.m, product.n) {
-        (m, n) if (small(m) || small(n)) && !product.bf16 => (32, 4),
-        (Size::Fixed(m), _) if m < 128 => (64, 4),
-        (_, Size::Fixed(n)) if n < 128 => (64, 4),
-        _ if each.is_some() => (64, 4),
-        _ => (128, 8),
-    };
-    let stored = match arg(b).ty {
-        Type::F16 => Stored::Half,
-        Type::I8 => Stored::Byte,
-        Type::F32 | Type::F64 | Type::I32 | Type::Bool => Stored::Single,
-    };
-    let way = Way { square, own, a_by_row: a.column == 1, b_by_row: b.column == 1, b: stored, rounded: product.bf16 };
-    let grid = Grid::Product { rows: count(product.m), columns: count(product.n), square, threads: way.threads(), times };
+    let grid = Grid::Product { rows: count(product.m), columns: count(product.n), square: way.square, threads: way.threads(), times };
     // Those that there are not have the result's address, which is not read as theirs.
     let buffers = [Some(dst.buffer), Some(a.buffer), Some(b.buffer), product.scales, product.entries];
     let buffers = buffers.into_iter().map(|buffer| id(buffer.unwrap_or(dst.buffer))).collect();
-    let numbers = numbers.into_iter().chain([i64::from(product.entries.is_some())]);
-    let narrow = |number: i64| i32::try_from(number).unwrap_or_else(|_| unreachable!("a stride of {number} elements"));
-    (way, DeviceFunction { name: way.name(), buffers, numbers: numbers.map(narrow).collect(), grid })
+    (way, DeviceFunction { name: way.name(), buffers, numbers: numbers(kernel, product, times, lane_sums), grid })
 }
 
 /// The column whose entries' begins a buffer holds.
@@ -173,6 +185,24 @@ pub(super) fn functions() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Way {
+    /// How a product is computed, by its sizes and by how its factors lie: squares that a small result would not fill are smaller.
+    fn of(product: &MatMul, b: Type) -> Way {
+        let below = |size: Size, most: i64| matches!(size, Size::Fixed(n) if n < most);
+        let (m, n) = (product.m, product.n);
+        let (square, own) = match () {
+            () if (below(m, 49) || below(n, 49)) && !product.bf16 => (32, 4),
+            () if below(m, 128) || below(n, 128) || product.each.is_some() => (64, 4),
+            () => (128, 8),
+        };
+        let b_stored = match b {
+            Type::F16 => Stored::Half,
+            Type::I8 => Stored::Byte,
+            Type::F32 | Type::F64 | Type::I32 | Type::Bool => Stored::Single,
+        };
+        let (a_by_row, b_by_row) = (product.a.column == 1, product.b.column == 1);
+        Way { square, own, a_by_row, b_by_row, b: b_stored, rounded: product.bf16 }
+    }
+
     fn threads(self) -> u32 {
         // As many for the tensor cores: a warp for 64 by 32 of 128 by 128, and for 32 by 32 of 64 by 64.
         (self.square / self.own) * (self.square / self.own) / if self.rounded && self.square == 64 { 2 } else { 1 }
@@ -216,12 +246,12 @@ impl Params {
     fn of(code: &mut Code) -> Params {
         let buffers = ["dst", "a", "b", "scales", "begins"].map(|name| code.param(name, "u64"));
         let [start, rows, lane_items] = ["start", "rows", "lane_items"].map(|name| code.param(name, "u32"));
-        let numbers = NUMBERS.iter().chain(&["times", "has_entries"]).map(|name| code.param(name, "s32")).collect();
+        let numbers = NUMBERS.iter().map(|name| code.param(name, "s32")).collect();
         Params { buffers, start, rows, lane_items, numbers }
     }
 
     fn number(&self, name: &str) -> Value {
-        let at = NUMBERS.iter().chain(&["times", "has_entries"]).position(|own| *own == name);
+        let at = NUMBERS.iter().position(|own| *own == name);
         self.numbers[at.unwrap_or_else(|| unreachable!("a parameter `{name}`"))]
     }
 }
@@ -245,14 +275,6 @@ struct Writer {
 }
 
 impl Writer {
-    fn int(&mut self, name: &str, operands: &[Value]) -> Value {
-        self.code.set(Class::Int, name, operands)
-    }
-
-    fn test(&mut self, name: &str, a: Value, b: Value) -> Value {
-        self.code.set(Class::Truth, name, &[a, b])
-    }
-
     /// What `b` holds.
     fn b_type(&self) -> Type {
         match self.way.b {
@@ -272,45 +294,45 @@ impl Writer {
     /// Whether the rows of the result begin at multiples of so many bytes.
     fn aligned(&mut self, place: &Place, bytes: i32) -> Value {
         let low = self.code.set(Class::Int, "cvt.u32.u64", &[place.dst]);
-        let row_bytes = self.int("shl.b32", &[self.params.number("dst_row"), Value::Int(2)]);
-        let either = self.int("or.b32", &[low, row_bytes]);
-        let rest = self.int("and.b32", &[either, Value::Int(bytes - 1)]);
-        self.test("setp.eq.s32", rest, Value::Int(0))
+        let row_bytes = self.code.int("shl.b32", &[self.params.number("dst_row"), Value::Int(2)]);
+        let either = self.code.int("or.b32", &[low, row_bytes]);
+        let rest = self.code.int("and.b32", &[either, Value::Int(bytes - 1)]);
+        self.code.test("setp.eq.s32", rest, Value::Int(0))
     }
 
     /// Which product, which square of it; ends the block where there is none.
     fn place(&mut self) -> Place {
         let times = self.params.number("times");
         let [x, y, z] = ["%ctaid.x", "%ctaid.y", "%ctaid.z"].map(|name| self.code.special(name));
-        let [by_lane, by_item] = [1, 2].map(|kind| self.test("setp.eq.s32", times, Value::Int(kind)));
+        let [by_lane, by_item] = [1, 2].map(|kind| self.code.test("setp.eq.s32", times, Value::Int(kind)));
         // The items of the product: all, those of a lane, or one.
         let heads = self.params.number("heads");
-        let [own_item, own_head] = ["div.u32", "rem.u32"].map(|name| self.int(name, &[x, heads]));
-        let lane_begin = self.int("mul.lo.s32", &[z, self.params.lane_items]);
+        let [own_item, own_head] = ["div.u32", "rem.u32"].map(|name| self.code.int(name, &[x, heads]));
+        let lane_begin = self.code.int("mul.lo.s32", &[z, self.params.lane_items]);
         let pick = |own: &mut Self, lane: Value, item: Value, once: Value| {
-            let other = own.int("selp.b32", &[item, once, by_item]);
-            own.int("selp.b32", &[lane, other, by_lane])
+            let other = own.code.int("selp.b32", &[item, once, by_item]);
+            own.code.int("selp.b32", &[lane, other, by_lane])
         };
         let first = pick(self, lane_begin, own_item, Value::Int(0));
-        let left = self.int("sub.s32", &[self.params.rows, first]);
-        let lane_count = self.int("min.s32", &[left, self.params.lane_items]);
+        let left = self.code.int("sub.s32", &[self.params.rows, first]);
+        let lane_count = self.code.int("min.s32", &[left, self.params.lane_items]);
         let rows = self.params.rows;
         let count = pick(self, lane_count, Value::Int(1), rows);
-        let nothing = self.test("setp.le.s32", count, Value::Int(0));
+        let nothing = self.code.test("setp.le.s32", count, Value::Int(0));
         self.code.branch_if(nothing, "END");
         let head = pick(self, Value::Int(0), own_head, Value::Int(0));
         let lane = pick(self, z, Value::Int(0), Value::Int(0));
-        let down = self.int("selp.b32", &[z, x, by_item]);
+        let down = self.code.int("selp.b32", &[z, x, by_item]);
         let (begin, entries) = self.entries(first, count);
         let [m, n, k] = ["m", "n", "k"].map(|size| {
             let [fixed, items, by_entries] = ["fixed", "items", "entries"].map(|of| self.params.number(&format!("{size}_{of}")));
-            let sum = self.int("mad.lo.s32", &[items, count, fixed]);
-            self.int("mad.lo.s32", &[by_entries, entries, sum])
+            let sum = self.code.int("mad.lo.s32", &[items, count, fixed]);
+            self.code.int("mad.lo.s32", &[by_entries, entries, sum])
         });
         let square = Value::Int(self.way.square as i32);
-        let [first_row, first_column] = [down, y].map(|at| self.int("mul.lo.s32", &[at, square]));
+        let [first_row, first_column] = [down, y].map(|at| self.code.int("mul.lo.s32", &[at, square]));
         for (at, limit) in [(first_row, m), (first_column, n)] {
-            let outside = self.test("setp.ge.s32", at, limit);
+            let outside = self.code.test("setp.ge.s32", at, limit);
             self.code.branch_if(outside, "END");
         }
         let [dst, a, b] = [("dst", 0), ("a", 1), ("b", 2)].map(|(matrix, buffer)| {
@@ -320,34 +342,26 @@ impl Writer {
             let parts = [("offset", Value::Int(1)), ("start", self.params.start), ("item", first), ("entry", begin), ("head", head)];
             for (what, times) in parts.into_iter().chain((buffer == 0).then_some(("lane", lane))) {
                 let stride = self.params.number(&format!("{matrix}_{what}"));
-                address = self.element(address, stride, times, bytes);
+                address = self.code.element(address, stride, times, bytes);
             }
             address
         });
         Place { m, n, k, dst, a, b, first_row, first_column }
     }
 
-    /// `base + index * stride` elements.
-    fn element(&mut self, base: Value, index: Value, stride: Value, bytes: i32) -> Value {
-        let elements = self.code.set(Class::Wide, "mul.wide.s32", &[index, stride]);
-        let out = self.code.fresh(Class::Wide);
-        self.code.line(format_args!("mad.lo.s64 {out}, {elements}, {bytes}, {base}"));
-        out
-    }
-
     /// The first entry of some items, and how many they have.
     fn entries(&mut self, first: Value, count: Value) -> (Value, Value) {
         let [begin, entries] = [(); 2].map(|()| self.code.copy(Value::Int(0)));
         let skip = self.code.label();
-        let none = self.test("setp.eq.s32", self.params.number("has_entries"), Value::Int(0));
+        let none = self.code.test("setp.eq.s32", self.params.number("has_entries"), Value::Int(0));
         self.code.branch_if(none, &skip);
-        let base = self.element(self.params.buffers[4], self.params.number("begins_start"), self.params.start, 4);
+        let base = self.code.element(self.params.buffers[4], self.params.number("begins_start"), self.params.start, 4);
         let base = self.code.address(base, first, 4);
         let last = self.code.address(base, count, 4);
         self.code.line(format_args!("ld.global.b32 {begin}, [{base}]"));
         self.code.line(format_args!("ld.global.b32 {entries}, [{last}]"));
         self.code.put(entries, "sub.s32", &[entries, begin]);
-        self.code.place(&skip);
+        self.code.bind(&skip);
         (begin, entries)
     }
 }

@@ -40,15 +40,15 @@ impl Writer {
         // A warp's part of the square.
         let (tall, wide) = if self.way.square == 128 { (64, 32) } else { (32, 32) };
         let across = self.way.square / wide;
-        let [lane, within] = [31, 3].map(|mask| self.int("and.b32", &[thread, Value::Int(mask)]));
-        let group = self.int("shr.u32", &[lane, Value::Int(2)]);
-        let warp = self.int("shr.u32", &[thread, Value::Int(5)]);
-        let warp_column = self.int("and.b32", &[warp, Value::Int(across as i32 - 1)]);
-        let warp_row = self.int("shr.u32", &[warp, Value::Int(across.trailing_zeros() as i32)]);
-        let row = self.int("mad.lo.s32", &[warp_row, Value::Int(tall), group]);
-        let line = self.int("mad.lo.s32", &[warp_column, Value::Int(wide as i32), group]);
-        let first = self.int("mul.lo.s32", &[warp_column, Value::Int(wide as i32)]);
-        let column = self.int("mad.lo.s32", &[within, Value::Int(2), first]);
+        let [lane, within] = [31, 3].map(|mask| self.code.int("and.b32", &[thread, Value::Int(mask)]));
+        let group = self.code.int("shr.u32", &[lane, Value::Int(2)]);
+        let warp = self.code.int("shr.u32", &[thread, Value::Int(5)]);
+        let warp_column = self.code.int("and.b32", &[warp, Value::Int(across as i32 - 1)]);
+        let warp_row = self.code.int("shr.u32", &[warp, Value::Int(across.trailing_zeros() as i32)]);
+        let row = self.code.int("mad.lo.s32", &[warp_row, Value::Int(tall), group]);
+        let line = self.code.int("mad.lo.s32", &[warp_column, Value::Int(wide as i32), group]);
+        let first = self.code.int("mul.lo.s32", &[warp_column, Value::Int(wide as i32)]);
+        let column = self.code.int("mad.lo.s32", &[within, Value::Int(2), first]);
         let (down, right) = (tall as u32 / ROWS, wide / COLUMNS);
         let sums = self.rounded_sums(&place, (row, column), (down, right));
         let [a_shared, b_shared] = ["a_piece", "b_piece"].map(|name| self.code.shared(name, 4 * LINE * self.way.square));
@@ -57,25 +57,20 @@ impl Writer {
         let a = self.pairs(thread, (place.a, place.first_row, place.m, a_shared), (self.way.a_by_row, Type::F32), a_strides);
         let b = self.pairs(thread, (place.b, place.first_column, place.n, b_shared), (!self.way.b_by_row, self.b_type()), b_strides);
         let [a_own, b_own] = [(a_shared, row), (b_shared, line)].map(|(room, line)| {
-            let word = self.int("mad.lo.s32", &[line, Value::Int(LINE as i32), within]);
-            self.int("mad.lo.s32", &[word, Value::Int(4), room])
+            let word = self.code.int("mad.lo.s32", &[line, Value::Int(LINE as i32), within]);
+            self.code.int("mad.lo.s32", &[word, Value::Int(4), room])
         });
         let done = self.code.copy(Value::Int(0));
-        let (head, end) = (self.code.label(), self.code.label());
-        self.code.place(&head);
-        let over = self.test("setp.ge.s32", done, place.k);
-        self.code.branch_if(over, &end);
+        let ends = self.code.open_loop(done, place.k);
         for pairs in [&a, &b] {
             self.copy_pairs(pairs, done, place.k);
         }
         self.code.line(format_args!("bar.sync 0"));
         self.multiply((a_own, b_own), (down, right), &sums);
         self.code.line(format_args!("bar.sync 0"));
-        self.code.put(done, "add.s32", &[done, Value::Int(DEPTH as i32)]);
-        self.code.branch(&head);
-        self.code.place(&end);
+        self.code.close_loop(done, DEPTH, ends);
         self.store_rounded(&place, (row, column), (down, right), &sums);
-        self.code.place("END");
+        self.code.bind("END");
     }
 
     /// One piece's products, of a warp.
@@ -101,14 +96,14 @@ impl Writer {
     fn rounded_sums(&mut self, place: &Place, at: (Value, Value), size: (u32, u32)) -> Vec<[Value; 4]> {
         let sums: Vec<[Value; 4]> = (0..size.0 * size.1).map(|_| [0.0; 4].map(|zero| self.code.copy(Value::F32(zero)))).collect();
         let fresh = self.code.label();
-        let none = self.test("setp.eq.s32", self.params.number("accumulate"), Value::Int(0));
+        let none = self.code.test("setp.eq.s32", self.params.number("accumulate"), Value::Int(0));
         self.code.branch_if(none, &fresh);
         self.each_two(place, at, size, |code, (square, half), address, inside| {
             for (column, inside) in inside.iter().enumerate() {
                 code.line(format_args!("@{inside} ld.global.f32 {}, [{address}+{}]", sums[square][2 * half + column], 4 * column));
             }
         });
-        self.code.place(&fresh);
+        self.code.bind(&fresh);
         sums
     }
 
@@ -122,11 +117,11 @@ impl Writer {
             code.branch_unless(together, &single);
             code.line(format_args!("st.global.v2.f32 [{address}], {}", list(&two)));
             code.branch(&next);
-            code.place(&single);
+            code.bind(&single);
             for (column, inside) in inside.iter().enumerate() {
                 code.line(format_args!("@{inside} st.global.f32 [{address}+{}], {}", 4 * column, two[column]));
             }
-            code.place(&next);
+            code.bind(&next);
         });
     }
 
@@ -138,23 +133,24 @@ impl Writer {
         (down, right): (u32, u32),
         mut each: impl FnMut(&mut Code, (usize, usize), Value, [Value; 2]),
     ) {
-        let [row, column] = [(place.first_row, row), (place.first_column, column)].map(|(first, own)| self.int("add.s32", &[first, own]));
+        let [row, column] =
+            [(place.first_row, row), (place.first_column, column)].map(|(first, own)| self.code.int("add.s32", &[first, own]));
         let stride = self.params.number("dst_row");
         let first = self.code.address(place.dst, column, 4);
         let columns: Vec<[Value; 2]> = (0..right)
             .map(|at| {
                 [0, 1].map(|within| {
-                    let at = self.int("add.s32", &[column, Value::Int((at * COLUMNS + within) as i32)]);
-                    self.test("setp.lt.s32", at, place.n)
+                    let at = self.code.int("add.s32", &[column, Value::Int((at * COLUMNS + within) as i32)]);
+                    self.code.test("setp.lt.s32", at, place.n)
                 })
             })
             .collect();
         for half_row in 0..2 * down {
-            let at = self.int("add.s32", &[row, Value::Int((8 * half_row) as i32)]);
-            let inside_row = self.test("setp.lt.s32", at, place.m);
-            let address = self.element(first, at, stride, 4);
+            let at = self.code.int("add.s32", &[row, Value::Int((8 * half_row) as i32)]);
+            let inside_row = self.code.test("setp.lt.s32", at, place.m);
+            let address = self.code.element(first, at, stride, 4);
             for (own, columns) in columns.iter().enumerate() {
-                let inside = columns.map(|column| self.test("and.pred", inside_row, column));
+                let inside = columns.map(|column| self.code.test("and.pred", inside_row, column));
                 let far = self.code.set(Class::Wide, "add.s64", &[address, Value::Int(4 * COLUMNS as i32 * own as i32)]);
                 each(&mut self.code, ((half_row / 2 * right) as usize + own, half_row as usize % 2), far, inside);
             }
@@ -171,44 +167,44 @@ impl Writer {
     ) -> Pairs {
         let (square, threads) = (self.way.square, self.way.threads());
         let fast = if deep_first { PAIRS } else { square };
-        let inner = self.int("and.b32", &[thread, Value::Int(fast as i32 - 1)]);
-        let outer = self.int("shr.u32", &[thread, Value::Int(fast.trailing_zeros() as i32)]);
+        let inner = self.code.int("and.b32", &[thread, Value::Int(fast as i32 - 1)]);
+        let outer = self.code.int("shr.u32", &[thread, Value::Int(fast.trailing_zeros() as i32)]);
         let (own, pair) = if deep_first { (outer, inner) } else { (inner, outer) };
         let (along_step, pair_step) = if deep_first { (threads / fast, 0) } else { (0, threads / fast) };
-        let along = self.int("add.s32", &[first, own]);
-        let deep = self.int("shl.b32", &[pair, Value::Int(1)]);
+        let along = self.code.int("add.s32", &[first, own]);
+        let deep = self.code.int("shl.b32", &[pair, Value::Int(1)]);
         let bytes = ty.bytes() as i32;
-        let from = self.element(base, along, along_stride, bytes);
-        let from = self.element(from, deep, deep_stride, bytes);
-        let word = self.int("mad.lo.s32", &[own, Value::Int(LINE as i32), pair]);
-        let to = self.int("mad.lo.s32", &[word, Value::Int(4), room]);
+        let from = self.code.element(base, along, along_stride, bytes);
+        let from = self.code.element(from, deep, deep_stride, bytes);
+        let word = self.code.int("mad.lo.s32", &[own, Value::Int(LINE as i32), pair]);
+        let to = self.code.int("mad.lo.s32", &[word, Value::Int(4), room]);
         Pairs { from, to, along, deep, along_step, pair_step, count: square * PAIRS / threads, along_stride, deep_stride, limit, ty }
     }
 
     /// Copies a thread's pairs of one piece of a factor, rounded; zeroes where the factor has ended.
     fn copy_pairs(&mut self, pairs: &Pairs, done: Value, k: Value) {
         let bytes = pairs.ty.bytes() as i32;
-        let piece = self.element(pairs.from, done, pairs.deep_stride, bytes);
+        let piece = self.code.element(pairs.from, done, pairs.deep_stride, bytes);
         for at in 0..pairs.count {
-            let along = self.int("add.s32", &[pairs.along, Value::Int((at * pairs.along_step) as i32)]);
-            let inside = self.test("setp.lt.s32", along, pairs.limit);
-            let moved = self.element(piece, pairs.along_stride, Value::Int((at * pairs.along_step) as i32), bytes);
+            let along = self.code.int("add.s32", &[pairs.along, Value::Int((at * pairs.along_step) as i32)]);
+            let inside = self.code.test("setp.lt.s32", along, pairs.limit);
+            let moved = self.code.element(piece, pairs.along_stride, Value::Int((at * pairs.along_step) as i32), bytes);
             let values = [0, 1].map(|within| {
                 let far = Value::Int((2 * at * pairs.pair_step + within) as i32);
-                let own = self.int("add.s32", &[pairs.deep, far]);
-                let deep = self.int("add.s32", &[done, own]);
-                let deep_inside = self.test("setp.lt.s32", deep, k);
-                let inside = self.test("and.pred", inside, deep_inside);
+                let own = self.code.int("add.s32", &[pairs.deep, far]);
+                let deep = self.code.int("add.s32", &[done, own]);
+                let deep_inside = self.code.test("setp.lt.s32", deep, k);
+                let inside = self.code.test("and.pred", inside, deep_inside);
                 let value = self.code.copy(Value::F32(0.0));
                 let skip = self.code.label();
                 self.code.branch_unless(inside, &skip);
-                let address = self.element(moved, pairs.deep_stride, far, bytes);
+                let address = self.code.element(moved, pairs.deep_stride, far, bytes);
                 let mut loaded = load(&mut self.code, pairs.ty, &format!("[{address}]"));
                 if pairs.ty == Type::I8 {
                     loaded = self.scaled(loaded, deep);
                 }
                 self.code.put(value, "mov.f32", &[loaded]);
-                self.code.place(&skip);
+                self.code.bind(&skip);
                 value
             });
             let word = self.code.set(Class::Int, "cvt.rn.bf16x2.f32", &[values[1], values[0]]);
