@@ -104,18 +104,18 @@ pub(crate) struct Model {
 
 /// What runs a model.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum BuildTarget {
     /// A processor of this level, or a later one.
     Cpu(Level),
     /// A GPU of NVIDIA.
     Cuda,
 }
 
-impl Target {
+impl BuildTarget {
     fn build_info(self) -> BuildInfo {
         let (target, cpu, features) = match self {
-            Target::Cpu(level) => ("cpu", level.name().to_owned(), level.features()),
-            Target::Cuda => ("cuda", "sm_80".to_owned(), Vec::new()),
+            BuildTarget::Cpu(level) => ("cpu", level.name().to_owned(), level.features()),
+            BuildTarget::Cuda => ("cuda", "sm_80".to_owned(), Vec::new()),
         };
         BuildInfo { version: env!("CARGO_PKG_VERSION").to_owned(), target: target.to_owned(), cpu, features }
     }
@@ -125,14 +125,14 @@ impl Target {
 type Code = (Compiled, Option<Vec<Vec<DeviceFunction>>>);
 
 /// The kernels' code: of a device it is the module's text.
-fn code(built: &Built, target: Target) -> Result<Code, Failure> {
+fn code(built: &Built, target: BuildTarget) -> Result<Code, Failure> {
     match target {
-        Target::Cpu(level) => {
+        BuildTarget::Cpu(level) => {
             let compiled =
                 compile_kernels(&verified(built.kernels())?, level).map_err(|error| Failure::internal("code generation", error))?;
             Ok((compiled, None))
         }
-        Target::Cuda => {
+        BuildTarget::Cuda => {
             let module = device_module(built)?;
             let entry = |kernel: &Kernel| {
                 let Cost { flops, bytes, bf16 } = cost(kernel);
@@ -145,8 +145,8 @@ fn code(built: &Built, target: Target) -> Result<Code, Failure> {
 }
 
 /// Compiles a spec.
-pub(crate) fn compile(sources: &Sources, spec: &Spec, target: Target) -> Result<Model, Failure> {
-    let built = if target == Target::Cuda { build_for_device(spec)? } else { build(spec)? };
+pub(crate) fn compile(sources: &Sources, spec: &Spec, target: BuildTarget) -> Result<Model, Failure> {
+    let built = if target == BuildTarget::Cuda { build_for_device(spec)? } else { build(spec)? };
     let (compiled, device) = code(&built, target)?;
     let first_score = built.step_plan.kernels.len() as u32;
     let resolved = spec.resolved();

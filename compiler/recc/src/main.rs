@@ -99,6 +99,9 @@ struct Common {
 struct RunArgs {
     #[command(flatten)]
     common: Common,
+    /// What trains the model
+    #[arg(long, value_enum, default_value_t = Target::Cpu)]
+    target: Target,
     /// Flags of `train`
     #[arg(last = true)]
     train: Vec<String>,
@@ -124,8 +127,20 @@ struct BuildArgs {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Target {
+    /// This kind of processor
     Cpu,
+    /// GPUs of NVIDIA
     Cuda,
+}
+
+impl Target {
+    /// For this machine.
+    fn here(self) -> driver::BuildTarget {
+        match self {
+            Target::Cpu => driver::BuildTarget::Cpu(Level::native()),
+            Target::Cuda => driver::BuildTarget::Cuda,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -185,6 +200,9 @@ struct SweepArgs {
     /// The metric to compare by, such as auc [default: what the spec takes the best state by]
     #[arg(long)]
     metric: Option<String>,
+    /// What trains the models
+    #[arg(long, value_enum, default_value_t = Target::Cpu)]
+    target: Target,
     /// Flags of `train`
     #[arg(last = true)]
     train: Vec<String>,
@@ -287,7 +305,7 @@ fn main() -> ExitCode {
         Command::New(args) => new_spec(&args),
         Command::Fmt(args) => fmt(&args),
         Command::Diff { old, new, json } => diff_command(&old, &new, json),
-        Command::Sweep(args) => sweep::sweep(&args.spec, &args.define, &args.out, args.metric.as_deref(), &args.train),
+        Command::Sweep(args) => sweep::sweep(&args.spec, &args.define, &args.out, args.metric.as_deref(), args.target.here(), &args.train),
         Command::Explain { code } => explain_command(&code),
     });
     ExitCode::from(match result {
@@ -340,7 +358,7 @@ fn diff_command(old: &Path, new: &Path, json: bool) -> Result<u8, Failure> {
 
 fn run(args: &RunArgs) -> Result<u8, Failure> {
     let Some((sources, spec)) = checked(&args.common)? else { return Ok(1) };
-    let model = driver::compile(&sources, &spec, driver::Target::Cpu(Level::native()))?;
+    let model = driver::compile(&sources, &spec, args.target.here())?;
     let folder = tempfile::Builder::new()
         .prefix("recc-run-")
         .tempdir()
@@ -359,8 +377,8 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
 
 fn build(args: &BuildArgs) -> Result<u8, Failure> {
     let target = match (args.target, args.cpu) {
-        (Target::Cpu, level) => driver::Target::Cpu(level.unwrap_or_else(Level::native)),
-        (Target::Cuda, None) => driver::Target::Cuda,
+        (Target::Cpu, Some(level)) => driver::BuildTarget::Cpu(level),
+        (target, None) => target.here(),
         (Target::Cuda, Some(_)) => {
             return Err(Failure::usage("--cpu: a model for `--target cuda` has no code of a processor\nhelp: leave one of them out"));
         }

@@ -1,7 +1,7 @@
 //! The step runner: memory for a plan's buffers, and its kernels in order.
 //!
 //! Work is divided into lanes by the number of items alone; threads take lanes as they come. Each lane sums into accumulators of its own, so the
-//! result is the same for any number of threads. Nothing is allocated while a step runs.
+//! result is the same for any number of threads. Buffers are allocated when a batch is larger than any before.
 
 use crate::batch::{Batch, grouping_part};
 use crate::device::{self, Runner};

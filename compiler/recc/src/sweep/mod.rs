@@ -2,9 +2,9 @@
 
 mod page;
 
+use crate::driver::BuildTarget;
 use crate::{cost, driver, print, report, say};
 use recc_abi::{MetricKind, Monitor, Prediction, Program};
-use recc_codegen::Level;
 use recc_core::Override;
 use recc_rt::Failure;
 use serde_json::{Value, json};
@@ -62,7 +62,14 @@ struct Point {
 }
 
 /// Builds and trains every combination, and prints a table and writes a page.
-pub(crate) fn sweep(path: &Path, axes: &[Axis], out: &Path, metric: Option<&str>, train: &[String]) -> Result<u8, Failure> {
+pub(crate) fn sweep(
+    path: &Path,
+    axes: &[Axis],
+    out: &Path,
+    metric: Option<&str>,
+    target: BuildTarget,
+    train: &[String],
+) -> Result<u8, Failure> {
     if let Some(at) = (1..axes.len()).find(|&at| axes[..at].iter().any(|other| other.name == axes[at].name)) {
         return Err(Failure::usage(format!("-D {}: the constant is given twice\nhelp: write all its values behind one -D", axes[at].name)));
     }
@@ -86,7 +93,7 @@ pub(crate) fn sweep(path: &Path, axes: &[Axis], out: &Path, metric: Option<&str>
     let (mut points, mut compared) = (Vec::new(), None);
     for (at, (overrides, spec)) in combinations.iter().zip(&specs).enumerate() {
         let name = name_of(overrides);
-        let model = driver::compile(&sources, spec, driver::Target::Cpu(Level::native()))?;
+        let model = driver::compile(&sources, spec, target)?;
         let compare = Compare::of(&model.program, metric)?;
         let (result, made) = trained(&model, &out.join(folder_of(&name)), train, &name)?;
         let point = point(name, &result, &compare, cost::operations(spec)?)?;
@@ -217,7 +224,7 @@ fn trained(model: &driver::Model, folder: &Path, train: &[String], name: &str) -
         Some(json!([file, own.len(), own.mtime()]))
     };
     let stamps: Vec<Value> = files.filter_map(stamp).collect();
-    let identity = json!({"hash": model.program.hash, "recc": model.program.build.version, "train": train, "files": stamps});
+    let identity = json!({"hash": model.program.hash, "recc": model.program.build.version, "target": model.program.build.target, "train": train, "files": stamps});
     let id: String = Sha256::digest(identity.to_string().as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let (file, folder) = (folder.join(format!("result-{id}.json")), folder.join(format!("run-{id}")));
     let known = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());

@@ -227,7 +227,7 @@ impl<'p> Runner<'p> {
     fn tile(&self, job: &Job, (start, rows): (usize, usize), batch: &Batch) -> Result<(), Failure> {
         let begins = |column: u32| {
             let own = batch.entries.iter().find(|entries| entries.column == column);
-            own.map_or(&[][..], |own| batch.inputs[own.input].get(start..=start + rows).unwrap_or_default())
+            own.map_or(&[][..], |own| &batch.inputs[own.input][start..=start + rows])
         };
         let entries = |column: u32, each: bool| {
             let begins = begins(column);
