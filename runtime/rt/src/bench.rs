@@ -84,7 +84,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     } else {
         for step in 0..steps {
             if step == WARM && options.profile {
-                engine.profile = Some(Profile::new(program.kernels.len()));
+                engine.profile(Profile::new(program.kernels.len()));
             }
             let begin = Instant::now();
             engine.run(&assembled(step), &model.values, &numbers(step))?;
@@ -103,7 +103,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     if let Some(name) = crate::device::name(program, loaded.code.bytes())? {
         result["device"] = json!(name);
     }
-    if let Some(profile) = &engine.profile {
+    if let Some(profile) = engine.profiled() {
         result["profile"] = profile.report(&program.kernels, options.steps);
     }
     Ok(result)

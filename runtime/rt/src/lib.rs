@@ -21,6 +21,7 @@ mod metrics;
 mod model;
 mod output;
 mod prefetch;
+mod processor;
 mod profile;
 mod progress;
 pub mod random;
