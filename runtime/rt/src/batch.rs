@@ -4,6 +4,7 @@ use crate::cohort::Condition;
 use crate::ranking::Target;
 use crate::spool::Window;
 use crate::transform::{Fitted, Ids, long, stored_entries, taken_entries};
+use rayon::prelude::*;
 use recc_abi::{Column, ColumnKind, InputSource, Plan, RowSource, Table};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -134,12 +135,43 @@ impl<'p> Layout<'p> {
     }
 }
 
+/// Batches side by side, at most: each keeps a word for every row of a table.
+const MOST_ASSEMBLERS: usize = 8;
+
 /// Makes batches; keeps what grouping needs from one to the next.
 pub(crate) struct Assembler<'p> {
     layout: Layout<'p>,
     plan: &'p Plan,
     /// Per table: the place of each row among the touched ones, plus one.
     slots: Vec<Vec<u32>>,
+}
+
+/// Makes several batches side by side, each of which depends on its own rows alone.
+pub(crate) struct Assemblers<'p> {
+    all: Vec<Assembler<'p>>,
+    pool: &'p rayon::ThreadPool,
+}
+
+impl<'p> Assemblers<'p> {
+    /// As many as the pool has threads, where those have nothing else to do because a device computes the steps; else one.
+    pub(crate) fn new(layout: Layout<'p>, plan: &'p Plan, on_device: bool, pool: &'p rayon::ThreadPool) -> Self {
+        let count = if on_device { pool.current_num_threads().min(MOST_ASSEMBLERS) } else { 1 };
+        Assemblers { all: (0..count).map(|_| Assembler::new(layout, plan)).collect(), pool }
+    }
+
+    /// How many batches it makes at once.
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The batches of some windows' rows, in order.
+    pub(crate) fn assemble(&mut self, work: &[(&Window, &[u32])]) -> Vec<Batch> {
+        if let [(window, rows)] = work {
+            return vec![self.all[0].assemble(window, rows)];
+        }
+        let own = self.all.par_iter_mut().zip(work);
+        self.pool.install(|| own.map(|(assembler, (window, rows))| assembler.assemble(window, rows)).collect())
+    }
 }
 
 impl<'p> Assembler<'p> {

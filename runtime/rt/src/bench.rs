@@ -1,6 +1,6 @@
 //! `bench`: the speed of steps on input drawn from the spec's features, ids by a Zipf law with exponent 1.05 spread over the rows.
 
-use crate::batch::{Assembler, Batch};
+use crate::batch::{Assemblers, Batch};
 use crate::engine::Loaded;
 use crate::engine::{Engine, StepNumbers};
 use crate::failure::Failure;
@@ -54,12 +54,16 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     }
     let mut engine = Engine::new(program, plan, stored, loaded.code, &pool)?;
     model.fill_constants(&mut engine);
-    let mut assembler = Assembler::new(model.layout(&model.fitted), plan);
+    let mut assemblers = Assemblers::new(model.layout(&model.fitted), plan, program.device.is_some() && options.train, &pool);
     let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();
     let order: Vec<u32> = (0..options.batch as u32).collect();
     let start_ms = started.elapsed().as_secs_f64() * 1e3;
     let steps = WARM + options.steps as usize;
-    let mut assembled = move |step: usize| assembler.assemble(&windows[step % BATCHES], &order);
+    let at_once = assemblers.count();
+    let mut assembled = move |steps: std::ops::Range<usize>| {
+        let work: Vec<(&Window, &[u32])> = steps.map(|step| (&windows[step % BATCHES], order.as_slice())).collect();
+        assemblers.assemble(&work)
+    };
     let numbers = |step: usize| StepNumbers { step: step as u64 + 1, scale: 1.0, seed: 1, epoch: 1 };
     let mut times = Vec::new();
     let mut took = |step: usize, begin: Instant| times.extend((step >= WARM).then(|| begin.elapsed().as_secs_f64() * 1e3));
@@ -67,7 +71,12 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
         // As in training: this machine makes the next batch, and sends it, while the device computes.
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
-            scope.spawn(move || (0..steps).all(|step| sender.send(assembled(step)).is_ok()));
+            scope.spawn(move || {
+                (0..steps).step_by(at_once).all(|first| {
+                    let batches = assembled(first..steps.min(first + at_once));
+                    batches.into_iter().all(|batch| sender.send(batch).is_ok())
+                })
+            });
             let mut next: Option<Batch> = None;
             for step in 0..steps {
                 let begin = Instant::now();
@@ -87,7 +96,9 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
                 engine.profile(Profile::new(program.kernels.len()));
             }
             let begin = Instant::now();
-            engine.run(&assembled(step), &model.values, &numbers(step))?;
+            for batch in assembled(step..step + 1) {
+                engine.run(&batch, &model.values, &numbers(step))?;
+            }
             took(step, begin);
         }
     }

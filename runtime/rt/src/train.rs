@@ -1,6 +1,6 @@
 //! Training.
 
-use crate::batch::{Assembler, Batch};
+use crate::batch::{Assemblers, Batch};
 use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
 use crate::data::planted::PlantedRows;
 use crate::data::{Part, Rows};
@@ -252,7 +252,7 @@ impl<'r, 'p> Run<'r, 'p> {
         let program = self.loaded.program;
         self.progress.epoch += 1;
         let epoch = self.progress.epoch;
-        let loss = self.steps(engine, epochs)?;
+        let loss = self.steps(engine, pool, epochs)?;
         let mut entry = json!({"epoch": epoch, "train_loss": number(loss)});
         let mut line = format!("epoch {epoch:>3}  loss {loss:.5}");
         let (mut best, mut notes) = (true, Vec::new());
@@ -293,7 +293,7 @@ impl<'r, 'p> Run<'r, 'p> {
     }
 
     /// All steps of an epoch: the next batch is made while this one is computed.
-    fn steps(&mut self, engine: &mut Engine<'p>, epochs: u32) -> Result<f64, Failure> {
+    fn steps(&mut self, engine: &mut Engine<'p>, pool: &rayon::ThreadPool, epochs: u32) -> Result<f64, Failure> {
         let program = self.loaded.program;
         let batch_rows = program.train.batch as usize;
         let (seed, epoch) = (self.progress.seed, self.progress.epoch);
@@ -304,7 +304,7 @@ impl<'r, 'p> Run<'r, 'p> {
         let fitted = if self.options.resume.is_some() { &settled } else { &model.fitted };
         let mut layout = model.layout(fitted);
         layout.draw = crate::random::mix64(crate::random::mix64(seed) ^ u64::from(epoch));
-        let mut assembler = Assembler::new(layout, &program.step);
+        let mut assemblers = Assemblers::new(layout, &program.step, program.device.is_some(), pool);
         let (mut total, mut count) = (0.0, 0usize);
         // The batch whose loss is not finite.
         let mut astray = None;
@@ -312,8 +312,9 @@ impl<'r, 'p> Run<'r, 'p> {
             let (sender, receiver) = sync_channel(2);
             let loader = scope.spawn(move || {
                 spool.epoch(seed, epoch, program.train.shuffle, batch_rows, &mut |window: &Window, order| {
-                    for rows in order.chunks(batch_rows) {
-                        if sender.send(assembler.assemble(window, rows)).is_err() {
+                    for several in order.chunks(batch_rows * assemblers.count()) {
+                        let work: Vec<(&Window, &[u32])> = several.chunks(batch_rows).map(|rows| (window, rows)).collect();
+                        if !assemblers.assemble(&work).into_iter().all(|batch| sender.send(batch).is_ok()) {
                             // The other side stopped, and says why.
                             return Err(Failure::internal("load", "nobody reads"));
                         }
