@@ -92,7 +92,7 @@ pub struct Blocks {
 }
 
 impl Grid {
-    /// The blocks of a call on some items. `entries` knows a column's entries: of the call's items, or the most of one item.
+    /// The blocks of a call on some items; of more than there may be, so many that a driver refuses them. `entries` knows a column's entries: of the call's items, or the most of one item.
     pub fn blocks(self, rows: u32, lanes: u32, entries: impl Fn(u32, bool) -> u32) -> Blocks {
         match self {
             Grid::Items { threads } => Blocks { grid: [rows.div_ceil(BLOCK / threads), 1, 1], threads: BLOCK },
@@ -101,14 +101,14 @@ impl Grid {
                 let each = matches!(times, Times::Items { .. });
                 let squares = |count: Count| match count {
                     Count::Fixed(n) => n,
-                    Count::Items(factor) => rows * factor,
-                    Count::Entries { column, factor } => entries(column, each) * factor,
+                    Count::Items(factor) => rows.saturating_mul(factor),
+                    Count::Entries { column, factor } => entries(column, each).saturating_mul(factor),
                 };
                 let [down, across] = [own_rows, columns].map(|count| squares(count).div_ceil(square));
                 let grid = match times {
                     Times::Once => [down, across, 1],
                     Times::Lanes => [down, across, lanes],
-                    Times::Items { heads } => [rows * heads, across, down],
+                    Times::Items { heads } => [rows.saturating_mul(heads), across, down],
                 };
                 Blocks { grid, threads }
             }

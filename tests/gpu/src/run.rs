@@ -253,13 +253,19 @@ impl Runner<'_> {
             What::Multiply { sums, a, b } => {
                 self.wait(at, &chosen, Operand::Number(u64::from(u32::MAX)), warp, |own, threads| own.multiply(threads, (sums, a, b)))?;
             }
-            What::Shuffle { to, from, apart, mask } => self.wait(at, &chosen, *mask, warp, |own, threads| {
-                let values: Vec<u64> =
-                    threads.iter().map(|&thread| own.value(warp * WARP + ((thread % WARP) ^ *apart as usize), *from)).collect();
-                for (&thread, value) in threads.iter().zip(values) {
-                    own.set(thread, *to, value);
+            What::Shuffle { to, from, apart, mask } => {
+                let source = |thread: usize| (thread % WARP) ^ *apart as usize;
+                let outside = |thread: &&usize| self.value(**thread, *mask) >> source(**thread) & 1 == 0;
+                if let Some(thread) = chosen.iter().find(outside) {
+                    return Err(format!("thread {thread} asks for the value of one that is not in its mask"));
                 }
-            })?,
+                self.wait(at, &chosen, *mask, warp, |own, threads| {
+                    let values: Vec<u64> = threads.iter().map(|&thread| own.value(warp * WARP + source(thread), *from)).collect();
+                    for (&thread, value) in threads.iter().zip(values) {
+                        own.set(thread, *to, value);
+                    }
+                })?;
+            }
         }
         Ok(())
     }
