@@ -37,11 +37,6 @@ const WARM: usize = 3;
 pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value, Failure> {
     let started = Instant::now();
     let program = loaded.program;
-    if options.profile && program.device.is_some() {
-        return Err(Failure::usage(
-            "--profile: kernels of a GPU are not timed one by one yet\nhelp: leave it out, or use NVIDIA's profiler, which shows them by name",
-        ));
-    }
     let pool = pool(options.threads)?;
     let mut fitted = Fitted::restored(dictionaries(program, &options.vocab)?, vec![(0.0, 1.0); program.columns.len()], Vec::new());
     fitted.drawn = true;
@@ -79,6 +74,9 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
             });
             let mut next: Option<Batch> = None;
             for step in 0..steps {
+                if step == WARM && options.profile {
+                    engine.profile(Profile::new(program.kernels.len()));
+                }
                 let begin = Instant::now();
                 let Some(batch) = next.take().or_else(|| receiver.recv().ok()) else { break };
                 engine.forward(&batch, &model.values, &numbers(step))?;
@@ -115,7 +113,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
         result["device"] = json!(name);
     }
     if let Some(profile) = engine.profiled() {
-        result["profile"] = profile.report(&program.kernels, options.steps);
+        result["profile"] = profile.report(&program.kernels, options.steps, program.device.is_none());
     }
     Ok(result)
 }

@@ -120,10 +120,11 @@ impl<'p> Engine<'p> {
         Ok(Engine { plan, machine, memory, is_here, capacity: 0, stored })
     }
 
-    /// Times kernels from here on, where they can be timed.
+    /// Times kernels from here on.
     pub(crate) fn profile(&mut self, profile: Profile) {
-        if let Machine::Processor(processor) = &mut self.machine {
-            processor.profile = Some(profile);
+        match &mut self.machine {
+            Machine::Processor(processor) => processor.profile = Some(profile),
+            Machine::Device(device) => device.profile = Some(profile),
         }
     }
 
@@ -131,7 +132,7 @@ impl<'p> Engine<'p> {
     pub(crate) fn profiled(&self) -> Option<&Profile> {
         match &self.machine {
             Machine::Processor(processor) => processor.profile.as_ref(),
-            Machine::Device(_) => None,
+            Machine::Device(device) => device.profile.as_ref(),
         }
     }
 

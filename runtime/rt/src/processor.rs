@@ -144,7 +144,7 @@ impl<'p> Processor<'p> {
                             (self.kernels[*kernel as usize])(pointers.as_ptr(), (start + first) as i64, rows as i64, &raw const functions);
                         };
                         if let (Some(profile), Some(begin)) = (&self.profile, begin) {
-                            profile.add(*kernel, rows, begin);
+                            profile.add(*kernel, rows, begin.elapsed());
                         }
                     }
                 }

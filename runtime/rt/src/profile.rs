@@ -22,17 +22,17 @@ impl Profile {
         Profile { kernels: (0..kernels).map(|_| Own::default()).collect() }
     }
 
-    /// A kernel worked on some items since `begin`.
-    pub(crate) fn add(&self, kernel: u32, items: usize, begin: Instant) {
+    /// A kernel worked on some items for some time.
+    pub(crate) fn add(&self, kernel: u32, items: usize, time: Duration) {
         if let Some(own) = self.kernels.get(kernel as usize) {
-            own.nanoseconds.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            own.nanoseconds.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
             own.items.fetch_add(items as u64, Ordering::Relaxed);
         }
     }
 
-    /// Figures of each kernel that ran, the slowest first, and the machine's limits.
-    pub(crate) fn report(&self, entries: &[KernelEntry], steps: u64) -> Value {
-        let limits = Limits::measure(entries.iter().any(|entry| entry.bf16));
+    /// Figures of each kernel that ran, the slowest first, and what this machine's processor can do, if that is what ran them.
+    pub(crate) fn report(&self, entries: &[KernelEntry], steps: u64, by_processor: bool) -> Value {
+        let limits = by_processor.then(|| Limits::measure(entries.iter().any(|entry| entry.bf16)));
         let total: u64 = self.kernels.iter().map(|own| own.nanoseconds.load(Ordering::Relaxed)).sum();
         let mut rows: Vec<(u64, Value)> = Vec::new();
         for (own, entry) in self.kernels.iter().zip(entries) {
@@ -41,18 +41,23 @@ impl Profile {
                 continue;
             }
             let (gflops, gbytes) = (entry.flops * items / time as f64, entry.bytes * items / time as f64);
-            let peak = if entry.bf16 { limits.bf16_gflops } else { limits.gflops };
-            let row = json!({
+            let mut row = json!({
                 "kernel": entry.name, "ms_per_step": time as f64 / 1e6 / steps as f64, "share": time as f64 / total as f64,
-                "gflop_per_s": gflops, "share_of_peak": gflops / peak, "gbyte_per_s": gbytes,
+                "gflop_per_s": gflops, "gbyte_per_s": gbytes,
             });
+            if let Some(limits) = &limits {
+                row["share_of_peak"] = json!(gflops / if entry.bf16 { limits.bf16_gflops } else { limits.gflops });
+            }
             rows.push((time, row));
         }
         rows.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-        json!({
-            "peak_gflop_per_s": limits.gflops, "peak_bf16_gflop_per_s": limits.bf16_gflops, "copy_gbyte_per_s": limits.gbytes,
-            "kernels": rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(),
-        })
+        let mut report = json!({"kernels": rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>()});
+        if let Some(Limits { gflops, bf16_gflops, gbytes }) = limits {
+            report["peak_gflop_per_s"] = json!(gflops);
+            report["peak_bf16_gflop_per_s"] = json!(bf16_gflops);
+            report["copy_gbyte_per_s"] = json!(gbytes);
+        }
+        report
     }
 }
 
@@ -62,15 +67,18 @@ pub(crate) fn table(report: &Value) -> String {
     let rows = report["kernels"].as_array().map_or(&[][..], Vec::as_slice);
     let (shown, rest): (Vec<&Value>, Vec<&Value>) = rows.iter().partition(|row| figure(row, "share") >= 0.005);
     let width = shown.iter().filter_map(|row| row["kernel"].as_str()).map(str::len).max().unwrap_or(0).max(20);
-    let mut out = format!("{:<width$} {:>9} {:>6} {:>8} {:>8} {:>7}\n", "kernel", "ms a step", "share", "GFLOP/s", "of peak", "GB/s");
+    let has_peak = !report["peak_gflop_per_s"].is_null();
+    let peak = |text: String| if has_peak { format!(" {text:>8}") } else { String::new() };
+    let mut out =
+        format!("{:<width$} {:>9} {:>6} {:>8}{} {:>7}\n", "kernel", "ms a step", "share", "GFLOP/s", peak("of peak".to_owned()), "GB/s");
     for row in shown {
         out += &format!(
-            "{:<width$} {:>9.3} {:>5.1}% {:>8.1} {:>7.1}% {:>7.1}\n",
+            "{:<width$} {:>9.3} {:>5.1}% {:>8.1}{} {:>7.1}\n",
             row["kernel"].as_str().unwrap_or_default(),
             figure(row, "ms_per_step"),
             100.0 * figure(row, "share"),
             figure(row, "gflop_per_s"),
-            100.0 * figure(row, "share_of_peak"),
+            peak(format!("{:.1}%", 100.0 * figure(row, "share_of_peak"))),
             figure(row, "gbyte_per_s"),
         );
     }
@@ -78,6 +86,9 @@ pub(crate) fn table(report: &Value) -> String {
         let sum = |key: &str| rest.iter().map(|row| figure(row, key)).sum::<f64>();
         let name = format!("{} others", rest.len());
         out += &format!("{name:<width$} {:>9.3} {:>5.1}%\n", sum("ms_per_step"), 100.0 * sum("share"));
+    }
+    if !has_peak {
+        return out;
     }
     let bf16 = match report["peak_bf16_gflop_per_s"].as_f64() {
         Some(peak) => format!(", {peak:.0} in bf16"),

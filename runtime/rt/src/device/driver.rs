@@ -6,6 +6,7 @@ use cudarc::driver::{DriverError, result, sys};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_void};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The device, with this executable's module.
 pub(crate) struct Device {
@@ -51,6 +52,24 @@ impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: the driver keeps what still waits for it.
         let _ = unsafe { result::event::destroy(self.0) };
+    }
+}
+
+/// The time between two moments of the device.
+pub(crate) struct Timer {
+    device: &'static Device,
+    begin: Event,
+    end: Event,
+}
+
+impl Timer {
+    /// Waits for the kernels since it began, and says how long they took.
+    pub(crate) fn stop(self) -> Result<Duration, Failure> {
+        self.device.record(&self.end, Queue::Work)?;
+        self.device.reach(&self.end)?;
+        // SAFETY: both moments have been reached.
+        let milliseconds = unsafe { result::event::elapsed(self.begin.0, self.end.0) }.map_err(|error| failed("be timed", error))?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
     }
 }
 
@@ -168,6 +187,14 @@ impl Device {
 
     pub(crate) fn event(&self) -> Result<Event, Failure> {
         result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map(Event).map_err(|error| failed("take work", error))
+    }
+
+    /// Begins to time the kernels that follow.
+    pub(crate) fn timer(&'static self) -> Result<Timer, Failure> {
+        let event = || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map(Event).map_err(|error| failed("be timed", error));
+        let timer = Timer { device: self, begin: event()?, end: event()? };
+        self.record(&timer.begin, Queue::Work)?;
+        Ok(timer)
     }
 
     /// The moment when all work of a queue so far has ended.

@@ -8,6 +8,7 @@ mod inputs;
 use crate::batch::Batch;
 use crate::failure::Failure;
 use crate::memory::Memory;
+use crate::profile::Profile;
 use crate::stored::Stored;
 use driver::{Device, DeviceMemory, Function};
 use inputs::Inputs;
@@ -49,6 +50,8 @@ pub(crate) struct Runner<'p> {
     is_input: Vec<bool>,
     /// Of each buffer, in this step.
     addresses: Vec<u64>,
+    /// Times of kernels, where they are asked for: each is waited for then.
+    pub(crate) profile: Option<Profile>,
 }
 
 impl<'p> Runner<'p> {
@@ -81,6 +84,7 @@ impl<'p> Runner<'p> {
             inputs: Inputs::new(device)?,
             is_input,
             addresses: vec![0; plan.buffers.len()],
+            profile: None,
         })
     }
 
@@ -246,16 +250,22 @@ impl<'p> Runner<'p> {
                 _ => self.addresses[id.0 as usize],
             }
         };
-        for (function, own) in job.kernels.iter().flat_map(|kernel| &self.functions[*kernel as usize]) {
-            let blocks = own.grid.blocks(rows as u32, lanes, entries);
-            if blocks.grid.contains(&0) {
-                continue;
+        for &kernel in &job.kernels {
+            let timed = self.profile.as_ref().map(|profile| self.device.timer().map(|timer| (profile, timer))).transpose()?;
+            for (function, own) in &self.functions[kernel as usize] {
+                let blocks = own.grid.blocks(rows as u32, lanes, entries);
+                if blocks.grid.contains(&0) {
+                    continue;
+                }
+                let items = [start as u64, rows as u64, u64::from((rows as u32).div_ceil(lanes))];
+                let numbers = own.numbers.iter().map(|number| u64::from(number.cast_unsigned()));
+                let mut words: Vec<u64> = own.buffers.iter().map(address).chain(items).chain(numbers).collect();
+                // SAFETY: the function was compiled for this plan, and its buffers have room for the items.
+                unsafe { self.device.launch(*function, blocks, &mut words)? };
             }
-            let items = [start as u64, rows as u64, u64::from((rows as u32).div_ceil(lanes))];
-            let numbers = own.numbers.iter().map(|number| u64::from(number.cast_unsigned()));
-            let mut words: Vec<u64> = own.buffers.iter().map(address).chain(items).chain(numbers).collect();
-            // SAFETY: the function was compiled for this plan, and its buffers have room for the items.
-            unsafe { self.device.launch(*function, blocks, &mut words)? };
+            if let Some((profile, timer)) = timed {
+                profile.add(kernel, rows, timer.stop()?);
+            }
         }
         Ok(())
     }
