@@ -105,7 +105,7 @@ fn the_interpreter_finds_faults() {
             "do not come",
         ),
         ("a value of a thread outside of the mask", "8, 31, -1;", "8, 31, 255;", "not in its mask"),
-        ("a thread outside of its mask", "16, 31, -1;", "16, 31, 65535;", "not in its own mask"),
+        ("a thread outside of its mask", "16, 31, -1;", "16, 31, -1;\n  bar.warp.sync 65535;", "not in its own mask"),
         ("an unknown instruction", "add.rn.f32 %f0, %f0, %f1;", "add.rz.f32 %f0, %f0, %f1;", "no such instruction"),
         ("an unknown register", "add.rn.f32 %f0, %f0, %f1;", "add.rn.f32 %f0, %f0, %f9;", "no register"),
         ("an unknown label", "@%p0 bra END;", "@%p0 bra AWAY;", "no label"),
