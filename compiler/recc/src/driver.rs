@@ -91,7 +91,8 @@ pub(crate) fn device_module(built: &Built) -> Result<Module, Failure> {
     Ok(module(&built.step_plan)?.join(module(&built.score_plan)?))
 }
 
-fn verified<'k>(kernels: impl Iterator<Item = &'k Kernel>) -> Result<Vec<VerifiedKernel<'k>>, Failure> {
+/// Kernels that hold the loop IR's invariants.
+pub(crate) fn verified<'k>(kernels: impl Iterator<Item = &'k Kernel>) -> Result<Vec<VerifiedKernel<'k>>, Failure> {
     let why = |found: Vec<Violation>| found.into_iter().map(|violation| violation.0).collect::<Vec<_>>().join("; ");
     kernels.map(|kernel| verify(kernel).map_err(|found| Failure::internal("plan", why(found)))).collect()
 }

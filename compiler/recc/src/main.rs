@@ -14,7 +14,7 @@ mod sweep;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recc_abi::Program;
 use recc_codegen::{HEADER, Level, print_assembly, print_clif};
-use recc_core::loops::{Kernel, verify};
+use recc_core::loops::Kernel;
 use recc_core::problem::Severity;
 use recc_core::spec::Spec;
 use recc_core::{Override, Sources};
@@ -535,9 +535,7 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
     let verified = |kernel: &Kernel,
                     print: &dyn Fn(recc_core::loops::VerifiedKernel<'_>) -> Result<String, recc_codegen::CodegenError>|
      -> Result<String, Failure> {
-        let kernel = verify(kernel).map_err(|found| {
-            Failure::internal("plan", found.iter().map(|violation| violation.0.as_str()).collect::<Vec<_>>().join("; "))
-        })?;
+        let kernel = driver::verified(std::iter::once(kernel))?[0];
         print(kernel).map_err(|error| Failure::internal("code generation", error))
     };
     match args.stage {

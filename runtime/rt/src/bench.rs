@@ -79,10 +79,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
                 }
                 let begin = Instant::now();
                 let Some(batch) = next.take().or_else(|| receiver.recv().ok()) else { break };
-                engine.forward(&batch, &model.values, &numbers(step))?;
-                next = receiver.try_recv().ok();
-                next.as_ref().map_or(Ok(()), |next| engine.send_ahead(next))?;
-                engine.fetch(&batch)?;
+                next = engine.forward_ahead(&batch, &model.values, &numbers(step), &receiver)?;
                 engine.update(&batch, &model.values)?;
                 took(step, begin);
             }

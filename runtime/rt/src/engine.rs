@@ -8,6 +8,7 @@ use crate::processor::{Pointers, Processor};
 use crate::profile::Profile;
 use crate::stored::Stored;
 use recc_abi::{Buffer, BufferId, InputSource, KernelFn, Place, Plan, Program};
+use std::sync::mpsc::Receiver;
 
 /// The compiled code in memory.
 #[derive(Clone, Copy)]
@@ -136,10 +137,6 @@ impl<'p> Engine<'p> {
         }
     }
 
-    fn buffer(&self, id: usize) -> &Buffer {
-        &self.plan.buffers[id]
-    }
-
     /// Makes room for a batch; only a larger one than any before allocates.
     fn reserve(&mut self, batch: &Batch) -> Result<(), Failure> {
         let grown = batch.rows > self.capacity;
@@ -203,27 +200,6 @@ impl<'p> Engine<'p> {
         }
     }
 
-    fn pointers(&self, batch: &Batch, variables: &[Memory]) -> Pointers {
-        let mut pointers: Vec<*mut u8> = (0..self.memory.len())
-            .map(|at| match self.buffer(at).place {
-                Place::Variable(id) => self.stored.get(id.0).map_or(&variables[id.0 as usize], |packed| &packed.elements).pointer(),
-                Place::Scales(id) => {
-                    let scales = self.stored.get(id.0).and_then(|packed| packed.scales.as_ref());
-                    scales.map_or(std::ptr::null_mut(), Memory::pointer)
-                }
-                _ => self.memory[at].as_ref().map_or(std::ptr::null_mut(), Memory::pointer),
-            })
-            .collect();
-        for (input, words) in self.plan.inputs.iter().zip(&batch.inputs) {
-            let words = grouping_part(batch, &input.source).unwrap_or(words);
-            if !words.is_empty() || matches!(input.source, InputSource::Rows { .. }) {
-                // Kernels only read inputs.
-                pointers[input.buffer.0 as usize] = words.as_ptr().cast_mut().cast();
-            }
-        }
-        Pointers(pointers)
-    }
-
     /// A whole step, or a scoring call.
     pub(crate) fn run(&mut self, batch: &Batch, variables: &[Memory], numbers: &StepNumbers) -> Result<(), Failure> {
         self.forward(batch, variables, numbers)?;
@@ -231,14 +207,32 @@ impl<'p> Engine<'p> {
         self.update(batch, variables)
     }
 
+    /// The part of a step that changes no variable. Meanwhile the next of some batches, if it is made already, begins its way to a device: the step that follows must be on
+    /// that one.
+    pub(crate) fn forward_ahead(
+        &mut self,
+        batch: &Batch,
+        variables: &[Memory],
+        numbers: &StepNumbers,
+        batches: &Receiver<Batch>,
+    ) -> Result<Option<Batch>, Failure> {
+        self.forward(batch, variables, numbers)?;
+        let next = batches.try_recv().ok();
+        if let (Some(next), Machine::Device(device)) = (&next, &mut self.machine) {
+            device.send_ahead(next)?;
+        }
+        self.fetch(batch)?;
+        Ok(next)
+    }
+
     /// The part of a step that changes no variable; a device is still at it when this returns, until [`Engine::fetch`] does.
-    pub(crate) fn forward(&mut self, batch: &Batch, variables: &[Memory], numbers: &StepNumbers) -> Result<(), Failure> {
+    fn forward(&mut self, batch: &Batch, variables: &[Memory], numbers: &StepNumbers) -> Result<(), Failure> {
         self.reserve(batch)?;
         self.write_numbers(batch, numbers);
         let mut launches = self.plan.launches.iter().take(self.plan.first_update as usize);
-        let pointers = self.pointers(batch, variables);
         match &mut self.machine {
             Machine::Processor(processor) => {
+                let pointers = pointers(self.plan, &self.memory, &self.stored, batch, variables);
                 processor.prepare(batch, &pointers);
                 launches.for_each(|launch| processor.launch(launch, batch, &pointers));
                 Ok(())
@@ -254,9 +248,9 @@ impl<'p> Engine<'p> {
     /// The part of a step that changes variables.
     pub(crate) fn update(&mut self, batch: &Batch, variables: &[Memory]) -> Result<(), Failure> {
         let mut launches = self.plan.launches.iter().skip(self.plan.first_update as usize);
-        let pointers = self.pointers(batch, variables);
         match &mut self.machine {
             Machine::Processor(processor) => {
+                let pointers = pointers(self.plan, &self.memory, &self.stored, batch, variables);
                 launches.for_each(|launch| processor.launch(launch, batch, &pointers));
                 Ok(())
             }
@@ -267,13 +261,8 @@ impl<'p> Engine<'p> {
         }
     }
 
-    /// Lets the inputs of the next step cross to a device while it computes this one: what follows must be a step on this batch.
-    pub(crate) fn send_ahead(&mut self, next: &Batch) -> Result<(), Failure> {
-        if let Machine::Device(device) = &mut self.machine { device.send_ahead(next) } else { Ok(()) }
-    }
-
     /// Waits for a plan's results, and makes them known here.
-    pub(crate) fn fetch(&mut self, batch: &Batch) -> Result<(), Failure> {
+    fn fetch(&mut self, batch: &Batch) -> Result<(), Failure> {
         let Machine::Device(device) = &self.machine else { return Ok(()) };
         for output in &self.plan.outputs {
             let buffer = &self.plan.buffers[output.buffer.0 as usize];
@@ -308,4 +297,25 @@ impl<'p> Engine<'p> {
     fn memory_of(&self, id: BufferId) -> Option<&Memory> {
         self.memory.get(id.0 as usize)?.as_ref()
     }
+}
+
+/// The base addresses of a plan's buffers, for a batch.
+fn pointers(plan: &Plan, memory: &[Option<Memory>], stored: &Stored, batch: &Batch, variables: &[Memory]) -> Pointers {
+    let own = |(buffer, memory): (&Buffer, &Option<Memory>)| match buffer.place {
+        Place::Variable(id) => stored.get(id.0).map_or(&variables[id.0 as usize], |packed| &packed.elements).pointer(),
+        Place::Scales(id) => {
+            let scales = stored.get(id.0).and_then(|packed| packed.scales.as_ref());
+            scales.map_or(std::ptr::null_mut(), Memory::pointer)
+        }
+        _ => memory.as_ref().map_or(std::ptr::null_mut(), Memory::pointer),
+    };
+    let mut pointers: Vec<*mut u8> = plan.buffers.iter().zip(memory).map(own).collect();
+    for (input, words) in plan.inputs.iter().zip(&batch.inputs) {
+        let words = grouping_part(batch, &input.source).unwrap_or(words);
+        if !words.is_empty() || matches!(input.source, InputSource::Rows { .. }) {
+            // Kernels only read inputs.
+            pointers[input.buffer.0 as usize] = words.as_ptr().cast_mut().cast();
+        }
+    }
+    Pointers(pointers)
 }

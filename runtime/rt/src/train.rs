@@ -329,12 +329,7 @@ impl<'r, 'p> Run<'r, 'p> {
                 let factors = program.train.schedules.iter().map(|schedule| schedule.factor(progress.step, steps, epochs));
                 let scale = factors.fold(progress.scale, |scale, factor| scale * factor);
                 let numbers = StepNumbers { step: progress.step, scale, seed, epoch };
-                engine.forward(&batch, &model.values, &numbers)?;
-                next = receiver.try_recv().ok();
-                if let Some(next) = &next {
-                    engine.send_ahead(next)?;
-                }
-                engine.fetch(&batch)?;
+                next = engine.forward_ahead(&batch, &model.values, &numbers, &receiver)?;
                 let loss = engine.output("loss", 1).first().copied().map_or(f64::NAN, f64::from);
                 if !loss.is_finite() {
                     // What is wrong is said below, when the parameters are here.

@@ -69,16 +69,16 @@ impl Threads {
         let thread = code.special("%tid.x");
         let own = layout.threads();
         let shift = Value::Int(own.trailing_zeros() as i32);
-        let within = if own == 1 { Value::Int(0) } else { code.set(Class::Int, "and.b32", &[thread, Value::Int(own as i32 - 1)]) };
+        let within = if own == 1 { Value::Int(0) } else { code.int("and.b32", &[thread, Value::Int(own as i32 - 1)]) };
         let mask = match own {
             1 => Value::Int(0),
             WARP => Value::Int(-1),
             own => {
-                let in_warp = code.set(Class::Int, "and.b32", &[thread, Value::Int((WARP - own) as i32)]);
-                code.set(Class::Int, "shl.b32", &[Value::Int((1 << own) - 1), in_warp])
+                let in_warp = code.int("and.b32", &[thread, Value::Int((WARP - own) as i32)]);
+                code.int("shl.b32", &[Value::Int((1 << own) - 1), in_warp])
             }
         };
-        let group = if own == 1 { thread } else { code.set(Class::Int, "shr.u32", &[thread, shift]) };
+        let group = if own == 1 { thread } else { code.int("shr.u32", &[thread, shift]) };
         let mut threads = Threads {
             layout,
             first: within,
@@ -93,31 +93,31 @@ impl Threads {
         };
         if let Layout::Items { .. } = layout {
             let block = code.special("%ctaid.x");
-            threads.item = code.set(Class::Int, "mad.lo.s32", &[block, Value::Int((BLOCK / own) as i32), group]);
-            let outside = code.set(Class::Truth, "setp.ge.s32", &[threads.item, rows]);
+            threads.item = code.int("mad.lo.s32", &[block, Value::Int((BLOCK / own) as i32), group]);
+            let outside = code.test("setp.ge.s32", threads.item, rows);
             code.branch_if(outside, "END");
         } else {
             threads.lane = code.special("%ctaid.y");
-            let begin = code.set(Class::Int, "mul.lo.s32", &[threads.lane, lane_items]);
-            let end = code.set(Class::Int, "add.s32", &[begin, lane_items]);
-            threads.end = code.set(Class::Int, "min.s32", &[end, rows]);
+            let begin = code.int("mul.lo.s32", &[threads.lane, lane_items]);
+            let end = code.int("add.s32", &[begin, lane_items]);
+            threads.end = code.int("min.s32", &[end, rows]);
             threads.item = begin;
         }
         match layout {
             Layout::Items { .. } | Layout::Columns { blocks: 1 } => {}
             Layout::Columns { blocks } => {
                 let block = code.special("%ctaid.x");
-                threads.first = code.set(Class::Int, "mad.lo.s32", &[block, Value::Int(WARP as i32), within]);
+                threads.first = code.int("mad.lo.s32", &[block, Value::Int(WARP as i32), within]);
                 threads.step = WARP * blocks;
             }
             Layout::Totals { .. } => {
                 let Grid::Lanes { threads: block, .. } = layout.grid() else { unreachable!("totals are summed by lanes") };
-                threads.item = code.set(Class::Int, "add.s32", &[threads.item, group]);
+                threads.item = code.int("add.s32", &[threads.item, group]);
                 threads.item_step = block / own;
             }
         }
         if threads.step > 1 {
-            threads.stores = Some(code.set(Class::Truth, "setp.eq.s32", &[threads.first, Value::Int(0)]));
+            threads.stores = Some(code.test("setp.eq.s32", threads.first, Value::Int(0)));
         }
         threads
     }
@@ -241,7 +241,7 @@ impl Loops<'_> {
             let suffix = sum.class().suffix();
             self.vars.insert(*var, self.threads.first);
             let address = self.address(*buffer, index);
-            let inside = self.code.set(Class::Truth, "setp.lt.s32", &[self.threads.first, Value::Int(*count as i32)]);
+            let inside = self.code.test("setp.lt.s32", self.threads.first, Value::Int(*count as i32));
             let old = self.code.copy(number(0.0, self.kernel.buffers[*buffer].ty));
             self.code.line(format_args!("@{inside} ld.global.{suffix} {old}, {address}"));
             let sum = self.code.set(sum.class(), &format!("add.rn.{suffix}"), &[old, sum]);
@@ -275,17 +275,14 @@ impl Loops<'_> {
         let mut totals = Vec::new();
         for (reg, combine) in sums_of_outside(body.iter()) {
             if let Some(total) = self.regs.get(&reg).copied() {
-                let part = self.code.copy(match total.class() {
-                    Class::F64 => Value::F64(combine.identity()),
-                    _ => Value::F32(combine.identity() as f32),
-                });
+                let part = self.code.copy(number_of(combine.identity(), total.class()));
                 self.regs.insert(reg, part);
                 totals.push((reg, combine, total));
             }
         }
         let first = match begin {
             Value::Int(0) => self.threads.first,
-            begin => self.code.set(Class::Int, "add.s32", &[begin, self.threads.first]),
+            begin => self.code.int("add.s32", &[begin, self.threads.first]),
         };
         self.vector = true;
         self.count(var, first, end, self.threads.step, body);
@@ -295,7 +292,7 @@ impl Loops<'_> {
         }
         for (reg, combine, total) in totals {
             let part = self.regs[&reg];
-            self.add_threads_up(part, combine, self.threads.layout.threads(), self.threads.mask);
+            self.add_threads_up(part, combine, (self.threads.layout.threads(), 1), self.threads.mask);
             self.combine(total, combine, part);
             self.regs.insert(reg, total);
         }
@@ -349,10 +346,10 @@ impl Loops<'_> {
         out
     }
 
-    /// Adds up over neighbouring threads, all of which then have the sum.
-    fn add_threads_up(&mut self, part: Value, combine: Combine, threads: u32, mask: Value) {
+    /// Adds up over neighbouring threads, all of which then have the sum; `own` of them have the same part, which counts once.
+    fn add_threads_up(&mut self, part: Value, combine: Combine, (threads, own): (u32, u32), mask: Value) {
         let mut apart = threads / 2;
-        while apart > 0 {
+        while apart >= own {
             let other = self.of_thread(part, apart, mask);
             self.combine(part, combine, other);
             apart /= 2;
@@ -363,20 +360,15 @@ impl Loops<'_> {
     fn add_block_up(&mut self, reg: Reg, combine: Combine, own: u32) {
         let part = self.regs[&reg];
         let (class, thread) = (part.class(), self.threads.thread);
-        let mut apart = WARP / 2;
-        while apart >= own {
-            let other = self.of_thread(part, apart, Value::Int(-1));
-            self.combine(part, combine, other);
-            apart /= 2;
-        }
+        self.add_threads_up(part, combine, (WARP, own), Value::Int(-1));
         let bytes = if class == Class::F64 { 8 } else { 4 };
         let Grid::Lanes { threads, .. } = self.threads.layout.grid() else { unreachable!("totals are summed by lanes") };
         let warps = threads / WARP;
         let room = self.code.shared(&format!("sums{}", reg.0), warps * bytes);
-        let warp = self.code.set(Class::Int, "shr.u32", &[thread, Value::Int(WARP.trailing_zeros() as i32)]);
-        let place = self.code.set(Class::Int, "mad.lo.s32", &[warp, Value::Int(bytes as i32), room]);
-        let in_warp = self.code.set(Class::Int, "and.b32", &[thread, Value::Int(WARP as i32 - 1)]);
-        let first = self.code.set(Class::Truth, "setp.eq.s32", &[in_warp, Value::Int(0)]);
+        let warp = self.code.int("shr.u32", &[thread, Value::Int(WARP.trailing_zeros() as i32)]);
+        let place = self.code.int("mad.lo.s32", &[warp, Value::Int(bytes as i32), room]);
+        let in_warp = self.code.int("and.b32", &[thread, Value::Int(WARP as i32 - 1)]);
+        let first = self.code.test("setp.eq.s32", in_warp, Value::Int(0));
         let suffix = class.suffix();
         self.code.line(format_args!("@{first} st.shared.{suffix} [{place}], {part}"));
         self.code.line(format_args!("bar.sync 0"));
@@ -427,9 +419,7 @@ impl Loops<'_> {
         // Behind the loop over items one thread of the block has the sums.
         let alone = match (self.vector, self.inside, self.threads.layout) {
             (true, ..) => None,
-            (false, false, Layout::Totals { .. }) => {
-                Some(self.code.set(Class::Truth, "setp.eq.s32", &[self.threads.thread, Value::Int(0)]))
-            }
+            (false, false, Layout::Totals { .. }) => Some(self.code.test("setp.eq.s32", self.threads.thread, Value::Int(0))),
             (false, ..) => self.threads.stores,
         };
         let meets = !self.vector && self.inside && self.threads.layout.threads() > 1;
@@ -491,14 +481,14 @@ impl Loops<'_> {
             Instr::Place(place) => self.place(place),
             Instr::Choice(number, count) => {
                 // What is no number becomes 0, and what lies outside the integers the nearest of them.
-                let number = self.code.set(Class::Int, "cvt.rzi.s32.f32", &[self.regs[number]]);
-                let number = self.code.set(Class::Int, "max.s32", &[number, Value::Int(0)]);
-                self.code.set(Class::Int, "min.s32", &[number, Value::Int(*count as i32 - 1)])
+                let number = self.code.int("cvt.rzi.s32.f32", &[self.regs[number]]);
+                let number = self.code.int("max.s32", &[number, Value::Int(0)]);
+                self.code.int("min.s32", &[number, Value::Int(*count as i32 - 1)])
             }
             Instr::Clamp { number, begin, end } => {
                 let last = self.code.int_sub(self.regs[end], Value::Int(1));
-                let number = self.code.set(Class::Int, "min.s32", &[self.regs[number], last]);
-                self.code.set(Class::Int, "max.s32", &[number, self.regs[begin]])
+                let number = self.code.int("min.s32", &[self.regs[number], last]);
+                self.code.int("max.s32", &[number, self.regs[begin]])
             }
         }
     }
@@ -510,7 +500,7 @@ impl Loops<'_> {
             sum = match (self.term(term), sum, stride as i32) {
                 (Value::Int(number), Value::Int(sum), stride) => Value::Int(number.wrapping_mul(stride).wrapping_add(sum)),
                 (value, Value::Int(0), 1) => value,
-                (value, sum, stride) => self.code.set(Class::Int, "mad.lo.s32", &[value, Value::Int(stride), sum]),
+                (value, sum, stride) => self.code.int("mad.lo.s32", &[value, Value::Int(stride), sum]),
             };
         }
         sum
@@ -519,10 +509,14 @@ impl Loops<'_> {
 
 /// A number that is known.
 fn number(value: f64, ty: Type) -> Value {
-    match ty {
-        Type::F64 => Value::F64(value),
-        Type::I32 => Value::Int(value as i32),
-        Type::F32 | Type::F16 | Type::I8 | Type::Bool => Value::F32(value as f32),
+    number_of(value, Class::of(ty))
+}
+
+fn number_of(value: f64, class: Class) -> Value {
+    match class {
+        Class::F64 => Value::F64(value),
+        Class::Int => Value::Int(value as i32),
+        Class::F32 | Class::Half | Class::Truth | Class::Wide => Value::F32(value as f32),
     }
 }
 

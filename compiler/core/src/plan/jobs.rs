@@ -6,7 +6,7 @@ use super::parts::Tile;
 use super::stages::{Stages, effect_groups, is_barrier, is_chained};
 use super::storage::{self, Needs};
 use super::{LEAST_ROUNDED, Machine, PlanSpec, Planned};
-use crate::graph::{DType, Dim, NodeId, Program, Space, TableId};
+use crate::graph::{DType, Dim, Graph, NodeId, Program, Space, TableId};
 use crate::loops::{
     Affine, Combine, Extent, ItemStrides, Kernel, MatMul, Matrix, Partition, Size, Stmt, Type, Vectors, drop_dead, loaded_buffers,
     merge_loops, vectorise,
@@ -310,17 +310,11 @@ impl<'p> Planner<'p> {
         }
         let is_sum = |work: &Work| matches!(work, Work::Sum(_));
         let (sums, stores): (Vec<Work>, Vec<Work>) = work.iter().partition(|work| is_sum(work));
-        let (numbers, wide): (Vec<Work>, Vec<Work>) = sums.into_iter().partition(|work| self.is_number(work.node()));
+        let (numbers, wide): (Vec<Work>, Vec<Work>) = sums.into_iter().partition(|work| is_number(&self.program.graph, work.node()));
         let mut out = vec![stores, numbers];
         out.retain(|work| !work.is_empty());
         out.extend(wide.into_iter().map(|work| vec![work]));
         out
-    }
-
-    /// Whether a sum over items is one number.
-    fn is_number(&self, node: NodeId) -> bool {
-        let graph = &self.program.graph;
-        graph[node].ty.len() == Some(1) && !matches!(graph[node].op, Op::Scatter(_))
     }
 
     /// Adds the lanes of each sum up, in their order.
@@ -461,6 +455,11 @@ impl<'p> Planner<'p> {
     }
 }
 
+/// Whether a sum over items is one number, which a register holds until the last of them.
+fn is_number(graph: &Graph, node: NodeId) -> bool {
+    graph[node].ty.len() == Some(1) && !matches!(graph[node].op, Op::Scatter(_))
+}
+
 /// All work that is not a matrix product, in one loop over the items.
 fn item_loop(
     cx: &mut Emitter<'_>,
@@ -473,8 +472,7 @@ fn item_loop(
     let mut totals = Vec::new();
     for piece in work {
         if let Work::Sum(node) = piece
-            && graph[*node].ty.len() == Some(1)
-            && !matches!(graph[*node].op, Op::Scatter(_))
+            && is_number(graph, *node)
         {
             let ty = if graph[*node].ty.dtype == DType::F64 { Type::F64 } else { Type::F32 };
             totals.push((*node, cx.begin_total(ty)));

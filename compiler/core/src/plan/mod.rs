@@ -30,6 +30,7 @@ const MOST_PART: u64 = 1 << 20;
 const STEP_TILE: u64 = 16;
 /// Shortest sides of a weight whose products may be rounded: smaller ones cost little and give the last logit.
 const LEAST_ROUNDED: i64 = 16;
+
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Machine {

@@ -268,6 +268,25 @@ struct Place {
     first_column: Value,
 }
 
+/// One factor on its way to the memory that a block shares.
+struct Copied {
+    /// Where this thread's first element, or pair of neighbours along `k`, lies in the factor and in shared memory.
+    from: Value,
+    to: Value,
+    /// Its place along the result, and along `k`.
+    along: Value,
+    deep: Value,
+    /// How far its elements, or pairs, are from one another along the result or along `k`.
+    along_step: u32,
+    deep_step: u32,
+    count: u32,
+    /// Elements between neighbours along the result and along `k`.
+    along_stride: Value,
+    deep_stride: Value,
+    limit: Value,
+    ty: Type,
+}
+
 struct Writer {
     way: Way,
     code: Code,

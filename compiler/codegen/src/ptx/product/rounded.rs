@@ -3,7 +3,7 @@
 //! Shared memory holds pairs of neighbours along `k` as words, line by line of the result's rows and columns. A warp multiplies 16 rows by 8 columns, 16 deep, at a
 //! time (`mma.sync`): of a square of 8 by 8 words, thread `4 g + t` has word `t` of line `g`.
 
-use super::{DEPTH, Place, Writer};
+use super::{Copied, DEPTH, Place, Writer};
 use crate::ptx::code::{Class, Code, Value};
 use crate::ptx::loops::load;
 use recc_core::loops::Type;
@@ -15,22 +15,6 @@ const PAIRS: u32 = DEPTH / 2;
 /// Rows and columns that an instruction multiplies.
 const ROWS: u32 = 16;
 const COLUMNS: u32 = 8;
-
-/// One factor on its way to shared memory: see [`Writer::copy_pairs`].
-struct Pairs {
-    from: Value,
-    to: Value,
-    /// The place of this thread's first pair along the result, and the first of its two along `k`.
-    along: Value,
-    deep: Value,
-    along_step: u32,
-    pair_step: u32,
-    count: u32,
-    along_stride: Value,
-    deep_stride: Value,
-    limit: Value,
-    ty: Type,
-}
 
 impl Writer {
     /// The function behind its parameters.
@@ -164,13 +148,13 @@ impl Writer {
         (base, first, limit, room): (Value, Value, Value, Value),
         (deep_first, ty): (bool, Type),
         [along_stride, deep_stride]: [Value; 2],
-    ) -> Pairs {
+    ) -> Copied {
         let (square, threads) = (self.way.square, self.way.threads());
         let fast = if deep_first { PAIRS } else { square };
         let inner = self.code.int("and.b32", &[thread, Value::Int(fast as i32 - 1)]);
         let outer = self.code.int("shr.u32", &[thread, Value::Int(fast.trailing_zeros() as i32)]);
         let (own, pair) = if deep_first { (outer, inner) } else { (inner, outer) };
-        let (along_step, pair_step) = if deep_first { (threads / fast, 0) } else { (0, threads / fast) };
+        let (along_step, deep_step) = if deep_first { (threads / fast, 0) } else { (0, threads / fast) };
         let along = self.code.int("add.s32", &[first, own]);
         let deep = self.code.int("shl.b32", &[pair, Value::Int(1)]);
         let bytes = ty.bytes() as i32;
@@ -178,11 +162,11 @@ impl Writer {
         let from = self.code.element(from, deep, deep_stride, bytes);
         let word = self.code.int("mad.lo.s32", &[own, Value::Int(LINE as i32), pair]);
         let to = self.code.int("mad.lo.s32", &[word, Value::Int(4), room]);
-        Pairs { from, to, along, deep, along_step, pair_step, count: square * PAIRS / threads, along_stride, deep_stride, limit, ty }
+        Copied { from, to, along, deep, along_step, deep_step, count: square * PAIRS / threads, along_stride, deep_stride, limit, ty }
     }
 
     /// Copies a thread's pairs of one piece of a factor, rounded; zeroes where the factor has ended.
-    fn copy_pairs(&mut self, pairs: &Pairs, done: Value, k: Value) {
+    fn copy_pairs(&mut self, pairs: &Copied, done: Value, k: Value) {
         let bytes = pairs.ty.bytes() as i32;
         let piece = self.code.element(pairs.from, done, pairs.deep_stride, bytes);
         for at in 0..pairs.count {
@@ -190,7 +174,7 @@ impl Writer {
             let inside = self.code.test("setp.lt.s32", along, pairs.limit);
             let moved = self.code.element(piece, pairs.along_stride, Value::Int((at * pairs.along_step) as i32), bytes);
             let values = [0, 1].map(|within| {
-                let far = Value::Int((2 * at * pairs.pair_step + within) as i32);
+                let far = Value::Int((2 * at * pairs.deep_step + within) as i32);
                 let own = self.code.int("add.s32", &[pairs.deep, far]);
                 let deep = self.code.int("add.s32", &[done, own]);
                 let deep_inside = self.code.test("setp.lt.s32", deep, k);
@@ -208,7 +192,7 @@ impl Writer {
                 value
             });
             let word = self.code.set(Class::Int, "cvt.rn.bf16x2.f32", &[values[1], values[0]]);
-            let shared = 4 * at * (pairs.along_step * LINE + pairs.pair_step);
+            let shared = 4 * at * (pairs.along_step * LINE + pairs.deep_step);
             self.code.line(format_args!("st.shared.b32 [{}+{shared}], {word}", pairs.to));
         }
     }

@@ -1,31 +1,12 @@
 //! Products in `f32`: a thread multiplies lines of shared memory for a square of its own.
 
-use super::{DEPTH, Place, Writer};
+use super::{Copied, DEPTH, Place, Writer};
 use crate::ptx::code::{Class, Code, Value};
 use crate::ptx::loops::load;
 use recc_core::loops::Type;
 
 /// Numbers between the rows of what is shared, so that columns lie in different banks.
 const PAD: u32 = 4;
-
-/// One factor on its way to the memory that a block shares.
-struct Copied {
-    /// Where this thread's first element lies, in the factor and in shared memory.
-    from: Value,
-    to: Value,
-    /// Its place along the result, and along `k`.
-    along: Value,
-    deep: Value,
-    /// How far its elements are from one another along the result or along `k`.
-    along_step: u32,
-    deep_step: u32,
-    count: u32,
-    /// Elements between neighbours along the result and along `k`.
-    along_stride: Value,
-    deep_stride: Value,
-    limit: Value,
-    ty: Type,
-}
 
 impl Writer {
     /// The function behind its parameters.
