@@ -95,8 +95,10 @@ impl Prefetch {
                             None => (start * lookup.fields, (start + count) * lookup.fields),
                         };
                         let table = pointers[lookup.table.0 as usize];
+                        let mut field = 0;
                         for at in first..last {
-                            let base = lookup.bases.map_or(0, |bases| *words(bases).add(at % lookup.fields));
+                            let base = lookup.bases.map_or(0, |bases| *words(bases).add(field));
+                            field = if field + 1 == lookup.fields { 0 } else { field + 1 };
                             let number = (base + *words(lookup.ids).add(at)) as usize;
                             row(table, number, lookup.row_bytes);
                             if let Some(scales) = lookup.scales {

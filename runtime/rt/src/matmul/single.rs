@@ -1,21 +1,22 @@
 //! Products of small dense matrices of 32-bit floats.
 //!
-//! A panel of `b`, up to three vectors wide and [`DEPTH`] rows deep, is copied together, to whole cache lines, and stays in the first cache
-//! while all rows of `a` pass it; `a` is read in place. Every element is summed in the order of `k` by fused multiply-adds, whatever the vectors' width, so that all
-//! levels with such an instruction give the same bits.
+//! A panel of `b`, up to three vectors wide and [`DEPTH`] rows deep, is copied together, to whole cache lines, and stays in the near caches
+//! while all rows of `a` pass it; `a` is read in place. Every element is summed piece by piece of `k`, each in the order of `k` by fused multiply-adds from zero,
+//! whatever the vectors' width, so that all levels with such an instruction give the same bits.
 
 use super::product::{Product, View};
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps,
-    _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
-    _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __m256, __m256i, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps,
+    _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::cell::Cell;
 use std::hint::black_box;
 
-/// Rows of `b` that are gone through at once, at most.
-const DEPTH: usize = 128;
+/// Rows of `b` that are gone through at once, at most. A panel is then larger than the first cache, from which only its own reading would profit:
+/// it comes in order from the second one, in time, and every piece costs a reading and a writing of the results.
+const DEPTH: usize = 512;
 
 /// Vectors of a panel, at most.
 const VECTORS: usize = 3;
@@ -61,6 +62,7 @@ trait Simd {
     /// The first `count` lanes; zero in the others.
     unsafe fn load_part(from: *const f32, count: usize) -> Self::Vector;
     unsafe fn store_part(to: *mut f32, value: Self::Vector, count: usize);
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 }
@@ -100,6 +102,11 @@ impl Simd for Wide {
     unsafe fn store_part(to: *mut f32, value: __m512, count: usize) {
         // SAFETY: as above; masked lanes are not written.
         unsafe { _mm512_mask_storeu_ps(to, ((1u32 << count) - 1) as u16, value) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
@@ -154,68 +161,100 @@ impl Simd for Narrow {
         unsafe { _mm256_maskstore_ps(to, Self::mask(count), value) }
     }
     #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 }
 
-/// `M` rows by `N` vectors of the result, held in registers over all of `k`. The last vector has `last` lanes.
+/// A sum that the compiler does not look through: of a loop four times unrolled it would hold all multiples of a stride, in more registers than
+/// there are.
+#[inline(always)]
+unsafe fn advance(mut value: isize, stride: isize) -> isize {
+    // SAFETY: an addition.
+    unsafe { std::arch::asm!("add {0}, {1}", inout(reg) value, in(reg) stride, options(pure, nomem, nostack)) };
+    value
+}
+
+/// One step of `k` for all sums of a block.
+#[inline(always)]
+unsafe fn round<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(
+    sums: &mut [[S::Vector; N]; M],
+    rows: [*const f32; M],
+    step: isize,
+    b: *const f32,
+    last: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut vectors = [S::zero(); N];
+        for (j, vector) in vectors.iter_mut().enumerate() {
+            let from = b.add(j * S::LANES);
+            *vector = if WHOLE || j + 1 < N { S::load(from) } else { S::load_part(from, last) };
+        }
+        for (sums, a) in sums.iter_mut().zip(rows) {
+            let value = S::splat(*a.offset(step));
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = S::fma(value, vector, *sum);
+            }
+        }
+    }
+}
+
+/// `M` rows by `N` vectors of the result, held in registers over all of `k`. The last vector has `last` lanes; `UNIT` says that the rows of `a`
+/// are contiguous.
 ///
 /// # Safety
 /// The rows and columns lie inside the matrices; rows of `b` are contiguous.
 #[inline(always)]
-unsafe fn block<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(product: &Product, row: usize, column: usize, last: usize) {
+unsafe fn block<S: Simd, const M: usize, const N: usize, const WHOLE: bool, const UNIT: bool>(
+    product: &Product,
+    row: usize,
+    column: usize,
+    last: usize,
+) {
     // SAFETY: the caller's.
     unsafe {
         let to = |i: usize, j: usize| product.dst.add((row + i) * product.dst_row + column + j * S::LANES);
         let mut sums = [[S::zero(); N]; M];
-        if product.accumulate {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = if WHOLE || j + 1 < N { S::load(to(i, j)) } else { S::load_part(to(i, j), last) };
-                }
-            }
-        }
         // Opaque, or the compiler adds the stride again for every row of every step.
         let rows: [*const f32; M] = black_box(std::array::from_fn(|i| product.a.at(row + i, 0)));
         let mut b = product.b.at(0, column);
         let mut step = 0;
-        // The result's lines come to the first cache while it is computed, and so does the next block's part of `a`.
-        if !product.accumulate {
-            for i in 0..M {
-                for j in 0..N {
-                    _mm_prefetch::<_MM_HINT_T0>(to(i, j).cast());
-                }
+        // The result's lines come to the first cache while it is computed.
+        for i in 0..M {
+            for j in 0..N {
+                _mm_prefetch::<_MM_HINT_T0>(to(i, j).cast());
             }
         }
         let next = product.a.row * M as isize;
-        let mut left = product.k;
-        while left > 0 {
-            let chunk = left.min(16);
-            left -= chunk;
-            if product.a.column == 1 {
-                for a in rows {
-                    _mm_prefetch::<_MM_HINT_T0>(a.wrapping_offset(step + next).cast());
-                }
-            }
-            for _ in 0..chunk {
-                if product.a.column != 1 {
+        for _ in 0..product.k / 4 {
+            for _ in 0..4 {
+                if !UNIT {
+                    // The next block's line: the processor cannot guess it, for each lies in another page.
                     _mm_prefetch::<_MM_HINT_T0>(rows[0].wrapping_offset(step + next).cast());
                 }
-                let mut vectors = [S::zero(); N];
-                for (j, vector) in vectors.iter_mut().enumerate() {
-                    let from = b.add(j * S::LANES);
-                    *vector = if WHOLE || j + 1 < N { S::load(from) } else { S::load_part(from, last) };
+                round::<S, M, N, WHOLE>(&mut sums, rows, step, b, last);
+                b = advance(b as isize, 4 * product.b.row) as *const f32;
+                step = if UNIT { step + 1 } else { advance(step, product.a.column) };
+            }
+        }
+        for _ in 0..product.k % 4 {
+            round::<S, M, N, WHOLE>(&mut sums, rows, step, b, last);
+            b = b.wrapping_offset(product.b.row);
+            step += product.a.column;
+        }
+        if product.accumulate {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    let old = if WHOLE || j + 1 < N { S::load(to(i, j)) } else { S::load_part(to(i, j), last) };
+                    *sum = S::add(old, *sum);
                 }
-                for (sums, a) in sums.iter_mut().zip(rows) {
-                    let value = S::splat(*a.offset(step));
-                    for (sum, vector) in sums.iter_mut().zip(vectors) {
-                        *sum = S::fma(value, vector, *sum);
-                    }
-                }
-                b = b.wrapping_offset(product.b.row);
-                step += product.a.column;
             }
         }
         for (i, sums) in sums.into_iter().enumerate() {
@@ -228,24 +267,28 @@ unsafe fn block<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(prod
 
 /// All rows of a panel of `N` vectors.
 #[inline(always)]
-unsafe fn rows<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(product: &Product, column: usize, last: usize) {
+unsafe fn rows<S: Simd, const M: usize, const N: usize, const WHOLE: bool, const UNIT: bool>(
+    product: &Product,
+    column: usize,
+    last: usize,
+) {
     let mut row = 0;
     // SAFETY: the caller's.
     unsafe {
         while row + M <= product.m {
-            block::<S, M, N, WHOLE>(product, row, column, last);
+            block::<S, M, N, WHOLE, UNIT>(product, row, column, last);
             row += M;
         }
         if row + 4 <= product.m {
-            block::<S, 4, N, WHOLE>(product, row, column, last);
+            block::<S, 4, N, WHOLE, UNIT>(product, row, column, last);
             row += 4;
         }
         if row + 2 <= product.m {
-            block::<S, 2, N, WHOLE>(product, row, column, last);
+            block::<S, 2, N, WHOLE, UNIT>(product, row, column, last);
             row += 2;
         }
         if row < product.m {
-            block::<S, 1, N, WHOLE>(product, row, column, last);
+            block::<S, 1, N, WHOLE, UNIT>(product, row, column, last);
         }
     }
 }
@@ -257,13 +300,19 @@ unsafe fn panel<S: Simd, const M: usize>(product: &Product, column: usize, width
     let last = width - (vectors - 1) * S::LANES;
     // SAFETY: the caller's.
     unsafe {
-        match (vectors, last == S::LANES) {
-            (3, true) => rows::<S, M, 3, true>(product, column, last),
-            (3, false) => rows::<S, M, 3, false>(product, column, last),
-            (2, true) => rows::<S, M, 2, true>(product, column, last),
-            (2, false) => rows::<S, M, 2, false>(product, column, last),
-            (_, true) => rows::<S, M, 1, true>(product, column, last),
-            (_, false) => rows::<S, M, 1, false>(product, column, last),
+        match (vectors, last == S::LANES, product.a.column == 1) {
+            (3, true, true) => rows::<S, M, 3, true, true>(product, column, last),
+            (3, true, false) => rows::<S, M, 3, true, false>(product, column, last),
+            (3, false, true) => rows::<S, M, 3, false, true>(product, column, last),
+            (3, false, false) => rows::<S, M, 3, false, false>(product, column, last),
+            (2, true, true) => rows::<S, M, 2, true, true>(product, column, last),
+            (2, true, false) => rows::<S, M, 2, true, false>(product, column, last),
+            (2, false, true) => rows::<S, M, 2, false, true>(product, column, last),
+            (2, false, false) => rows::<S, M, 2, false, false>(product, column, last),
+            (_, true, true) => rows::<S, M, 1, true, true>(product, column, last),
+            (_, true, false) => rows::<S, M, 1, true, false>(product, column, last),
+            (_, false, true) => rows::<S, M, 1, false, true>(product, column, last),
+            (_, false, false) => rows::<S, M, 1, false, false>(product, column, last),
         }
     }
 }
@@ -532,6 +581,7 @@ mod tests {
             (7, 64, 129),
             (13, 131, 300),
             (40, 100, 150),
+            (70, 60, 1030),
         ];
         for (m, n, k) in shapes {
             for (a_turned, b_turned, accumulate) in [(false, false, false), (true, false, true), (false, true, true), (true, true, false)] {
