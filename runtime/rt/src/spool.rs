@@ -88,10 +88,7 @@ impl Spool {
             }
             records.write_all(cast_slice(&chunk.words)).map_err(failed)?;
             bags.write_all(cast_slice(&chunk.bags)).map_err(failed)?;
-            for row in rows {
-                hash.update(row.as_slice());
-                hash.update(b"\n");
-            }
+            hash.update(rows.as_slice());
             spool.entries += chunk.bags.len() as u64;
             spool.rows += rows.len();
             progress(spool.rows as u64);

@@ -4,15 +4,18 @@
 //! entries begin, in two words, how many there are, and how many of those come before the ones that are taken). While a dictionary is being learned ids are provisional, in order of first
 //! appearance; [`Ids::row`] turns them into rows.
 
-use crate::data::{Place, Rows, last_of_group};
+use crate::data::{Place, Rows, TextRow, TextRows, last_of_group};
 use crate::failure::Failure;
 use crate::vocab::Vocab;
-use csv::ByteRecord;
 use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Reading, Split, Token};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// Whole numbers below this, most counts, find their interval in a table.
+const COUNTS: u16 = 256;
 
 /// Stands for a value that has no row of its own.
 const NOTHING: u32 = u32::MAX;
@@ -150,8 +153,11 @@ pub(crate) struct Transformer<'p> {
     counts: Vec<usize>,
     /// Sequences of which the entries before those taken are remembered too: what a row has seen is not recommended.
     remembered: BTreeSet<u32>,
-    /// Columns that are a word of a dictionary of their own, and columns of all other kinds.
+    /// The interval of each small whole number, by column.
+    intervals_of_counts: Vec<Vec<u32>>,
+    /// Columns that are a word of a dictionary of their own, columns of intervals, and columns of all other kinds.
     words: Vec<usize>,
+    intervals: Vec<usize>,
     others: Vec<usize>,
 }
 
@@ -232,13 +238,13 @@ impl<'p> Transformer<'p> {
         let (layout, width) = record_layout(columns);
         let learning = fitted.is_none();
         let is_shared = |own: usize| columns.iter().any(|other| other.kind.encoder() == Some(&Encoder::VocabOf(own as u32)));
-        let is_word = |&at: &usize| match (&columns[at].kind, &columns[at].token) {
-            (ColumnKind::Id { encoder: Encoder::Vocab { .. } }, Token::Column(_)) => {
-                cells[at].is_some() && !data.is_grouped() && !is_shared(at)
-            }
-            _ => false,
-        };
-        let (words, others) = (0..columns.len()).partition(is_word);
+        // Columns whose cells are found together, one column after another.
+        let is_alone = |at: usize| matches!(columns[at].token, Token::Column(_)) && cells[at].is_some() && !data.is_grouped();
+        let is_word =
+            |&at: &usize| matches!(columns[at].kind, ColumnKind::Id { encoder: Encoder::Vocab { .. } }) && is_alone(at) && !is_shared(at);
+        let is_interval = |&at: &usize| matches!(columns[at].kind, ColumnKind::Id { encoder: Encoder::Bucket { .. } }) && is_alone(at);
+        let (words, others): (_, Vec<usize>) = (0..columns.len()).partition(is_word);
+        let (intervals, others) = others.into_iter().partition(is_interval);
         let fitted = fitted.unwrap_or_else(|| Fitted {
             vocabs: vec![Arc::default(); columns.len()],
             moments: vec![(0.0, 1.0); columns.len()],
@@ -260,7 +266,9 @@ impl<'p> Transformer<'p> {
             parts: Vec::new(),
             counts: vec![0; columns.len()],
             remembered: BTreeSet::new(),
+            intervals_of_counts: columns.iter().map(intervals_of_counts).collect(),
             words,
+            intervals,
             others,
         })
     }
@@ -271,42 +279,81 @@ impl<'p> Transformer<'p> {
     }
 
     /// Neighbouring rows as records, one after another.
-    pub(crate) fn chunk(&mut self, rows: &[ByteRecord], first: &Place, out: &mut Records) -> Result<(), Failure> {
+    pub(crate) fn chunk(&mut self, rows: &TextRows, first: &Place, out: &mut Records) -> Result<(), Failure> {
         out.words.clear();
         out.words.resize(rows.len() * self.width, 0);
         out.bags.clear();
         for at in 0..self.words.len() {
             self.word_of_each(self.words[at], rows, &mut out.words);
         }
-        for (at, (row, record)) in rows.iter().zip(out.words.chunks_exact_mut(self.width.max(1))).enumerate() {
+        // The first row with a cell that has no interval: what is wrong in rows before it comes first.
+        let mut end = (rows.len(), None);
+        for &at in &self.intervals {
+            if let Err((row, wrong)) = self.interval_of_each(at, rows, &mut out.words)
+                && row < end.0
+            {
+                end = (row, Some((at, wrong)));
+            }
+        }
+        for (at, (row, record)) in rows.iter().zip(out.words.chunks_exact_mut(self.width.max(1))).enumerate().take(end.0) {
             for other in 0..self.others.len() {
                 let number = self.others[other];
                 self.cell(number, row, record, &mut out.bags).map_err(|wrong| problem(&first.after(at), &self.columns[number], &wrong))?;
             }
         }
-        Ok(())
-    }
-
-    /// Writes the part of a column of words, which are found together, in the records of neighbouring rows.
-    fn word_of_each(&mut self, at: usize, rows: &[ByteRecord], records: &mut [u32]) {
-        let Some(cell) = self.cells[at] else { return };
-        let (part, width) = (self.layout[at], self.width);
-        let cells = rows.iter().map(|row| row.get(cell).unwrap_or_default().trim_ascii()).enumerate();
-        let words = cells.filter(|(_, cell)| !cell.is_empty());
-        if self.learning {
-            (0..rows.len()).for_each(|row| records[row * width + part] = NOTHING);
-            self.learned[at].learn_each(words, |row, id| records[row * width + part] = id);
-        } else {
-            self.fitted.vocabs[at].row_each(words, |row, id| records[row * width + part] = id);
+        match end {
+            (row, Some((at, wrong))) => Err(problem(&first.after(row), &self.columns[at], &wrong)),
+            _ => Ok(()),
         }
     }
 
+    /// Writes the part of a column of words, which are found together, in the records of neighbouring rows.
+    fn word_of_each(&mut self, at: usize, rows: &TextRows, records: &mut [u32]) {
+        let Some(cell) = self.cells[at] else { return };
+        let records = Cell::from_mut(records).as_slice_of_cells();
+        let set = |row: usize, id: u32| records[row * self.width + self.layout[at]].set(id);
+        let nothing = if self.learning { NOTHING } else { 0 };
+        let cells = rows.column(cell).map(<[u8]>::trim_ascii).enumerate();
+        let words = cells.filter(|(row, cell)| {
+            if cell.is_empty() {
+                set(*row, nothing);
+            }
+            !cell.is_empty()
+        });
+        if self.learning {
+            self.learned[at].learn_each(words, set);
+        } else {
+            self.fitted.vocabs[at].row_each(words, set);
+        }
+    }
+
+    /// Writes the part of a column of intervals in the records of neighbouring rows, up to a row whose cell has none.
+    fn interval_of_each(&self, at: usize, rows: &TextRows, records: &mut [u32]) -> Result<(), (usize, Wrong)> {
+        let (Some(cell), Some(Encoder::Bucket { bounds })) = (self.cells[at], self.columns[at].kind.encoder()) else { return Ok(()) };
+        for (row, cell) in rows.column(cell).map(<[u8]>::trim_ascii).enumerate() {
+            if !cell.is_empty() {
+                records[row * self.width + self.layout[at]] = self.interval(at, bounds, cell).map_err(|wrong| (row, wrong))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The interval of a cell's number.
+    fn interval(&self, at: usize, bounds: &[f64], cell: &[u8]) -> Result<u32, Wrong> {
+        let value = number(cell).map_err(|text| wrong(cell, text))?;
+        // A fraction is cut off, and then differs.
+        Ok(match self.intervals_of_counts[at].get(value as usize) {
+            Some(interval) if value as usize as f32 == value => *interval,
+            _ => interval(bounds, value),
+        })
+    }
+
     /// Writes a column's part of a record; entries of a bag go to `bags`.
-    fn cell(&mut self, at: usize, row: &ByteRecord, record: &mut [u32], bags: &mut Vec<u32>) -> Result<(), Wrong> {
+    fn cell(&mut self, at: usize, row: TextRow<'_>, record: &mut [u32], bags: &mut Vec<u32>) -> Result<(), Wrong> {
         let column = &self.columns[at];
         let part = self.layout[at];
         let cell = match self.cells[at] {
-            Some(cell) => row.get(cell).unwrap_or_default().trim_ascii(),
+            Some(cell) => row.cell(cell).trim_ascii(),
             None => b"",
         };
         let absent = self.cells[at].is_none() && column.token.column().is_some();
@@ -421,10 +468,7 @@ impl<'p> Transformer<'p> {
         }
         Ok(match encoder {
             Encoder::Hash { buckets } => 1 + (xxh3_64(token) % u64::from(*buckets)) as u32,
-            Encoder::Bucket { bounds } => {
-                let value = number(token).map_err(|text| wrong(token, text))?;
-                1 + bounds.partition_point(|bound| *bound <= f64::from(value)) as u32
-            }
+            Encoder::Bucket { bounds } => self.interval(at, bounds, token)?,
             Encoder::Vocab { .. } if self.learning => self.learned[at].learn(token, 1),
             Encoder::VocabOf(other) if self.learning => self.learned[*other as usize].learn(token, 0),
             Encoder::Vocab { .. } => self.fitted.vocabs[at].row(token),
@@ -433,12 +477,12 @@ impl<'p> Transformer<'p> {
     }
 
     /// The tokens of several id features as one: text for dictionaries and hashes, the interval for buckets.
-    fn cross(&mut self, at: usize, encoder: &Encoder, parts: &[u32], row: &ByteRecord) -> Result<u32, Wrong> {
+    fn cross(&mut self, at: usize, encoder: &Encoder, parts: &[u32], row: TextRow<'_>) -> Result<u32, Wrong> {
         let mut token = std::mem::take(&mut self.token);
         token.clear();
         for &part in parts {
             let column = &self.columns[part as usize];
-            let cell = self.cells[part as usize].and_then(|cell| row.get(cell)).unwrap_or_default().trim_ascii();
+            let cell = self.cells[part as usize].map(|cell| row.cell(cell)).unwrap_or_default().trim_ascii();
             let cell = if self.grouped { last_of_group(cell) } else { cell };
             if let (ColumnKind::Id { encoder: bucket @ Encoder::Bucket { .. } }, Token::Column(_)) = (&column.kind, &column.token) {
                 let id = self.encode(part as usize, &bucket.clone(), cell)?;
@@ -467,6 +511,19 @@ impl<'p> Transformer<'p> {
             }
         }
         fitted
+    }
+}
+
+/// The interval of a number between bounds, from 1.
+fn interval(bounds: &[f64], value: f32) -> u32 {
+    1 + bounds.partition_point(|bound| *bound <= f64::from(value)) as u32
+}
+
+/// The intervals of the numbers below [`COUNTS`], if the column has bounds.
+fn intervals_of_counts(column: &Column) -> Vec<u32> {
+    match column.kind.encoder() {
+        Some(Encoder::Bucket { bounds }) => (0..COUNTS).map(|count| interval(bounds, f32::from(count))).collect(),
+        _ => Vec::new(),
     }
 }
 

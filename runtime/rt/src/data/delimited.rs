@@ -1,15 +1,16 @@
 //! csv and tsv. A tsv has no quotes; a csv has them as RFC 4180 says.
 
+use super::lines::Lines;
+use super::rows::{TextRow, TextRows};
 use super::{Place, RowReader};
 use crate::failure::Failure;
-use csv::{ByteRecord, Reader, ReaderBuilder};
 use recc_abi::DataSpec;
 use std::io::BufRead;
 use std::path::Path;
 
 pub(super) struct DelimitedRows {
     place: Place,
-    reader: Reader<Box<dyn BufRead + Send>>,
+    lines: Lines,
     columns: Vec<String>,
     header: bool,
 }
@@ -17,13 +18,15 @@ pub(super) struct DelimitedRows {
 impl DelimitedRows {
     pub(super) fn new(path: &Path, reader: Box<dyn BufRead + Send>, delimiter: u8, spec: &DataSpec) -> Result<Self, Failure> {
         let header = spec.columns.is_none();
-        let mut reader =
-            ReaderBuilder::new().delimiter(delimiter).quoting(delimiter == b',').has_headers(header).flexible(true).from_reader(reader);
+        let mut lines = Lines::new(reader, delimiter, delimiter == b',');
         let columns = match &spec.columns {
             Some(columns) => columns.clone(),
             None => {
-                let found = reader.byte_headers().map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
-                found.iter().map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_owned()).collect()
+                let mut found = TextRows::new(0);
+                let cells = lines.next(None, &mut found).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+                let found = found.of_width(cells.unwrap_or(0));
+                let name = |name: &[u8]| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_owned();
+                found.iter().flat_map(TextRow::iter).map(name).collect()
             }
         };
         if columns.is_empty() || columns.iter().all(String::is_empty) {
@@ -41,7 +44,7 @@ impl DelimitedRows {
                 pair[0]
             )));
         }
-        Ok(DelimitedRows { place: Place::new(path.display()), reader, columns, header })
+        Ok(DelimitedRows { place: Place::new(path.display()), lines, columns, header })
     }
 }
 
@@ -50,30 +53,28 @@ impl RowReader for DelimitedRows {
         &self.columns
     }
 
-    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
-        let more = self.reader.read_byte_record(row).map_err(|error| {
+    fn read(&mut self, rows: &mut TextRows) -> Result<bool, Failure> {
+        let found = self.lines.next(Some(self.columns.len()), rows).map_err(|error| {
             Failure::input(format!(
                 "{}: cannot be read on after row {}: {error}\nhelp: the file is cut off or damaged; make it again",
                 self.place.source, self.place.row
             ))
         })?;
-        if !more {
-            return Ok(false);
-        }
+        let Some(cells) = found else { return Ok(false) };
         self.place.row += 1;
-        if self.place.row == 1 && !self.header && row.iter().zip(&self.columns).all(|(cell, name)| cell.trim_ascii() == name.as_bytes()) {
+        if cells != self.columns.len() {
+            let expected = if self.header { "the header has" } else { "the spec names" };
+            return Err(Failure::input(format!(
+                "{}: {cells} cells where {expected} {} columns\nhelp: look at that line; a missing or extra delimiter, or an unquoted one, shifts its cells",
+                self.place,
+                self.columns.len()
+            )));
+        }
+        let is_name = |(cell, name): (&[u8], &String)| cell.trim_ascii() == name.as_bytes();
+        if self.place.row == 1 && !self.header && rows.row(rows.len() - 1).iter().zip(&self.columns).all(is_name) {
             return Err(Failure::input(format!(
                 "{}: the first line names the columns, and the spec says that the file has no header\nhelp: leave `columns` out of `data`, or remove that line",
                 self.place.source
-            )));
-        }
-        if row.len() != self.columns.len() {
-            let expected = if self.header { "the header has" } else { "the spec names" };
-            return Err(Failure::input(format!(
-                "{}: {} cells where {expected} {} columns\nhelp: look at that line; a missing or extra delimiter, or an unquoted one, shifts its cells",
-                self.place,
-                row.len(),
-                self.columns.len()
             )));
         }
         Ok(true)

@@ -2,16 +2,16 @@
 //!
 //! All rows are read before the first group is given out: the rows of a group may lie anywhere.
 
-use super::{Part, Place, RowReader, Rows};
+use super::{Part, Place, RowReader, Rows, TextRows};
 use crate::failure::Failure;
-use csv::ByteRecord;
 use indexmap::IndexMap;
 use recc_abi::{DataSpec, GROUPED};
 
 /// The cells of a group, row by row.
-#[derive(Default)]
 struct Group {
-    rows: Vec<(f64, ByteRecord)>,
+    rows: TextRows,
+    /// The rows by what they are ordered by.
+    order: Vec<(f64, usize)>,
 }
 
 pub(super) struct GroupedRows {
@@ -42,36 +42,37 @@ impl GroupedRows {
             for (at, row) in rows.iter().enumerate() {
                 let place = match order {
                     None => 0.0,
-                    Some(order) => number(row.get(order).unwrap_or_default()).map_err(|text| {
-                        let shown = String::from_utf8_lossy(row.get(order).unwrap_or_default()).into_owned();
+                    Some(order) => number(row.cell(order)).map_err(|text| {
+                        let shown = String::from_utf8_lossy(row.cell(order)).into_owned();
                         Failure::input(format!("{}, column {:?}: {shown:?} {text}", first.after(at), columns[order]))
                     })?,
                 };
-                if let Some(column) = (0..columns.len()).find(|&at| row.get(at).is_some_and(|cell| cell.contains(&GROUPED.as_bytes()[0]))) {
+                if let Some(column) = (0..columns.len()).find(|&at| row.cell(at).contains(&GROUPED.as_bytes()[0])) {
                     return Err(Failure::input(format!(
                         "{}, column {:?}: the cell holds the sign 0x1f, which stands between the rows of a group\nhelp: remove it from the data",
                         first.after(at),
                         columns[column]
                     )));
                 }
-                let key = row.get(group).unwrap_or_default();
+                let key = row.cell(group);
                 let own = match groups.get_mut(key) {
                     Some(own) => own,
-                    None => groups.entry(key.to_vec()).or_default(),
+                    None => groups.entry(key.to_vec()).or_insert(Group { rows: TextRows::new(columns.len()), order: Vec::new() }),
                 };
-                own.rows.push((place, row.clone()));
+                own.order.push((place, own.order.len()));
+                row.iter().for_each(|cell| own.rows.push(cell));
             }
             Ok(())
         })?;
         // Stable: rows of one place stay in the order of the files.
-        groups.values_mut().for_each(|own| own.rows.sort_by(|a, b| a.0.total_cmp(&b.0)));
+        groups.values_mut().for_each(|own| own.order.sort_by(|a, b| a.0.total_cmp(&b.0)));
         let left_out = match part {
             _ if !spec.leave_one_out => 0,
             Part::Train => 2,
             Part::Valid => 1,
             Part::Test => 0,
         };
-        groups.retain(|_, own| own.rows.len() > left_out);
+        groups.retain(|_, own| own.order.len() > left_out);
         let name = |key: &Vec<u8>| format!("{} {:?}", columns[group], String::from_utf8_lossy(key));
         let names = groups.keys().map(name).collect();
         let place = Place { names: Some(names), ..Place::new(rows.source()) };
@@ -93,24 +94,23 @@ impl RowReader for GroupedRows {
         &self.columns
     }
 
-    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+    fn read(&mut self, rows: &mut TextRows) -> Result<bool, Failure> {
         if let Some(group) = self.groups.next() {
             self.place.row += 1;
-            let kept = group.rows.len() - self.left_out;
-            row.clear();
+            let kept = group.order.len() - self.left_out;
             let mut cell = Vec::new();
             for column in 0..self.columns.len() {
                 cell.clear();
-                for (at, (_, own)) in group.rows[..kept].iter().enumerate() {
+                for (at, &(_, own)) in group.order[..kept].iter().enumerate() {
                     if at > 0 {
                         if column == self.group {
                             break;
                         }
                         cell.extend_from_slice(GROUPED.as_bytes());
                     }
-                    cell.extend_from_slice(own.get(column).unwrap_or_default());
+                    cell.extend_from_slice(group.rows.row(own).cell(column));
                 }
-                row.push_field(&cell);
+                rows.push(&cell);
             }
             return Ok(true);
         }

@@ -1,8 +1,7 @@
 //! libsvm: `label index:value index:value …`. The cells of a row are the label and the value of each column; what a line leaves out is empty.
 
-use super::{Place, RowReader};
+use super::{Place, RowReader, TextRows};
 use crate::failure::Failure;
-use csv::ByteRecord;
 use recc_abi::DataSpec;
 use std::io::BufRead;
 use std::path::Path;
@@ -39,7 +38,7 @@ impl RowReader for LibsvmRows {
         &self.columns
     }
 
-    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+    fn read(&mut self, rows: &mut TextRows) -> Result<bool, Failure> {
         loop {
             self.line.clear();
             let read = self.reader.read_line(&mut self.line).map_err(|error| {
@@ -64,8 +63,7 @@ impl RowReader for LibsvmRows {
                 _ => return Err(self.fail(&format!("there is no column with index {index:?}"))),
             }
         }
-        row.clear();
-        cells.iter().for_each(|cell| row.push_field(cell.as_bytes()));
+        cells.iter().for_each(|cell| rows.push(cell.as_bytes()));
         Ok(true)
     }
 

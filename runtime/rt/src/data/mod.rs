@@ -3,12 +3,14 @@
 mod delimited;
 mod grouped;
 mod libsvm;
+mod lines;
 mod parquet;
 pub(crate) mod planted;
+mod rows;
 
 use crate::failure::Failure;
-use csv::ByteRecord;
 use recc_abi::{DataFormat, DataSpec, GROUPED};
+pub(crate) use rows::{TextRow, TextRows};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -64,11 +66,8 @@ impl std::fmt::Display for Place {
 }
 
 /// Neighbouring rows of one file.
-#[derive(Default)]
 struct Chunk {
-    /// Rows to be filled again; the first `len` count.
-    rows: Vec<ByteRecord>,
-    len: usize,
+    rows: TextRows,
     /// Where the first of them stands.
     first: Option<Place>,
 }
@@ -77,8 +76,8 @@ struct Chunk {
 pub(crate) trait RowReader: Send {
     /// Names of the cells of a row.
     fn columns(&self) -> &[String];
-    /// Reads the next row; false at the end.
-    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure>;
+    /// Adds the next row to others, which have as many cells; false at the end.
+    fn read(&mut self, rows: &mut TextRows) -> Result<bool, Failure>;
     /// Where the last row stands.
     fn place(&self) -> &Place;
 }
@@ -180,7 +179,7 @@ impl Rows {
 
     /// Reads all rows on a thread of its own, while `work` gets those read before, in order: neighbours of one file, and where the
     /// first of them stands.
-    pub(crate) fn for_each_chunk(&mut self, mut work: impl FnMut(&[ByteRecord], &Place) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub(crate) fn for_each_chunk(&mut self, mut work: impl FnMut(&TextRows, &Place) -> Result<(), Failure>) -> Result<(), Failure> {
         let (grouped, watched, mut kept) = (self.grouped, self.watched.clone(), Vec::new());
         let result = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Result<Chunk, Failure>>(CHUNKS);
@@ -188,10 +187,10 @@ impl Rows {
             let own = &mut *self;
             scope.spawn(move || {
                 loop {
-                    let mut chunk = spent.try_recv().unwrap_or_default();
+                    let mut chunk = spent.try_recv().unwrap_or_else(|_| Chunk { rows: TextRows::new(own.columns.len()), first: None });
                     let more = own.fill(&mut chunk);
                     // Rows before one that cannot be read come first. A worker that stopped hears no more.
-                    if chunk.len > 0 && send.send(Ok(chunk)).is_err() {
+                    if !chunk.rows.is_empty() && send.send(Ok(chunk)).is_err() {
                         return;
                     }
                     match more {
@@ -204,14 +203,14 @@ impl Rows {
             while let Ok(chunk) = receive.recv() {
                 let chunk = chunk?;
                 if !watched.is_empty() {
-                    let text = |row: &ByteRecord, at: usize| {
-                        let cell = row.get(at).unwrap_or_default();
+                    let text = |row: TextRow<'_>, at: usize| {
+                        let cell = row.cell(at);
                         String::from_utf8_lossy(if grouped { last_of_group(cell) } else { cell }).into_owned()
                     };
-                    kept.extend(chunk.rows[..chunk.len].iter().map(|row| watched.iter().map(|&at| text(row, at)).collect::<Vec<_>>()));
+                    kept.extend(chunk.rows.iter().map(|row| watched.iter().map(|&at| text(row, at)).collect::<Vec<_>>()));
                 }
                 if let Some(first) = &chunk.first {
-                    work(&chunk.rows[..chunk.len], first)?;
+                    work(&chunk.rows, first)?;
                 }
                 // Full when the reader is ahead by all chunks: one less to keep.
                 drop(give_back.try_send(chunk));
@@ -224,25 +223,21 @@ impl Rows {
 
     /// Fills a chunk with rows of one file; false at the end of all.
     fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, Failure> {
-        chunk.len = 0;
+        chunk.rows.clear();
         while let Some(current) = &mut self.current {
-            while chunk.len < CHUNK {
+            while chunk.rows.len() < CHUNK {
                 if self.limit.is_some_and(|limit| self.read >= limit) {
                     return Ok(false);
                 }
-                if chunk.rows.len() == chunk.len {
-                    chunk.rows.push(ByteRecord::new());
-                }
-                if !current.read(&mut chunk.rows[chunk.len])? {
+                if !current.read(&mut chunk.rows)? {
                     break;
                 }
-                if chunk.len == 0 {
+                if chunk.rows.len() == 1 {
                     chunk.first = Some(current.place().clone());
                 }
                 self.read += 1;
-                chunk.len += 1;
             }
-            if chunk.len > 0 {
+            if !chunk.rows.is_empty() {
                 return Ok(true);
             }
             let Some(next) = self.files.next() else { return Ok(false) };
@@ -355,11 +350,11 @@ mod tests {
         let result = rows.for_each_chunk(|rows, first| {
             for (at, row) in rows.iter().enumerate() {
                 let place = first.after(at).to_string();
-                if row.get(0) == stop_at {
+                if Some(row.cell(0)) == stop_at {
                     return Err(Failure::input(place));
                 }
                 let name = place.rsplit('/').next().unwrap_or_default();
-                seen.push(format!("{name}: {}", String::from_utf8_lossy(&row[0])));
+                seen.push(format!("{name}: {}", String::from_utf8_lossy(row.cell(0))));
             }
             Ok(())
         });

@@ -1,6 +1,6 @@
 //! Parquet: columns of numbers, truth values and text; a null is an empty cell.
 
-use super::{Place, RowReader};
+use super::{Place, RowReader, TextRows};
 use crate::failure::Failure;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
@@ -8,7 +8,6 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
-use csv::ByteRecord;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
 use std::io::Write as _;
@@ -57,7 +56,7 @@ impl RowReader for ParquetRows {
         &self.columns
     }
 
-    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+    fn read(&mut self, rows: &mut TextRows) -> Result<bool, Failure> {
         while self.batch.as_ref().is_none_or(|batch| self.at >= batch.num_rows()) {
             match self.reader.next() {
                 None => return Ok(false),
@@ -73,13 +72,12 @@ impl RowReader for ParquetRows {
                 }
             }
         }
-        row.clear();
         let mut cell = Vec::new();
         if let Some(batch) = &self.batch {
             for column in batch.columns() {
                 cell.clear();
                 write_cell(column.as_ref(), self.at, &mut cell);
-                row.push_field(&cell);
+                rows.push(&cell);
             }
         }
         self.at += 1;

@@ -4,12 +4,10 @@
 //! to a spread of about 2. Ids follow a Zipf law with exponent 1.05; numbers are exponential. A label is drawn with the probability
 //! the logit gives, or is the size of the logit with noise of deviation 0.5, of levels the nearest one.
 
-use super::{Part, Place, RowReader};
+use super::{Part, Place, RowReader, TextRows};
 use crate::failure::Failure;
 use crate::random::{key, mix64, normal, uniform};
-use csv::ByteRecord;
 use recc_abi::{Column, ColumnKind, Domain, Encoder, Planted, Token};
-use std::io::Write as _;
 
 /// Width of the planted vectors.
 const WIDTH: usize = 4;
@@ -160,7 +158,7 @@ impl RowReader for PlantedRows {
         &self.names
     }
 
-    fn read(&mut self, row: &mut ByteRecord) -> Result<bool, Failure> {
+    fn read(&mut self, rows: &mut TextRows) -> Result<bool, Failure> {
         if self.place.row >= self.rows {
             return Ok(false);
         }
@@ -201,14 +199,9 @@ impl RowReader for PlantedRows {
                 cells.push((name.clone(), text));
             }
         }
-        row.clear();
-        let mut cell = Vec::new();
         for name in &self.names {
-            cell.clear();
-            if let Some((_, text)) = cells.iter().find(|(known, _)| known == name) {
-                let _ = cell.write_all(text.as_bytes());
-            }
-            row.push_field(&cell);
+            let text = cells.iter().find(|(known, _)| known == name).map_or("", |(_, text)| text);
+            rows.push(text.as_bytes());
         }
         if let Ok(mut truth) = self.truth.lock() {
             truth.push(logit);
