@@ -15,7 +15,7 @@ cargo build --quiet --release --manifest-path "$root/Cargo.toml" --workspace
 
 counts() {
     valgrind --quiet --tool=callgrind --callgrind-out-file="$work/out" "$work/model" bench --phase train --batch $batch --steps "$1" --vocab 1000 > /dev/null 2>&1
-    callgrind_annotate --threshold=100 "$work/out" 2> /dev/null | sed -nE 's/^ *([0-9,]+) \([ 0-9.]+%\) +[^:]*:(recc_[^ ']+|__mem[^ ']+).*/\2 \1/p' | tr -d ,
+    callgrind_annotate --threshold=100 "$work/out" 2> /dev/null | sed -nE 's/^ *([0-9,]+) \([ 0-9.]+%\) +[^:]*:(recc_[^ \x27]+|__mem[^ \x27]+).*/\2 \1/p' | tr -d ,
 }
 
 for spec in "$@"; do
