@@ -8,7 +8,6 @@ use crate::data::{Place, Rows, TextRow, TextRows, last_of_group};
 use crate::failure::Failure;
 use crate::vocab::Vocab;
 use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Reading, Split, Token};
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -286,7 +285,7 @@ impl<'p> Transformer<'p> {
         for at in 0..self.words.len() {
             self.word_of_each(self.words[at], rows, &mut out.words);
         }
-        // The first row with a cell that has no interval: what is wrong in rows before it comes first.
+        // The first row with a cell that has no interval: what is wrong in rows before it comes first, and of a row the interval.
         let mut end = (rows.len(), None);
         for &at in &self.intervals {
             if let Err((row, wrong)) = self.interval_of_each(at, rows, &mut out.words)
@@ -310,20 +309,14 @@ impl<'p> Transformer<'p> {
     /// Writes the part of a column of words, which are found together, in the records of neighbouring rows.
     fn word_of_each(&mut self, at: usize, rows: &TextRows, records: &mut [u32]) {
         let Some(cell) = self.cells[at] else { return };
-        let records = Cell::from_mut(records).as_slice_of_cells();
-        let set = |row: usize, id: u32| records[row * self.width + self.layout[at]].set(id);
-        let nothing = if self.learning { NOTHING } else { 0 };
+        let (part, width) = (self.layout[at], self.width);
         let cells = rows.column(cell).map(<[u8]>::trim_ascii).enumerate();
-        let words = cells.filter(|(row, cell)| {
-            if cell.is_empty() {
-                set(*row, nothing);
-            }
-            !cell.is_empty()
-        });
+        let words = cells.filter(|(_, cell)| !cell.is_empty());
         if self.learning {
-            self.learned[at].learn_each(words, set);
+            records.iter_mut().skip(part).step_by(width).for_each(|id| *id = NOTHING);
+            self.learned[at].learn_each(words, |row, id| records[row * width + part] = id);
         } else {
-            self.fitted.vocabs[at].row_each(words, set);
+            self.fitted.vocabs[at].row_each(words, |row, id| records[row * width + part] = id);
         }
     }
 

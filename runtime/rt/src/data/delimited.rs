@@ -1,8 +1,7 @@
 //! csv and tsv. A tsv has no quotes; a csv has them as RFC 4180 says.
 
 use super::lines::Lines;
-use super::rows::{TextRow, TextRows};
-use super::{Place, RowReader};
+use super::{Place, RowReader, TextRows};
 use crate::failure::Failure;
 use recc_abi::DataSpec;
 use std::io::BufRead;
@@ -23,10 +22,10 @@ impl DelimitedRows {
             Some(columns) => columns.clone(),
             None => {
                 let mut found = TextRows::new(0);
-                let cells = lines.next(None, &mut found).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
-                let found = found.of_width(cells.unwrap_or(0));
-                let name = |name: &[u8]| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_owned();
-                found.iter().flat_map(TextRow::iter).map(name).collect()
+                let failed =
+                    |error| Failure::input(format!("{}: {error}\nhelp: the file is cut off or damaged; make it again", path.display()));
+                lines.next(None, &mut found).map_err(failed)?;
+                found.cells().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect()
             }
         };
         if columns.is_empty() || columns.iter().all(String::is_empty) {

@@ -101,14 +101,14 @@ impl RowReader for GroupedRows {
             let mut cell = Vec::new();
             for column in 0..self.columns.len() {
                 cell.clear();
-                for (at, &(_, own)) in group.order[..kept].iter().enumerate() {
+                for (at, &(_, row)) in group.order[..kept].iter().enumerate() {
                     if at > 0 {
                         if column == self.group {
                             break;
                         }
                         cell.extend_from_slice(GROUPED.as_bytes());
                     }
-                    cell.extend_from_slice(group.rows.row(own).cell(column));
+                    cell.extend_from_slice(group.rows.row(row).cell(column));
                 }
                 rows.push(&cell);
             }

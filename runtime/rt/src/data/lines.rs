@@ -1,5 +1,5 @@
-//! Lines of text that are split at a delimiter. What has no quotes, nearly every file, is split where its delimiters stand; from the first quote
-//! on a parser of all that RFC 4180 allows reads on.
+//! Lines of text that are split at a delimiter. What has no quotes, nearly every file, is split where its delimiters stand; from the piece of
+//! text on that holds the first quote, or a line that ends in a lone `\r`, a parser of all that RFC 4180 allows reads to the end.
 
 use super::rows::TextRows;
 use csv::{ByteRecord, Reader, ReaderBuilder};
@@ -37,36 +37,15 @@ struct Plain {
     start: usize,
     /// The end of the whole lines.
     end: usize,
-    /// Whether the reader has no more.
+    /// Whether the reader has no more, or failed.
     exhausted: bool,
-    /// Why it has no more.
-    failure: Option<std::io::Error>,
     /// Whether the last line lacks its end, which was added.
     unended: bool,
 }
 
-/// A reader that fails, once.
-struct Failing(Option<std::io::Error>);
-
-impl Read for Failing {
-    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-        self.0.take().map_or(Ok(0), Err)
-    }
-}
-
 impl Lines {
     pub(super) fn new(reader: Box<dyn BufRead + Send>, delimiter: u8, quoting: bool) -> Self {
-        let plain = Plain {
-            reader,
-            text: Vec::new(),
-            marks: Vec::new(),
-            mark: 0,
-            start: 0,
-            end: 0,
-            exhausted: false,
-            failure: None,
-            unended: false,
-        };
+        let plain = Plain { reader, text: Vec::new(), marks: Vec::new(), mark: 0, start: 0, end: 0, exhausted: false, unended: false };
         Lines { delimiter, quoting, source: Source::Plain(plain) }
     }
 
@@ -81,7 +60,10 @@ impl Lines {
                         return Ok(None);
                     }
                     if width.is_none_or(|width| width == record.len()) {
-                        record.iter().for_each(|cell| rows.push(cell));
+                        // As the line would stand without quotes.
+                        let last = record.len() - 1;
+                        let followed = |at: usize| if at == last { b'\n' } else { self.delimiter };
+                        record.iter().enumerate().for_each(|(at, cell)| rows.push_before(cell, followed(at)));
                     }
                     return Ok(Some(record.len()));
                 }
@@ -90,9 +72,9 @@ impl Lines {
                         return Ok(Some(cells));
                     }
                     if plain.exhausted && plain.start == plain.text.len() {
-                        return plain.failure.take().map_or(Ok(None), Err);
+                        return Ok(None);
                     }
-                    plain.fill();
+                    plain.fill()?;
                     if !plain.find(self.delimiter, self.quoting) {
                         self.read_quoted();
                     }
@@ -107,7 +89,7 @@ impl Lines {
             plain.text.truncate(plain.text.len() - usize::from(plain.unended));
             let mut text = Cursor::new(plain.text);
             text.set_position(plain.start as u64);
-            let rest: Box<dyn Read + Send> = Box::new(text.chain(Failing(plain.failure)).chain(plain.reader));
+            let rest: Box<dyn Read + Send> = Box::new(text.chain(plain.reader));
             let mut builder = ReaderBuilder::new();
             builder.delimiter(self.delimiter).quoting(self.quoting).has_headers(false).flexible(true);
             self.source = Source::Quoted(builder.from_reader(rest), ByteRecord::new());
@@ -120,13 +102,7 @@ impl Plain {
     fn next(&mut self, width: Option<usize>, rows: &mut TextRows) -> Option<usize> {
         while self.start < self.end {
             let (start, first) = (self.start, self.mark);
-            // Most lines have as many cells as they should.
-            let guess = width.map_or(first, |width| first + width.saturating_sub(1)).min(self.marks.len() - 1);
-            let is_whole = |&mark: &usize| self.text[mark] == b'\n';
-            let last = match is_whole(&self.marks[guess]) && !self.marks[first..guess].iter().any(is_whole) {
-                true => guess,
-                false => first + self.marks[first..].iter().position(is_whole)?,
-            };
+            let last = first + self.marks[first..].iter().position(|&mark| self.text[mark] == b'\n')?;
             let newline = self.marks[last];
             self.mark = last + 1;
             self.start = newline + 1;
@@ -144,44 +120,44 @@ impl Plain {
         None
     }
 
-    /// Reads on, until there is a whole line.
-    fn fill(&mut self) {
+    /// Reads on, until there is a whole line, or one that ends in a lone `\r`. Of a line that a failure cuts off nothing is given out.
+    fn fill(&mut self) -> std::io::Result<()> {
         self.text.drain(..self.start);
         (self.start, self.end) = (0, 0);
         self.marks.clear();
         self.mark = 0;
-        let mut searched = 0;
-        while !self.exhausted {
-            let found = self.reader.fill_buf().map(|more| {
-                let count = more.len().min(PIECE);
-                self.text.extend_from_slice(&more[..count]);
-                count
-            });
-            match found {
-                Ok(0) => {
-                    self.exhausted = true;
-                    self.unended = self.text.last().is_some_and(|&byte| byte != b'\n');
-                    if self.unended {
-                        self.text.push(b'\n');
-                    }
-                }
-                Ok(count) => self.reader.consume(count),
+        loop {
+            let searched = self.text.len();
+            let more = match self.reader.fill_buf() {
+                Ok(more) => more,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     self.exhausted = true;
-                    self.failure = Some(error);
-                    // What follows the last whole line was cut off.
-                    let whole = memrchr(b'\n', &self.text).map_or(0, |at| at + 1);
-                    self.text.truncate(whole);
+                    self.text.clear();
+                    return Err(error);
                 }
+            };
+            let count = more.len().min(PIECE);
+            self.text.extend_from_slice(&more[..count]);
+            self.reader.consume(count);
+            if count == 0 {
+                self.exhausted = true;
+                self.unended = self.text.last().is_some_and(|&byte| byte != b'\n');
+                if self.unended {
+                    self.text.push(b'\n');
+                }
+                self.end = self.text.len();
+                return Ok(());
             }
             if let Some(at) = memrchr(b'\n', &self.text[searched..]) {
                 self.end = searched + at + 1;
-                return;
+                return Ok(());
             }
-            searched = self.text.len();
+            if memchr(b'\r', &self.text[searched.saturating_sub(1)..self.text.len() - 1]).is_some() {
+                self.end = self.text.len();
+                return Ok(());
+            }
         }
-        self.end = self.text.len();
     }
 
     /// Finds the delimiters of the whole lines, or says that they are not plain: one has a quote, or an end of its own kind.
@@ -231,6 +207,15 @@ mod tests {
     use super::*;
     use std::io::BufReader;
 
+    /// A reader that fails, once.
+    struct Failing(Option<std::io::Error>);
+
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            self.0.take().map_or(Ok(0), Err)
+        }
+    }
+
     /// All rows of a text, which comes in pieces of `piece` bytes.
     fn rows(text: &[u8], piece: usize, delimiter: u8, quoting: bool) -> Vec<Vec<Vec<u8>>> {
         let reader = BufReader::with_capacity(piece, Cursor::new(text.to_vec()));
@@ -239,7 +224,10 @@ mod tests {
         loop {
             let mut row = TextRows::new(0);
             match lines.next(None, &mut row).expect("text in memory") {
-                Some(cells) => found.push(row.of_width(cells).row(0).iter().map(<[u8]>::to_vec).collect()),
+                Some(cells) => {
+                    assert_eq!(row.cells().count(), cells);
+                    found.push(row.cells().map(<[u8]>::to_vec).collect());
+                }
                 None => return found,
             }
         }
@@ -276,15 +264,28 @@ mod tests {
 
     #[test]
     fn whole_lines_before_a_failure_are_given_out() {
-        for text in ["a,b\nc,d\ne", "a,b\n\"c\",d\ne"] {
-            let reader = BufReader::with_capacity(3, Cursor::new(text).chain(Failing(Some(std::io::Error::other("cut off")))));
-            let mut lines = Lines::new(Box::new(reader), b',', true);
-            let mut rows = TextRows::new(2);
-            assert_eq!(lines.next(Some(2), &mut rows).expect("a line"), Some(2));
-            assert_eq!(lines.next(Some(2), &mut rows).expect("a line"), Some(2));
-            assert_eq!(lines.next(Some(2), &mut rows).expect_err("a failure").to_string(), "cut off");
-            assert_eq!(rows.iter().flat_map(super::super::rows::TextRow::iter).collect::<Vec<_>>(), [b"a", b"b", b"c", b"d"]);
+        for text in ["a,b\nc,d\n", "a,b\nc,d\ne", "a,b\nc,d\ne,f", "a,b\n\"c\",d\ne"] {
+            for piece in 1..9 {
+                let failing = Failing(Some(std::io::Error::other("cut off")));
+                let mut lines = Lines::new(Box::new(BufReader::with_capacity(piece, Cursor::new(text).chain(failing))), b',', true);
+                let mut rows = TextRows::new(2);
+                assert_eq!(lines.next(Some(2), &mut rows).expect("a line"), Some(2));
+                assert_eq!(lines.next(Some(2), &mut rows).expect("a line"), Some(2));
+                assert_eq!(lines.next(Some(2), &mut rows).expect_err("a failure").to_string(), "cut off", "{text:?} by {piece}");
+                assert_eq!(rows.cells().collect::<Vec<_>>(), [b"a", b"b", b"c", b"d"]);
+            }
         }
+    }
+
+    #[test]
+    fn text_says_the_same_with_quotes_and_without() {
+        let text = |text: &'static str| {
+            let mut lines = Lines::new(Box::new(Cursor::new(text)), b',', true);
+            let mut rows = TextRows::new(2);
+            while lines.next(Some(2), &mut rows).expect("text in memory").is_some() {}
+            rows.as_slice().to_vec()
+        };
+        assert_eq!(text("a,b\r\nc,d"), text("a,\"b\"\nc,d\n"));
     }
 
     #[test]

@@ -295,6 +295,10 @@ fn open_file(path: &Path, spec: &DataSpec) -> Result<Box<dyn RowReader>, Failure
     if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
         return Err(Failure::input(format!("{}: is UTF-16 text\nhelp: save it as UTF-8", path.display())));
     }
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    if head.starts_with(BYTE_ORDER_MARK) {
+        reader.consume(BYTE_ORDER_MARK.len());
+    }
     match format {
         DataFormat::Libsvm => Ok(Box::new(libsvm::LibsvmRows::new(path, reader, spec)?)),
         DataFormat::Tsv | DataFormat::Csv | DataFormat::Parquet => {
@@ -388,5 +392,22 @@ mod tests {
         let (seen, failure) = places(&[("1.csv", file(0, 100 * CHUNK))], Some(b"7"));
         assert_eq!(seen.len(), 7);
         assert!(failure.expect("stopped").ends_with("1.csv, row 8"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_part_of_no_cell() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("1.csv");
+        std::fs::write(&path, "\u{feff}a,b\n1,2\n").expect("file");
+        for (columns, wanted) in [(None, "1"), (Some(vec!["c".to_owned(), "d".to_owned()]), "a")] {
+            let spec = DataSpec { columns: columns.clone(), ..DataSpec::default() };
+            let mut rows = Rows::open(&[path.display().to_string()], &spec, Some(1)).expect("rows");
+            assert_eq!(rows.columns()[0], columns.map_or("a".to_owned(), |columns| columns[0].clone()));
+            let check = |rows: &TextRows, _: &Place| {
+                assert_eq!(rows.row(0).cell(0), wanted.as_bytes());
+                Ok(())
+            };
+            rows.for_each_chunk(check).expect("a row");
+        }
     }
 }

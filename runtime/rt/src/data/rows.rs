@@ -29,11 +29,6 @@ impl TextRows {
         TextRows { width, text: Vec::new(), ends: vec![usize::MAX] }
     }
 
-    /// The same cells as rows of another width.
-    pub(crate) fn of_width(self, width: usize) -> Self {
-        TextRows { width, ..self }
-    }
-
     /// Forgets all rows, but keeps their memory.
     pub(crate) fn clear(&mut self) {
         self.text.clear();
@@ -50,9 +45,14 @@ impl TextRows {
 
     /// Adds the next cell.
     pub(crate) fn push(&mut self, cell: &[u8]) {
+        self.push_before(cell, b'\n');
+    }
+
+    /// Adds the next cell, and the byte behind it.
+    pub(crate) fn push_before(&mut self, cell: &[u8], byte: u8) {
         self.text.extend_from_slice(cell);
         self.ends.push(self.text.len());
-        self.text.push(b'\n');
+        self.text.push(byte);
     }
 
     /// Adds cells that stand behind one another, each ending where `ends` says and followed by one byte; the last one's byte is not in the text.
@@ -72,12 +72,17 @@ impl TextRows {
         (0..self.len()).map(|at| self.row(at))
     }
 
+    /// All cells, row by row.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &[u8]> {
+        self.ends.windows(2).map(|ends| between(&self.text, ends))
+    }
+
     /// The cells of a column, from the first row to the last.
     pub(crate) fn column(&self, at: usize) -> impl Iterator<Item = &[u8]> {
         self.ends[at.min(self.ends.len())..].windows(2).step_by(self.width.max(1)).map(|ends| between(&self.text, ends))
     }
 
-    /// All that the rows say.
+    /// All cells, row by row, each followed by the delimiter or the end of a line.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.text
     }

@@ -4,11 +4,13 @@
 //! multiply the same 32-bit floats in the same order.
 
 use super::product::{Product, View};
+use super::single::depth_of_piece;
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 use std::arch::x86_64::{
-    __m512, _mm_loadu_si128, _mm_maskz_loadu_epi8, _mm256_loadu_si256, _mm256_maskz_loadu_epi16, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
-    _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    __m512, _mm_loadu_si128, _mm_maskz_loadu_epi8, _mm256_loadu_si256, _mm256_maskz_loadu_epi16, _mm512_add_ps, _mm512_cvtepi8_epi32,
+    _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_ps,
+    _mm512_setzero_ps,
 };
 use std::cell::Cell;
 
@@ -132,34 +134,35 @@ unsafe fn part<const N: usize>(product: &Product, row: usize, first: usize, weig
     // SAFETY: masked lanes are neither read nor written; all others lie inside the matrices.
     unsafe {
         let to = product.dst.add(row * product.dst_row + first);
-        let mut sums = [_mm512_setzero_ps(); N];
-        if product.accumulate {
-            for (at, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm512_maskz_loadu_ps(masks[at], to.wrapping_add(at * LANES));
-            }
-        }
-        for k in 0..product.k {
-            let value = _mm512_set1_ps(*product.a.at(row, k));
-            let place = k * weights.stride + first;
-            match weights.form {
-                Form::Half => {
-                    let from = weights.start.cast::<u16>().wrapping_add(place);
-                    for (at, sum) in sums.iter_mut().enumerate() {
-                        *sum = _mm512_fmadd_ps(value, halves(from.wrapping_add(at * LANES), masks[at]), *sum);
+        let depth = depth_of_piece(product.k);
+        for begin in (0..product.k.max(1)).step_by(depth) {
+            let mut sums = [_mm512_setzero_ps(); N];
+            for k in begin..product.k.min(begin + depth) {
+                let value = _mm512_set1_ps(*product.a.at(row, k));
+                let place = k * weights.stride + first;
+                match weights.form {
+                    Form::Half => {
+                        let from = weights.start.cast::<u16>().wrapping_add(place);
+                        for (at, sum) in sums.iter_mut().enumerate() {
+                            *sum = _mm512_fmadd_ps(value, halves(from.wrapping_add(at * LANES), masks[at]), *sum);
+                        }
                     }
-                }
-                Form::Byte(scales) => {
-                    let scale = _mm512_set1_ps(*scales.add(k));
-                    let from = weights.start.cast::<i8>().wrapping_add(place);
-                    for (at, sum) in sums.iter_mut().enumerate() {
-                        let weight = _mm512_mul_ps(codes(from.wrapping_add(at * LANES), masks[at]), scale);
-                        *sum = _mm512_fmadd_ps(value, weight, *sum);
+                    Form::Byte(scales) => {
+                        let scale = _mm512_set1_ps(*scales.add(k));
+                        let from = weights.start.cast::<i8>().wrapping_add(place);
+                        for (at, sum) in sums.iter_mut().enumerate() {
+                            let weight = _mm512_mul_ps(codes(from.wrapping_add(at * LANES), masks[at]), scale);
+                            *sum = _mm512_fmadd_ps(value, weight, *sum);
+                        }
                     }
                 }
             }
-        }
-        for (at, sum) in sums.into_iter().enumerate() {
-            _mm512_mask_storeu_ps(to.wrapping_add(at * LANES), masks[at], sum);
+            for (at, sum) in sums.into_iter().enumerate() {
+                let to = to.wrapping_add(at * LANES);
+                let added = product.accumulate || begin > 0;
+                let sum = if added { _mm512_add_ps(_mm512_maskz_loadu_ps(masks[at], to), sum) } else { sum };
+                _mm512_mask_storeu_ps(to, masks[at], sum);
+            }
         }
     }
 }
@@ -191,6 +194,30 @@ mod tests {
 
     fn numbers(count: usize, seed: u64) -> Vec<f32> {
         (0..count).map(|at| crate::random::uniform(seed, at as u64) as f32 - 0.5).collect()
+    }
+
+    /// A row has the same bits alone and among many.
+    #[test]
+    fn few_rows_are_summed_as_many_are() {
+        let (m, n, k) = (70, 37, 1030);
+        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        for element in [Element::F16, Element::I8] {
+            let (bytes, scales) = crate::stored::as_stored(element, &b, n).expect("small numbers");
+            let form = if element == Element::F16 { Form::Half } else { Form::Byte(scales.as_ptr()) };
+            let weights = Weights { start: bytes.as_ptr(), form, stride: n };
+            for accumulate in [false, true] {
+                let rows = |first: usize, count: usize, dst: &mut [f32]| {
+                    let left = View { start: a[first * k..].as_ptr(), row: k as isize, column: 1 };
+                    let product = Product { dst: dst.as_mut_ptr(), dst_row: n, a: left, ..Product::of_sizes(count, n, k, accumulate) };
+                    // SAFETY: the vectors hold the matrices.
+                    unsafe { matmul(&product, weights, true, super::super::single::matmul) };
+                };
+                let (mut together, mut alone) = (numbers(m * n, 3), numbers(m * n, 3));
+                rows(0, m, &mut together);
+                alone.chunks_exact_mut(n).enumerate().for_each(|(row, dst)| rows(row, 1, dst));
+                assert_eq!(together, alone, "{element:?}, {accumulate}");
+            }
+        }
     }
 
     /// Few rows and many, of both forms, against sums in `f64` of what the stored weights stand for.

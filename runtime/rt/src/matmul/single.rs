@@ -18,8 +18,16 @@ use std::hint::black_box;
 /// it comes in order from the second one, in time, and every piece costs a reading and a writing of the results.
 const DEPTH: usize = 512;
 
+/// Steps of `k` in a round of the loop.
+const UNROLLED: usize = 4;
+
 /// Vectors of a panel, at most.
 const VECTORS: usize = 3;
+
+/// How much of `k` is summed together: pieces of one depth, of which a product of nothing has one too.
+pub(super) fn depth_of_piece(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(DEPTH).max(1)).max(1)
+}
 
 /// Vectors of the next panel when some are left. A last panel of one vector would wait for its loads, so that two of two take its place.
 fn panel_vectors(left: usize) -> usize {
@@ -175,15 +183,15 @@ impl Simd for Narrow {
 /// A sum that the compiler does not look through: of a loop four times unrolled it would hold all multiples of a stride, in more registers than
 /// there are.
 #[inline(always)]
-unsafe fn advance(mut value: isize, stride: isize) -> isize {
-    // SAFETY: an addition.
+fn advance(mut value: isize, stride: isize) -> isize {
+    // SAFETY: an addition of registers.
     unsafe { std::arch::asm!("add {0}, {1}", inout(reg) value, in(reg) stride, options(pure, nomem, nostack)) };
     value
 }
 
 /// One step of `k` for all sums of a block.
 #[inline(always)]
-unsafe fn round<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(
+unsafe fn add_step<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(
     sums: &mut [[S::Vector; N]; M],
     rows: [*const f32; M],
     step: isize,
@@ -233,19 +241,19 @@ unsafe fn block<S: Simd, const M: usize, const N: usize, const WHOLE: bool, cons
             }
         }
         let next = product.a.row * M as isize;
-        for _ in 0..product.k / 4 {
-            for _ in 0..4 {
+        for _ in 0..product.k / UNROLLED {
+            for _ in 0..UNROLLED {
                 if !UNIT {
                     // The next block's line: the processor cannot guess it, for each lies in another page.
                     _mm_prefetch::<_MM_HINT_T0>(rows[0].wrapping_offset(step + next).cast());
                 }
-                round::<S, M, N, WHOLE>(&mut sums, rows, step, b, last);
-                b = advance(b as isize, 4 * product.b.row) as *const f32;
+                add_step::<S, M, N, WHOLE>(&mut sums, rows, step, b, last);
+                b = advance(b as isize, size_of::<f32>() as isize * product.b.row) as *const f32;
                 step = if UNIT { step + 1 } else { advance(step, product.a.column) };
             }
         }
-        for _ in 0..product.k % 4 {
-            round::<S, M, N, WHOLE>(&mut sums, rows, step, b, last);
+        for _ in 0..product.k % UNROLLED {
+            add_step::<S, M, N, WHOLE>(&mut sums, rows, step, b, last);
             b = b.wrapping_offset(product.b.row);
             step += product.a.column;
         }
@@ -295,24 +303,18 @@ unsafe fn rows<S: Simd, const M: usize, const N: usize, const WHOLE: bool, const
 
 /// One panel of at most three vectors.
 #[inline(always)]
-unsafe fn panel<S: Simd, const M: usize>(product: &Product, column: usize, width: usize) {
+unsafe fn panel<S: Simd, const M: usize, const UNIT: bool>(product: &Product, column: usize, width: usize) {
     let vectors = width.div_ceil(S::LANES);
     let last = width - (vectors - 1) * S::LANES;
     // SAFETY: the caller's.
     unsafe {
-        match (vectors, last == S::LANES, product.a.column == 1) {
-            (3, true, true) => rows::<S, M, 3, true, true>(product, column, last),
-            (3, true, false) => rows::<S, M, 3, true, false>(product, column, last),
-            (3, false, true) => rows::<S, M, 3, false, true>(product, column, last),
-            (3, false, false) => rows::<S, M, 3, false, false>(product, column, last),
-            (2, true, true) => rows::<S, M, 2, true, true>(product, column, last),
-            (2, true, false) => rows::<S, M, 2, true, false>(product, column, last),
-            (2, false, true) => rows::<S, M, 2, false, true>(product, column, last),
-            (2, false, false) => rows::<S, M, 2, false, false>(product, column, last),
-            (_, true, true) => rows::<S, M, 1, true, true>(product, column, last),
-            (_, true, false) => rows::<S, M, 1, true, false>(product, column, last),
-            (_, false, true) => rows::<S, M, 1, false, true>(product, column, last),
-            (_, false, false) => rows::<S, M, 1, false, false>(product, column, last),
+        match (vectors, last == S::LANES) {
+            (3, true) => rows::<S, M, 3, true, UNIT>(product, column, last),
+            (3, false) => rows::<S, M, 3, false, UNIT>(product, column, last),
+            (2, true) => rows::<S, M, 2, true, UNIT>(product, column, last),
+            (2, false) => rows::<S, M, 2, false, UNIT>(product, column, last),
+            (_, true) => rows::<S, M, 1, true, UNIT>(product, column, last),
+            (_, false) => rows::<S, M, 1, false, UNIT>(product, column, last),
         }
     }
 }
@@ -335,8 +337,7 @@ unsafe fn drive<S: Simd, const M: usize>(product: &Product) {
     // No closure: code in one is compiled without the vectors' instructions.
     let mut packed = PANEL.take();
     packed.resize(DEPTH * VECTORS * S::LANES / 16, Line::default());
-    // Pieces of one depth; a product of nothing is zero.
-    let depth = product.k.div_ceil(product.k.div_ceil(DEPTH).max(1)).max(1);
+    let depth = depth_of_piece(product.k);
     let mut column = 0;
     while column < product.n {
         let step = panel_vectors((product.n - column).div_ceil(S::LANES)) * S::LANES;
@@ -362,7 +363,11 @@ unsafe fn drive<S: Simd, const M: usize>(product: &Product) {
                     pack::<S>(part.b, part.k, width, panel, step);
                     part.b = View { start: panel, row: step as isize, column: 1 };
                 }
-                panel::<S, M>(&part, 0, width);
+                if part.a.column == 1 {
+                    panel::<S, M, true>(&part, 0, width);
+                } else {
+                    panel::<S, M, false>(&part, 0, width);
+                }
             }
         }
         column += step;

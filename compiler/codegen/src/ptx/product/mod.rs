@@ -2,7 +2,7 @@
 //!
 //! A block computes a square of the result. Pieces of both factors, [`DEPTH`] deep, are copied to memory that the block shares, from where they are multiplied
 //! in registers: by each thread for a square of its own ([`single`]), or by the tensor cores, for each warp, where factors are rounded to bfloat16 ([`rounded`]).
-//! In `f32` every element is summed in the order of `k` by fused multiply-adds, as on a processor that has them, so that a product has the same bits on both.
+//! In `f32` every element is summed in the order of `k` by fused multiply-adds.
 
 mod rounded;
 mod single;
