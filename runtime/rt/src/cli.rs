@@ -2,8 +2,9 @@
 
 use crate::bench::{self, BenchOptions};
 use crate::checkpoint::{Generation, Which, open};
+use crate::code::Code;
 use crate::discovery::{self, Search};
-use crate::engine::{Code, Loaded};
+use crate::engine::Loaded;
 use crate::failure::Failure;
 use crate::recommend::recommend;
 use crate::train::{self, TrainOptions};

@@ -6,6 +6,7 @@ mod batch;
 mod bench;
 mod checkpoint;
 mod cli;
+mod code;
 mod cohort;
 mod data;
 mod device;
@@ -38,8 +39,8 @@ mod warm;
 
 pub use checkpoint::{Generation, Purpose, Which, open as open_checkpoint};
 pub use cli::{finish, run, run_training};
+pub use code::Code;
 pub use data::{Sample, sample};
-pub use engine::Code;
 pub use failure::Failure;
 pub use matmul::FUNCTIONS;
 pub use memory::size_text;

@@ -4,7 +4,7 @@
 //! result is the same for any number of threads.
 
 use crate::batch::Batch;
-use crate::engine::Code;
+use crate::code::Code;
 use crate::failure::Failure;
 use crate::matmul::{FUNCTIONS, Prepared};
 use crate::memory::Memory;
