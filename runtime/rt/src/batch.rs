@@ -3,6 +3,7 @@
 use crate::cohort::Condition;
 use crate::ranking::Target;
 use crate::spool::Window;
+use crate::touched::TouchedRows;
 use crate::transform::{Fitted, Ids, long, stored_entries, taken_entries};
 use rayon::prelude::*;
 use recc_abi::{Column, ColumnKind, InputSource, Plan, RowSource, Table};
@@ -135,15 +136,15 @@ impl<'p> Layout<'p> {
     }
 }
 
-/// Batches side by side, at most: each keeps a word for every row of a table.
+/// Batches side by side, at most: each keeps two bits for every row of a table.
 const MOST_ASSEMBLERS: usize = 8;
 
 /// Makes batches; keeps what grouping needs from one to the next.
 pub(crate) struct Assembler<'p> {
     layout: Layout<'p>,
     plan: &'p Plan,
-    /// Per table: the place of each row among the touched ones, plus one.
-    slots: Vec<Vec<u32>>,
+    /// Per table: what numbers its touched rows; none where no row is grouped.
+    touched: Vec<Option<TouchedRows>>,
 }
 
 /// Makes several batches side by side, each of which depends on its own rows alone.
@@ -179,9 +180,9 @@ impl<'p> Assembler<'p> {
         let grouped = |table: usize| {
             plan.inputs.iter().any(|input| matches!(input.source, InputSource::Rows { table: own, .. } if own as usize == table))
         };
-        let slots =
-            layout.row_counts.iter().enumerate().map(|(table, &rows)| if grouped(table) { vec![0; rows as usize] } else { Vec::new() });
-        Assembler { slots: slots.collect(), layout, plan }
+        let rows = layout.row_counts.iter().enumerate();
+        let touched = rows.map(|(table, &rows)| grouped(table).then(|| TouchedRows::new(rows as usize))).collect();
+        Assembler { touched, layout, plan }
     }
 
     /// The batch of some of a window's rows.
@@ -259,7 +260,8 @@ impl<'p> Assembler<'p> {
         first.lookups == second.lookups
             && first.all_rows == second.all_rows
             && columns(first) == columns(second)
-            && self.slots[a].len() == self.slots[b].len()
+            && self.layout.row_counts[a] == self.layout.row_counts[b]
+            && self.touched[a].is_some() == self.touched[b].is_some()
     }
 
     /// Rows of ids, example by example.
@@ -369,16 +371,13 @@ impl<'p> Assembler<'p> {
         ids
     }
 
-    /// Groups the occurrences of each touched row, in order of first occurrence (all rows in their order, where the update visits all).
+    /// Groups the occurrences of each touched row, rows in increasing order (all of them, where the update visits all).
     fn group(&mut self, table: usize, batch: &Batch, window: &Window, rows: &[u32]) -> Grouping {
         let (layout, plan) = (self.layout, self.plan);
         let spec = &layout.tables[table];
         let mut group = Grouping::default();
-        if self.slots[table].is_empty() || spec.lookups.is_empty() {
+        if self.touched[table].is_none() || spec.lookups.is_empty() {
             return group;
-        }
-        if spec.all_rows {
-            group.rows = (0..self.slots[table].len() as u32).collect();
         }
         // What the plan reads is there already. A look-up whose rows only the update visits is not.
         let known = |source: InputSource| {
@@ -404,19 +403,15 @@ impl<'p> Assembler<'p> {
             };
             // Behind the entries there is one more that is no id.
             let ids = if is_bag(first) { &ids[..ids.len() - 1] } else { &ids };
-            let mut places: Vec<u32> = match bases.as_slice() {
+            found.push(match bases.as_slice() {
                 [0] => ids.to_vec(),
                 bases => ids.chunks_exact(bases.len()).flat_map(|ids| ids.iter().zip(bases).map(|(id, base)| id + base)).collect(),
-            };
-            if !spec.all_rows {
-                number(&mut places, &mut self.slots[table], &mut group.rows);
-            }
-            found.push(places);
+            });
         }
-        let slots = &mut self.slots[table];
-        for &row in &group.rows {
-            slots[row as usize] = 0;
-        }
+        group.rows = match &mut self.touched[table] {
+            Some(touched) if !spec.all_rows => touched.number(&mut found),
+            _ => (0..layout.row_counts[table] as u32).collect(),
+        };
         let touched = group.rows.len();
         for (columns, places) in spec.lookups.iter().zip(found) {
             let first = columns[0];
@@ -442,25 +437,6 @@ impl<'p> Assembler<'p> {
             );
         }
         group
-    }
-}
-
-/// Occurrences ahead whose slots are asked for: slots lie all over a large table.
-const AHEAD: usize = 24;
-
-/// Replaces each occurrence's row by its place among the touched rows, in order of first occurrence.
-fn number(occurrences: &mut [u32], slots: &mut [u32], rows: &mut Vec<u32>) {
-    for at in 0..occurrences.len() {
-        if let Some(&row) = occurrences.get(at + AHEAD) {
-            crate::prefetch::ask(&raw const slots[row as usize]);
-        }
-        let row = occurrences[at];
-        let slot = &mut slots[row as usize];
-        if *slot == 0 {
-            rows.push(row);
-            *slot = rows.len() as u32;
-        }
-        occurrences[at] = *slot - 1;
     }
 }
 

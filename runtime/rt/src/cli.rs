@@ -227,6 +227,7 @@ fn say(text: &str) {
 
 /// Runs the command line of a model and gives the exit status. `weights` are the trained weights inside the executable, if any.
 pub fn run(program: &Program, code: Code, weights: Option<&[u8]>, args: Vec<std::ffi::OsString>) -> u8 {
+    crate::memory::keep_what_is_freed();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

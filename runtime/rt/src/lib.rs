@@ -32,6 +32,7 @@ mod report;
 mod score;
 mod spool;
 mod stored;
+mod touched;
 mod train;
 mod transform;
 mod vocab;
