@@ -399,7 +399,15 @@ impl<'f> Translator<'f> {
             Instr::Load { buffer, index } => {
                 let (address, offset, lanes) = self.address(*buffer, index);
                 let element = self.elements[*buffer];
+                let stride = self.vector.map_or(0, |vector| index.stride(vector.var));
                 let values = self.each(lanes, |own, at| {
+                    if lanes && stride != 1 {
+                        let first = i64::from(offset) + at as i64 * LANES * stride * element.bytes();
+                        return own.apart(element, |own, lane| {
+                            let place = own.builder.ins().iadd_imm_s(address, first + i64::from(lane) * stride * element.bytes());
+                            (place, 0)
+                        });
+                    }
                     let offset = offset + step(element, at);
                     match element {
                         Type::F16 => own.lanes(lanes).load_half(address, offset),
@@ -501,24 +509,31 @@ impl<'f> Translator<'f> {
         let Some((reg, stride)) = moving else { unreachable!("a gather by numbers that are the same in each lane") };
         let numbers = self.held(reg).values;
         let values = self.each(true, |own, at| {
-            let zero = own.lanes(false).constant(0.0);
-            let mut all = own.builder.ins().splat(types::F32X4, zero);
-            for lane in 0..LANES as u8 {
+            own.apart(element, |own, lane| {
                 let number = own.builder.ins().extractlane(numbers[at], lane);
                 let number = own.builder.ins().sextend(types::I64, number);
                 let factor = own.builder.ins().iconst(types::I64, stride * element.bytes());
                 let moved = own.builder.ins().imul(number, factor);
-                let place = own.builder.ins().iadd(address, moved);
-                let value = match element {
-                    Type::F16 => own.lanes(false).load_half(place, offset),
-                    Type::I8 => own.lanes(false).load_byte(place, offset),
-                    _ => own.builder.ins().load(types::F32, access(), place, offset),
-                };
-                all = own.builder.ins().insertlane(all, value, lane);
-            }
-            all
+                (own.builder.ins().iadd(address, moved), offset)
+            })
         });
         Held { values, ty, lanes: true }
+    }
+
+    /// Elements that lie apart, one for each lane, by the lane's address and an offset.
+    fn apart(&mut self, element: Type, place: impl Fn(&mut Self, u8) -> (Value, i32)) -> Value {
+        let zero = self.lanes(false).constant(0.0);
+        let mut all = self.builder.ins().splat(types::F32X4, zero);
+        for lane in 0..LANES as u8 {
+            let (place, offset) = place(self, lane);
+            let value = match element {
+                Type::F16 => self.lanes(false).load_half(place, offset),
+                Type::I8 => self.lanes(false).load_byte(place, offset),
+                _ => self.builder.ins().load(types::F32, access(), place, offset),
+            };
+            all = self.builder.ins().insertlane(all, value, lane);
+        }
+        all
     }
 
     fn random(&mut self, row_key: Reg, element: &Affine) -> Held {

@@ -306,9 +306,13 @@ impl Lower<'_> {
             if element != Type::F32 || index.stride(self.var()) != 0 {
                 return None;
             }
-            let still = Affine { terms: index.terms.iter().copied().filter(|(term, _)| *term != Term::Reg(reg)).collect(), ..*index };
-            let from = self.place(buffer, &still)?;
-            return Some(self.value(|to| Inst::Gather { to, from, index: number, scale, partial }));
+            return self.gather(buffer, &without(index, Term::Reg(reg)), number, scale);
+        }
+        let own = Term::Var(self.var());
+        if let (2.., Type::F32) = (index.stride(self.var()), element) {
+            let steps = self.number(&Affine { terms: vec![(own, index.stride(self.var()))], offset: 0 })?;
+            let Operand::Value(steps) = steps else { return None };
+            return self.gather(buffer, &without(index, own), steps, size_of::<f32>() as u8);
         }
         // Narrow vectors have no masks that keep a load of few bytes inside its buffer.
         let fits = match element {
@@ -322,6 +326,12 @@ impl Lower<'_> {
         let from = self.place(buffer, index)?;
         let loaded = self.value(|to| Inst::Load { to, from, element, partial });
         Some(if element == Type::I8 { self.float_of(loaded) } else { loaded })
+    }
+
+    /// Elements that lie apart: so many times `scale` bytes behind a place.
+    fn gather(&mut self, buffer: usize, still: &Affine, index: Value, scale: u8) -> Option<Operand> {
+        let (from, partial) = (self.place(buffer, still)?, self.partial());
+        Some(self.value(|to| Inst::Gather { to, from, index, scale, partial }))
     }
 
     /// The place of an element, or of those of the vector at hand where the index moves with the loop's variable.
@@ -450,6 +460,11 @@ impl Lower<'_> {
         let value = self.binary(op, a, b);
         self.keep_nan(a, value)
     }
+}
+
+/// An index without one of its terms.
+fn without(index: &Affine, without: Term) -> Affine {
+    Affine { terms: index.terms.iter().copied().filter(|(term, _)| *term != without).collect(), offset: index.offset }
 }
 
 impl Arithmetic for Lower<'_> {

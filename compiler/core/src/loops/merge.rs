@@ -198,7 +198,8 @@ fn rename_affine(index: Affine, from: LoopVar, to: LoopVar) -> Affine {
     Affine { terms, offset: 0 }.plus(&Affine::constant(index.offset))
 }
 
-fn rename(stmt: Stmt, from: LoopVar, to: LoopVar) -> Stmt {
+/// A statement with another variable in the place of one.
+pub fn rename(stmt: Stmt, from: LoopVar, to: LoopVar) -> Stmt {
     match stmt {
         Stmt::Let { reg, ty, instr } => {
             let instr = match instr {

@@ -17,7 +17,7 @@ use recc_abi::{BufferId, Element, PartitionPart};
 
 pub use cost::{Cost, cost};
 pub use dead::{drop_dead, loaded_buffers, stored_buffers, sums_of_outside, touched_buffers};
-pub use merge::merge_loops;
+pub use merge::{merge_loops, rename};
 pub use vectorise::vectorise;
 pub use verify::{VerifiedKernel, Violation, verify};
 

@@ -99,10 +99,10 @@ impl Check {
         index.terms.iter().any(|(term, _)| matches!(term, Term::Reg(reg) if self.varying.contains(reg)))
     }
 
-    /// Elements by a number that differs from iteration to iteration, and by nothing else that does.
+    /// Elements by a number that differs from iteration to iteration, or so many apart, and by nothing else that differs.
     fn gathers(&self, index: &Affine) -> bool {
         let varying = index.terms.iter().filter(|(term, _)| matches!(term, Term::Reg(reg) if self.varying.contains(reg)));
-        self.gathers && varying.count() == 1 && index.stride(self.var) == 0
+        self.gathers && varying.count() + usize::from(index.stride(self.var) != 0) == 1
     }
 
     fn steps(&self, index: &Affine, store: bool) -> bool {

@@ -233,7 +233,8 @@ impl Verifier<'_> {
         };
         if let Some(var) = self.vector {
             let stride = index.stride(var);
-            if !(stride == 1 || stride == 0 && !store) {
+            let fits = if store { stride == 1 } else { matches!(stride, 0 | 1) || arg.ty.loaded() == Type::F32 };
+            if !fits {
                 self.report(format!("vector loop {var} moves buffer {buffer} by {stride}"));
             }
         }
