@@ -432,3 +432,77 @@ fn gathers_of_loops_inside_give_the_same_bits() {
         same_bits("a gather inside", &make, &[places, table, vec![0; n]], &Extent::Fixed(n as u64), 0);
     }
 }
+
+/// Elements that lie some apart, in loops of one vector and of several.
+#[test]
+fn elements_apart_give_the_same_bits() {
+    for (n, stride) in [(32, 3), (33, 39), (64, 2), (101, 7)] {
+        let make = || {
+            let mut own = Loop::default();
+            let table = own.buffer(Type::F32, n * stride + 5);
+            let index = Affine::var(VAR).times(stride as i64).plus(&Affine::constant(5));
+            let value = own.define(Type::F32, Instr::Load { buffer: table, index });
+            own.store(value, Type::F32, n);
+            own
+        };
+        same_bits("elements apart", &make, &[numbers(n * stride + 5, 9), vec![0; n]], &Extent::Fixed(n as u64), 0);
+    }
+}
+
+/// A loop around short vector loops: a column that is turned, totals of its rows and what is made of them, a number of its own for each row.
+fn nest(rows: usize, n: usize, items: bool, vector: bool) -> Kernel {
+    let (outer, mut own) = (LoopVar(0), Loop::default());
+    let (x, turned, y, ends) =
+        (own.buffer(Type::F32, rows * n), own.buffer(Type::F32, rows * n), own.buffer(Type::F32, rows * n), own.buffer(Type::F32, rows));
+    for (buffer, stride) in [(x, n), (y, n), (ends, 1)].into_iter().filter(|_| items) {
+        own.buffers[buffer].item_stride = stride as i64;
+    }
+    let at = |var: LoopVar| Affine::var(outer).times(n as i64).plus(&Affine::var(var));
+    let inner = |own: &mut Loop, var: u32, fill: &dyn Fn(&mut Loop, LoopVar)| {
+        let outside = std::mem::take(&mut own.body);
+        fill(own, LoopVar(var));
+        let body = std::mem::replace(&mut own.body, outside);
+        own.body.push(Stmt::For { var: LoopVar(var), extent: Extent::Fixed(n as u64), vector, body });
+    };
+    let (sum, largest) = (own.reg(), own.reg());
+    own.body.push(Stmt::Accumulator { reg: sum, ty: Type::F32, combine: Combine::Add });
+    own.body.push(Stmt::Accumulator { reg: largest, ty: Type::F32, combine: Combine::Max });
+    inner(&mut own, 1, &|own, var| {
+        let one = own.define(Type::F32, Instr::Load { buffer: x, index: at(var) });
+        let index = Affine::var(var).times(rows as i64).plus(&Affine::var(outer));
+        let other = own.define(Type::F32, Instr::Load { buffer: turned, index });
+        let both = own.scalar(ScalarOp::Add, &[one, other]);
+        own.body.push(Stmt::Accumulate { reg: sum, combine: Combine::Add, value: both });
+        own.body.push(Stmt::Accumulate { reg: largest, combine: Combine::Max, value: one });
+    });
+    let factor = own.define(Type::F32, Instr::Const(0.25));
+    let scaled = own.scalar(ScalarOp::Mul, &[sum, factor]);
+    inner(&mut own, 2, &|own, var| {
+        let one = own.define(Type::F32, Instr::Load { buffer: x, index: at(var) });
+        let value = own.scalar(ScalarOp::Sub, &[one, scaled]);
+        own.body.push(Stmt::Store { buffer: y, index: at(var), value, accumulate: true });
+    });
+    let last = own.scalar(ScalarOp::Add, &[largest, scaled]);
+    own.body.push(Stmt::Store { buffer: ends, index: Affine::var(outer), value: last, accumulate: true });
+    let extent = if items { Extent::Items } else { Extent::Fixed(rows as u64) };
+    own.kernel(extent, false)
+}
+
+#[test]
+fn loops_around_give_the_same_bits() {
+    for (rows, n) in [(1, 8), (5, 10), (7, 16), (3, 17), (4, 31), (39, 32), (2, 64)] {
+        for (level, items) in levels().into_iter().flat_map(|level| [(level, false), (level, true)]) {
+            let small = |count: usize, factor: usize| (0..count).map(|at| ((at * factor % 23) as f32 - 11.0).to_bits()).collect::<Vec<_>>();
+            let buffers = vec![small(rows * n, 37), small(rows * n, 17), small(rows * n, 5), small(rows, 3)];
+            let (mut found, mut wanted) = (buffers.clone(), buffers);
+            let wide = nest(rows, n, items, true);
+            // One function for all, or, where narrow registers do not hold two sums of a row, one for each loop inside.
+            let text = print_assembly(verify(&wide).expect("a valid kernel"), level).expect("text");
+            let functions = if level > Level::V3 || n <= 17 { 1 } else { 2 };
+            assert_eq!(text.matches("bits a vector").count(), functions, "{rows} rows of {n} at {}", level.name());
+            call(&load(&[wide], level), &mut found, rows);
+            call(&load(&[nest(rows, n, items, false)], level), &mut wanted, rows);
+            assert_eq!(found, wanted, "{rows} rows of {n} at {}", level.name());
+        }
+    }
+}

@@ -625,7 +625,9 @@ impl<'f> Translator<'f> {
             }
         };
         if !vector {
-            self.run(var, begin, end, 1, body);
+            if !self.wide_nest(var, extent, body) {
+                self.run(var, begin, end, 1, body);
+            }
             return;
         }
         if self.wide_loop(var, extent, (begin, end), body) {

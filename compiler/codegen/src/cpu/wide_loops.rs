@@ -2,7 +2,7 @@
 
 use super::Translator;
 use crate::lanes::access;
-use crate::wide::{self, Asked, Known, Scalar, WideLoop};
+use crate::wide::{self, Asked, Known, Scalar, Whole, WideLoop};
 use cranelift_codegen::FinalizedMachReloc;
 use cranelift_codegen::FinalizedRelocTarget;
 use cranelift_codegen::binemit::Reloc;
@@ -12,7 +12,7 @@ use cranelift_codegen::ir::{
     Value, types,
 };
 use cranelift_codegen::isa::CallConv;
-use recc_core::loops::{Extent, Instr, LoopVar, Reg, Stmt, Type, reads, stored_buffers};
+use recc_core::loops::{Extent, Instr, LoopVar, Reg, Stmt, Type, reads, rename, stored_buffers};
 use std::collections::BTreeMap;
 
 /// Appends loops' functions to a kernel's code; where each begins.
@@ -68,6 +68,39 @@ fn parted(var: LoopVar, body: &[Stmt]) -> (Vec<&Stmt>, Vec<&Stmt>) {
     (shared, varying)
 }
 
+/// Vector loops of one length and what lies between them, as the body of a single vector loop.
+struct Joined {
+    var: LoopVar,
+    extent: Extent,
+    body: Vec<Stmt>,
+    /// Accumulators that are summed over the loops and then read.
+    totals: Vec<Reg>,
+}
+
+/// The vector loops of a body joined, if all have one length and nothing else runs for several elements.
+fn joined(body: &[&Stmt]) -> Option<Joined> {
+    let (mut own, mut out, mut totals): (Option<(LoopVar, u64)>, _, _) = (None, Vec::new(), Vec::new());
+    for stmt in body {
+        match stmt {
+            Stmt::For { var, extent: Extent::Fixed(n), vector: true, body } => {
+                let (first, count) = *own.get_or_insert((*var, *n));
+                if count != *n {
+                    return None;
+                }
+                out.extend(body.iter().cloned().map(|stmt| rename(stmt, *var, first)));
+            }
+            Stmt::Accumulator { reg, .. } => {
+                totals.push(*reg);
+                out.push((*stmt).clone());
+            }
+            Stmt::Let { .. } | Stmt::Store { .. } => out.push((*stmt).clone()),
+            // A sum of one element a round would be added in every lane.
+            Stmt::For { .. } | Stmt::Accumulate { .. } | Stmt::MatMul(_) | Stmt::Partition(_) => return None,
+        }
+    }
+    own.map(|(var, count)| Joined { var, extent: Extent::Fixed(count), body: out, totals })
+}
+
 /// The register that a statement defines.
 fn defined(stmt: &Stmt) -> Option<(Reg, Known)> {
     let Stmt::Let { reg, ty, instr } = stmt else { return None };
@@ -82,7 +115,7 @@ impl Translator<'_> {
         let (shared, varying) = parted(var, body);
         let own: BTreeMap<Reg, Known> = shared.iter().filter_map(|stmt| defined(stmt)).collect();
         let outside = |reg: Reg| own.get(&reg).copied().or_else(|| self.known(reg));
-        let asked = Asked { var, extent, body: &varying, elements: &self.elements, outside: &outside };
+        let asked = Asked { var, extent, body: &varying, elements: &self.elements, outside: &outside, totals: &[] };
         let Some(wide) = wide::compile(&asked, width) else { return false };
         if matches!(extent, Extent::Fixed(_)) {
             self.call_wide(var, (begin, end), &shared, wide);
@@ -98,6 +131,22 @@ impl Translator<'_> {
         self.builder.ins().jump(after, &[]);
         self.builder.switch_to_block(after);
         self.builder.seal_block(after);
+        true
+    }
+
+    /// A loop around short vector loops as a function of its own and a call of it, if it can be had that way.
+    pub(super) fn wide_nest(&mut self, var: LoopVar, extent: &Extent, body: &[Stmt]) -> bool {
+        let Some(width) = self.width.filter(|_| self.vector.is_none() && !matches!(extent, Extent::Between(..))) else { return false };
+        let (shared, varying) = parted(var, body);
+        let Some(Joined { var: lanes, extent: own_extent, body, totals }) = joined(&varying) else { return false };
+        let own: BTreeMap<Reg, Known> = shared.iter().filter_map(|stmt| defined(stmt)).collect();
+        let outside = |reg: Reg| own.get(&reg).copied().or_else(|| self.known(reg));
+        let around = Stmt::For { var, extent: extent.clone(), vector: false, body };
+        let asked =
+            Asked { var: lanes, extent: &own_extent, body: &[&around], elements: &self.elements, outside: &outside, totals: &totals };
+        let Some(wide) = wide::compile_nest(&asked, width) else { return false };
+        let zero = self.builder.ins().iconst(types::I64, 0);
+        self.call_wide(lanes, (zero, zero), &shared, wide);
         true
     }
 
@@ -124,9 +173,14 @@ impl Translator<'_> {
             let address = self.builder.ins().iadd_imm_s(address, i64::from(offset));
             self.builder.ins().stack_store(types::I64, address, slot, frame.stream(at));
         }
-        for (at, reg) in wide.wholes.iter().enumerate() {
-            let whole = self.held(*reg).one();
-            let whole = self.builder.ins().sextend(types::I64, whole);
+        for (at, whole) in wide.wholes.iter().enumerate() {
+            let whole = match whole {
+                Whole::Items => self.rows,
+                Whole::Reg(reg) => {
+                    let whole = self.held(*reg).one();
+                    self.builder.ins().sextend(types::I64, whole)
+                }
+            };
             self.builder.ins().stack_store(types::I64, whole, slot, frame.whole(at));
         }
         for (at, scalar) in wide.scalars.iter().enumerate() {

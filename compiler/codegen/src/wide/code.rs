@@ -179,6 +179,17 @@ pub(super) enum Inst {
         value: Operand,
         partial: bool,
     },
+    /// One number, of those that are the same in all lanes.
+    StoreOne {
+        to: Place,
+        value: Operand,
+    },
+    /// The lanes so many places further, round and round.
+    Turn {
+        to: Value,
+        a: Operand,
+        by: u8,
+    },
     /// A sum of the body's own begins.
     Begin {
         sum: usize,
@@ -219,9 +230,11 @@ impl Inst {
             | Inst::Truth { to, .. }
             | Inst::Load { to, .. }
             | Inst::Spread { to, .. }
+            | Inst::Turn { to, .. }
             | Inst::Gather { to, .. } => Some(to),
             Inst::LoadInteger { .. }
             | Inst::Store { .. }
+            | Inst::StoreOne { .. }
             | Inst::Begin { .. }
             | Inst::AddTo { .. }
             | Inst::SetSum { .. }
@@ -236,13 +249,14 @@ impl Inst {
         match *self {
             Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } => [a, b].into_iter().filter_map(value).collect(),
             Inst::MulAdd { a, b, c, .. } => [a, b, c].into_iter().filter_map(value).collect(),
-            Inst::Unary { a, .. } | Inst::Shift { a, .. } | Inst::Truth { a, .. } => value(a).into_iter().collect(),
+            Inst::Unary { a, .. } | Inst::Shift { a, .. } | Inst::Truth { a, .. } | Inst::Turn { a, .. } => value(a).into_iter().collect(),
             Inst::Logic { a, b, .. } => vec![a, b],
             Inst::Select { condition, a, b, .. } => [Some(condition), value(a), value(b)].into_iter().flatten().collect(),
             Inst::Gather { index, .. } => vec![index],
-            Inst::Store { value: own, .. } | Inst::AddTo { value: own, .. } | Inst::SetSum { value: own, .. } => {
-                value(own).into_iter().collect()
-            }
+            Inst::Store { value: own, .. }
+            | Inst::StoreOne { value: own, .. }
+            | Inst::AddTo { value: own, .. }
+            | Inst::SetSum { value: own, .. } => value(own).into_iter().collect(),
             Inst::Counter { .. }
             | Inst::Load { .. }
             | Inst::Spread { .. }

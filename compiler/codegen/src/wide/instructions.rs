@@ -105,6 +105,26 @@ impl Width {
         self.pick(Code::VEX_Vmovups_ymmm256_ymm, Code::EVEX_Vmovups_zmmm512_k1z_zmm)
     }
 
+    /// The first lane to memory.
+    pub(super) fn store_one(self) -> Code {
+        self.pick(Code::VEX_Vmovss_m32_xmm, Code::EVEX_Vmovss_m32_k1_xmm)
+    }
+
+    /// The number of a vector register.
+    pub(super) fn number(self, register: Register) -> u32 {
+        register as u32 - self.vectors()[0] as u32
+    }
+
+    /// Turns the lanes by a power of two. Narrow vectors whose halves are alike turn by less than a half inside of each.
+    pub(super) fn turn(self, by: u8) -> (Code, u32) {
+        match (self, by) {
+            (Width::Zmm, by) => (Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8, u32::from(by)),
+            (Width::Ymm, 4) => (Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8, 1),
+            (Width::Ymm, 2) => (Code::VEX_Vpermilps_ymm_ymmm256_imm8, 0b01_00_11_10),
+            (Width::Ymm, _) => (Code::VEX_Vpermilps_ymm_ymmm256_imm8, 0b00_11_10_01),
+        }
+    }
+
     pub(super) fn copy(self) -> Code {
         self.pick(Code::VEX_Vmovaps_ymm_ymmm256, Code::EVEX_Vmovaps_zmm_k1z_zmmm512)
     }

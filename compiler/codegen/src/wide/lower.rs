@@ -1,7 +1,7 @@
 //! From a vector loop of the loop IR to [`super::code`].
 
 use super::code::{Binary, Bound, Inst, Integer, Logic, Operand, Place, Shift, Unary, Value};
-use super::{Asked, Scalar, Width};
+use super::{Asked, Scalar, Whole, Width};
 use crate::math::{Arithmetic, Comparison};
 use recc_core::loops::{Affine, Combine, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, reads, stored_buffers, sums_of_outside};
 use recc_core::scalar::Signature;
@@ -21,7 +21,7 @@ pub(super) struct Lowered {
     pub(super) group: Group,
     pub(super) streams: Vec<(usize, Affine)>,
     pub(super) scalars: Vec<Scalar>,
-    pub(super) wholes: Vec<Reg>,
+    pub(super) wholes: Vec<Whole>,
     /// How many integers it loads.
     pub(super) slots: usize,
     /// Accumulators of outside. Each has a sum for each vector: those of the first vector come first.
@@ -45,6 +45,7 @@ pub(super) fn lower(asked: &Asked<'_>, width: Width, group: Group) -> Option<Low
         same: Vec::new(),
         integers: BTreeMap::new(),
         own: BTreeMap::new(),
+        totals: BTreeMap::new(),
         counter: None,
         still: Vec::new(),
         stored: asked.body.iter().flat_map(|stmt| stored_buffers(stmt)).collect(),
@@ -67,6 +68,8 @@ struct Lower<'k> {
     integers: BTreeMap<Reg, Integer>,
     /// Sums of the body's own, the first vector's.
     own: BTreeMap<Reg, usize>,
+    /// Sums of the body's own over all lanes.
+    totals: BTreeMap<Reg, Combine>,
     /// The variable of the inner loop.
     counter: Option<LoopVar>,
     /// Registers that are the same in all lanes.
@@ -102,16 +105,25 @@ impl Lower<'_> {
                 let first = self.out.own_sums;
                 self.out.own_sums += self.out.group.vectors;
                 self.own.insert(*reg, first);
+                let is_total = self.asked.totals.contains(reg);
+                if is_total {
+                    self.totals.insert(*reg, *combine);
+                }
                 self.for_each_vector(|own| {
                     let sum = own.sum(*reg)?;
                     own.out.code.push(Inst::Begin { sum, identity: combine.identity() as f32 });
-                    own.regs[own.vector].insert(*reg, Operand::Sum(sum));
+                    if !is_total {
+                        own.regs[own.vector].insert(*reg, Operand::Sum(sum));
+                    }
                     Some(())
                 })?;
                 self.types.insert(*reg, Type::F32);
                 Some(())
             }
             Stmt::Accumulate { reg, combine, value } => self.for_each_vector(|own| own.accumulate(*reg, *combine, *value)),
+            Stmt::Store { buffer, index, value, accumulate } if index.stride(self.var()) == 0 => {
+                self.store_one(*buffer, index, *value, *accumulate)
+            }
             Stmt::Store { buffer, index, value, accumulate } => self.for_each_vector(|own| own.store(*buffer, index, *value, *accumulate)),
             Stmt::For { var, extent: Extent::Fixed(1), body, .. } => {
                 self.still.push(*var);
@@ -136,7 +148,7 @@ impl Lower<'_> {
         let (begin, end) = match extent {
             Extent::Fixed(n) => (Bound::Constant(0), Bound::Constant(i32::try_from(*n).ok()?)),
             Extent::Between(begin, end) => (self.whole(*begin)?, self.whole(*end)?),
-            Extent::Items => return None,
+            Extent::Items => (Bound::Constant(0), Bound::Whole(self.number_of_whole(Whole::Items))),
         };
         if self.counter.replace(var).is_some() {
             return None;
@@ -150,11 +162,15 @@ impl Lower<'_> {
 
     fn whole(&mut self, reg: Reg) -> Option<Bound> {
         (self.asked.outside)(reg).filter(|known| known.ty == Type::I32)?;
-        let known = self.out.wholes.iter().position(|whole| *whole == reg);
-        Some(Bound::Whole(known.unwrap_or_else(|| {
-            self.out.wholes.push(reg);
+        Some(Bound::Whole(self.number_of_whole(Whole::Reg(reg))))
+    }
+
+    fn number_of_whole(&mut self, wanted: Whole) -> usize {
+        let known = self.out.wholes.iter().position(|whole| *whole == wanted);
+        known.unwrap_or_else(|| {
+            self.out.wholes.push(wanted);
             self.out.wholes.len() - 1
-        })))
+        })
     }
 
     /// Whether an instruction gives the same in all lanes: it names the loop's variable neither itself nor by what it reads.
@@ -192,6 +208,22 @@ impl Lower<'_> {
         self.regs.iter_mut().for_each(|regs| {
             regs.insert(reg, value);
         });
+        Some(())
+    }
+
+    /// A store of what is the same in all lanes.
+    fn store_one(&mut self, buffer: usize, index: &Affine, value: Reg, accumulate: bool) -> Option<()> {
+        let differs = self.regs[0].contains_key(&value) && !self.same.contains(&value);
+        if self.asked.elements[buffer] != Type::F32 || differs {
+            return None;
+        }
+        let (mut value, to) = (self.operand(value, Type::F32)?, self.place(buffer, index)?);
+        if accumulate {
+            let from = to.clone();
+            let old = self.value(|to| Inst::Spread { to, from });
+            value = self.add(old, value);
+        }
+        self.out.code.push(Inst::StoreOne { to, value });
         Some(())
     }
 
@@ -234,8 +266,8 @@ impl Lower<'_> {
         if !own {
             (self.asked.outside)(reg).filter(|known| known.ty == Type::F32)?;
         }
-        // Lanes that are not there come to no result of the body's own.
-        let partial = self.partial() && !own;
+        // Lanes that are not there come to no result of the body's own, but to one over all lanes.
+        let partial = self.partial() && (!own || self.totals.contains_key(&reg));
         let (sum, value) = (self.sum(reg)?, self.operand(value, Type::F32)?);
         match combine {
             Combine::Add => self.out.code.push(Inst::AddTo { sum, value, partial }),
@@ -246,6 +278,34 @@ impl Lower<'_> {
             }
         }
         Some(())
+    }
+
+    /// A sum over all vectors and lanes, in every lane.
+    fn total(&mut self, reg: Reg, combine: Combine) -> Option<Operand> {
+        let first = self.out.sums.len() * self.out.group.vectors + self.own.get(&reg)?;
+        let mut total = Operand::Sum(first);
+        for vector in 1..self.out.group.vectors {
+            total = self.combined(combine, total, Operand::Sum(first + vector));
+        }
+        let mut by = self.width.lanes() as u8 / 2;
+        while by > 0 {
+            let turned = self.value(|to| Inst::Turn { to, a: total, by });
+            total = self.combined(combine, total, turned);
+            by /= 2;
+        }
+        self.same.push(reg);
+        self.regs.iter_mut().for_each(|regs| {
+            regs.insert(reg, total);
+        });
+        Some(total)
+    }
+
+    fn combined(&mut self, combine: Combine, a: Operand, b: Operand) -> Operand {
+        match combine {
+            Combine::Add => self.add(a, b),
+            Combine::Max => self.max(a, b),
+            Combine::Min => self.min(a, b),
+        }
     }
 
     fn instr(&mut self, instr: &Instr, ty: Type) -> Option<Operand> {
@@ -403,6 +463,9 @@ impl Lower<'_> {
     fn operand(&mut self, reg: Reg, wanted: Type) -> Option<Operand> {
         if let Some(&known) = self.regs[self.vector].get(&reg) {
             return (self.types.get(&reg) == Some(&wanted)).then_some(known);
+        }
+        if let Some(&combine) = self.totals.get(&reg) {
+            return if wanted == Type::F32 { self.total(reg, combine) } else { None };
         }
         let known = (self.asked.outside)(reg).filter(|known| known.ty == wanted)?;
         // A sum while it is summed up has no value yet.

@@ -1,7 +1,7 @@
 //! Registers and instructions of a loop's function.
 //!
-//! `rdi` is the frame, `rsi` the constants, `rax` the first iteration of the vectors at hand, `r15` the variable of a loop inside; `rcx`, `rdx` and `r14` are
-//! scratch; streams begin in the others, as far as they go. Sums come first among the vector registers; in the last iterations, which fill no vector, narrow vectors keep
+//! `rdi` is the frame, `rsi` the constants, `rax` the first iteration of the vectors at hand, `r15` the variable of a loop inside, `r14` often a multiple of it;
+//! `rcx` and `rdx` are scratch; streams begin in the others, as far as they go. Sums come first among the vector registers; in the last iterations, which fill no vector, narrow vectors keep
 //! their lanes in the last register, wide ones in `k1`.
 
 use super::code::{Binary, Bound, Inst, Integer, Logic, Operand, Place, Value};
@@ -55,6 +55,7 @@ pub(super) fn function(plan: &Plan, frame: Frame) -> Option<(Vec<u8>, usize)> {
                 machine.rounds(main, *rounds)?;
             }
             if let Some((rest, lanes)) = rest {
+                machine.once = main.is_none();
                 if *lanes > 0 {
                     machine.emit(Code::Mov_r32_imm32, &[Register::ECX.into(), Arg::Number(*lanes as u32)])?;
                     machine.mask()?;
@@ -114,6 +115,10 @@ struct Machine {
     lanes: Option<Register>,
     /// The place whose base, with what is added, is in `rdx`.
     based: Option<(usize, Vec<(Integer, i32)>)>,
+    /// Times how many bytes the variable of the inner loop is in `r14`.
+    counted: Option<i32>,
+    /// Whether one round does it all, so that `rax` is zero.
+    once: bool,
     /// The begin of the inner loop, and the branch that leaves it.
     open: Option<(u64, usize)>,
     free: Vec<Register>,
@@ -138,6 +143,8 @@ impl Machine {
             numbers: BTreeMap::new(),
             lanes: None,
             based: None,
+            counted: None,
+            once: false,
             open: None,
             free: Vec::new(),
             free_masks: Vec::new(),
@@ -343,7 +350,7 @@ impl Machine {
         self.free = free;
         self.free_masks = self.width.masks();
         self.held.clear();
-        self.based = None;
+        self.moved();
         self.last = last_reads(&code.code);
         for (at, inst) in code.code.iter().enumerate() {
             self.inst(at, inst)?;
@@ -481,24 +488,43 @@ impl Machine {
 
     /// The address of a place, in this round or for all.
     fn address(&mut self, place: &Place, size: i64, moves: bool) -> Option<MemoryOperand> {
-        // The processor itself adds the variable of an inner loop times a small power of two.
-        if let (Some(stream), false, [(Integer::Counter, scale @ (1 | 2 | 4 | 8))]) = (STREAMS.get(place.stream), moves, &place.further[..])
-        {
-            return Some(MemoryOperand::new(*stream, COUNTER, *scale as u32, i64::from(place.bytes), 1, false, Register::None));
+        let moves = moves && !self.once;
+        if let (Some(stream), false, &[(Integer::Counter, stride)]) = (STREAMS.get(place.stream), moves, &place.further[..]) {
+            let at = |index, scale| MemoryOperand::new(*stream, index, scale, i64::from(place.bytes), 1, false, Register::None);
+            // The processor itself adds the variable of an inner loop times a small power of two.
+            if let 1 | 2 | 4 | 8 = stride {
+                return Some(at(COUNTER, stride as u32));
+            }
+            if self.counted != Some(stride) {
+                self.push(Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, COUNTER, stride).ok()?);
+                self.counted = Some(stride);
+            }
+            return Some(at(FURTHER, 1));
         }
-        let base = match STREAMS.get(place.stream) {
-            Some(register) if place.further.is_empty() => *register,
+        let base = self.base_of(place)?;
+        let index = if moves { Register::RAX } else { Register::None };
+        Some(MemoryOperand::new(base, index, size as u32, i64::from(place.bytes), 1, false, Register::None))
+    }
+
+    /// A register that holds the place of a stream, with what is added.
+    fn base_of(&mut self, place: &Place) -> Option<Register> {
+        match STREAMS.get(place.stream) {
+            Some(register) if place.further.is_empty() => Some(*register),
             _ => {
                 let wanted = (place.stream, place.further.clone());
                 if self.based.as_ref() != Some(&wanted) {
                     self.base(place)?;
                     self.based = Some(wanted);
                 }
-                Register::RDX
+                Some(Register::RDX)
             }
-        };
-        let index = if moves { Register::RAX } else { Register::None };
-        Some(MemoryOperand::new(base, index, size as u32, i64::from(place.bytes), 1, false, Register::None))
+        }
+    }
+
+    /// The variable of the inner loop changes, and with it all places that it moves.
+    fn moved(&mut self) {
+        self.based = None;
+        self.counted = None;
     }
 
     /// The place of a stream, with what is added, to `rdx`.
@@ -509,6 +535,7 @@ impl Machine {
         };
         self.emit(Code::Mov_r64_rm64, &[Register::RDX.into(), base])?;
         for &(integer, stride) in &place.further {
+            self.counted = None;
             let product = match integer {
                 Integer::Counter => Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, COUNTER, stride),
                 Integer::Slot(slot) => Instruction::with3(Code::Imul_r64_rm64_imm32, FURTHER, self.frame_at(self.frame.slot(slot)), stride),
@@ -541,7 +568,7 @@ impl Machine {
         self.bound((Code::Cmp_rm64_imm32, Code::Cmp_r64_rm64), COUNTER, end)?;
         let none = self.branch(Code::Jge_rel32_64)?;
         self.open = Some((self.here(), none));
-        self.based = None;
+        self.moved();
         Some(())
     }
 
@@ -552,7 +579,7 @@ impl Machine {
         let again = self.branch(Code::Jl_rel32_64)?;
         self.instructions[again].set_near_branch64(first);
         self.land(none);
-        self.based = None;
+        self.moved();
         Some(())
     }
 
@@ -587,17 +614,7 @@ impl Machine {
             }
             Inst::Logic { op, to, a, b } => self.logic(at, op, to, a, b)?,
             Inst::Select { to, condition, a, b } => self.select(at, to, condition, (a, b), &mut loaded)?,
-            Inst::Counter { to } => {
-                let result = self.define(to)?;
-                match self.width {
-                    Width::Zmm => self.emit(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[result.into(), Register::EAX.into()])?,
-                    Width::Ymm => {
-                        let low = Register::XMM0 + (result as u32 - Register::YMM0 as u32);
-                        self.emit(Code::VEX_Vmovd_xmm_rm32, &[low.into(), Register::EAX.into()])?;
-                        self.emit(Code::VEX_Vpbroadcastd_ymm_xmmm32, &[result.into(), low.into()])?
-                    }
-                };
-            }
+            Inst::Counter { to } => self.counter(to)?,
             Inst::Truth { to, a } => {
                 let from = self.register(a, &mut loaded)?;
                 let result = self.define_truth(to)?;
@@ -618,7 +635,7 @@ impl Machine {
                 let to = self.frame_at(self.frame.slot(slot));
                 self.emit(Code::Mov_rm64_r64, &[to.into(), FURTHER.into()])?;
                 // Places that depend on what the slot held before.
-                self.based = None;
+                self.moved();
             }
             Inst::Gather { to, ref from, index, scale, partial } => self.gather(to, from, (index, scale), partial)?,
             Inst::Store { ref to, value, partial } => {
@@ -634,22 +651,21 @@ impl Machine {
                     }
                 }
             }
+            Inst::StoreOne { ref to, value } => {
+                let value = self.register(value, &mut loaded)?;
+                let to = self.address(to, 1, false)?;
+                self.emit(self.width.store_one(), &[to.into(), (Register::XMM0 + self.width.number(value)).into()])?;
+            }
+            Inst::Turn { to, a, by } => {
+                let from = self.register(a, &mut loaded)?;
+                self.release(at, &[a]);
+                self.turn(to, from, by)?;
+            }
             Inst::Begin { sum, identity } => self.load_into(self.sums[sum], Operand::Constant(identity.to_bits()))?,
             Inst::AddTo { sum, value, partial } => self.add_to(self.sums[sum], value, partial, &mut loaded)?,
             Inst::SetSum { sum, value, partial } => {
-                let (sum, value) = (self.sums[sum], self.register(value, &mut loaded)?);
-                match self.lanes.filter(|_| partial) {
-                    Some(lanes) => {
-                        let args = [sum.into(), sum.into(), value.into(), lanes.into()];
-                        self.emit(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &args)?;
-                    }
-                    None => {
-                        self.emit(self.width.copy(), &[sum.into(), value.into()])?;
-                        if partial {
-                            self.mask_last(false);
-                        }
-                    }
-                }
+                let value = self.register(value, &mut loaded)?;
+                self.set_sum(self.sums[sum], value, partial)?;
             }
             Inst::LoopBegin { begin, end } => self.loop_begin(begin, end)?,
             Inst::LoopEnd { end } => self.loop_end(end)?,
@@ -749,9 +765,8 @@ impl Machine {
     fn gather(&mut self, to: Value, from: &Place, (index, scale): (Value, u8), partial: bool) -> Option<()> {
         let index = self.known(Operand::Value(index))?;
         let result = self.define(to)?;
-        // The index takes the place that the round has otherwise.
-        let mut from = self.address(from, i64::from(scale), true)?;
-        from.index = index;
+        let base = self.base_of(from)?;
+        let from = MemoryOperand::new(base, index, u32::from(scale), i64::from(from.bytes), 1, false, Register::None);
         // Lanes that are not loaded must not hold what the register held before.
         self.load_into(result, Operand::Constant(0))?;
         match self.width {
@@ -773,6 +788,44 @@ impl Machine {
                 self.emit(Code::VEX_Vgatherdps_ymm_vm32y_ymm, &[result.into(), from.into(), mask.into()])?;
                 self.free.push(mask);
             }
+        }
+        Some(())
+    }
+
+    /// The first iteration of the round, in every lane.
+    fn counter(&mut self, to: Value) -> Option<()> {
+        let result = self.define(to)?;
+        match self.width {
+            Width::Zmm => self.emit(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[result.into(), Register::EAX.into()])?,
+            Width::Ymm => {
+                let low = Register::XMM0 + self.width.number(result);
+                self.emit(Code::VEX_Vmovd_xmm_rm32, &[low.into(), Register::EAX.into()])?;
+                self.emit(Code::VEX_Vpbroadcastd_ymm_xmmm32, &[result.into(), low.into()])?
+            }
+        };
+        Some(())
+    }
+
+    fn turn(&mut self, to: Value, from: Register, by: u8) -> Option<()> {
+        let result = self.define(to)?;
+        let (code, places) = self.width.turn(by);
+        let (from, places) = (from.into(), Arg::Number(places));
+        match code {
+            Code::VEX_Vpermilps_ymm_ymmm256_imm8 => self.emit(code, &[result.into(), from, places])?,
+            _ => self.emit(code, &[result.into(), from, from, places])?,
+        };
+        Some(())
+    }
+
+    fn set_sum(&mut self, sum: Register, value: Register, partial: bool) -> Option<()> {
+        if let Some(lanes) = self.lanes.filter(|_| partial) {
+            let args = [sum.into(), sum.into(), value.into(), lanes.into()];
+            self.emit(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &args)?;
+            return Some(());
+        }
+        self.emit(self.width.copy(), &[sum.into(), value.into()])?;
+        if partial {
+            self.mask_last(false);
         }
         Some(())
     }

@@ -47,10 +47,18 @@ pub(crate) struct WideLoop {
     /// What is the same in all iterations.
     pub(crate) scalars: Vec<Scalar>,
     /// Bounds of loops inside, as 64-bit integers.
-    pub(crate) wholes: Vec<Reg>,
+    pub(crate) wholes: Vec<Whole>,
     /// Accumulators of outside, with a vector of parts for each.
     pub(crate) sums: Vec<(Reg, Combine)>,
     pub(crate) frame: Frame,
+}
+
+/// How often a loop inside runs, where that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whole {
+    /// Once for each item of the call.
+    Items,
+    Reg(Reg),
 }
 
 /// A number that is the same in all iterations.
@@ -117,6 +125,8 @@ pub(crate) struct Asked<'k> {
     pub(crate) elements: &'k [Type],
     /// Registers of outside.
     pub(crate) outside: &'k dyn Fn(Reg) -> Option<Known>,
+    /// Accumulators of the body that are summed over all lanes, and then read.
+    pub(crate) totals: &'k [Reg],
 }
 
 /// What is known of a register of outside.
@@ -162,13 +172,28 @@ fn compile_groups(asked: &Asked<'_>, width: Width, vectors: usize) -> Option<Wid
             machine::Plan::Unknown { main: lower(vectors, false)?, one, last: lower(1, true)? }
         }
     };
+    assembled(&plan, width)
+}
+
+/// The function of a loop whose body is a loop around it, for all lanes at once; none if those do not fit the registers.
+pub(crate) fn compile_nest(asked: &Asked<'_>, width: Width) -> Option<WideLoop> {
+    let Extent::Fixed(count) = asked.extent else { return None };
+    let (count, lanes) = (*count as usize, width.lanes());
+    if count < lanes / 2 || count > MOST * lanes {
+        return None;
+    }
+    let group = Group { vectors: count.div_ceil(lanes), partial: count % lanes > 0 };
+    assembled(&machine::Plan::Known { main: None, rest: Some((lower::lower(asked, width, group)?, count % lanes)) }, width)
+}
+
+fn assembled(plan: &machine::Plan, width: Width) -> Option<WideLoop> {
     let parts = plan.parts();
     // All parts name the same things in the same order.
     let first = parts.first()?;
     let slots = parts.iter().map(|part| part.slots).max()?;
     let (streams, scalars, wholes, sums) = (first.streams.clone(), first.scalars.clone(), first.wholes.clone(), first.sums.clone());
     let frame = Frame { width, streams: streams.len(), wholes: wholes.len(), slots, scalars: scalars.len(), sums: sums.len() };
-    let (bytes, entry) = machine::function(&plan, frame)?;
+    let (bytes, entry) = machine::function(plan, frame)?;
     Some(WideLoop { bytes, entry, streams, scalars, wholes, sums, frame })
 }
 
