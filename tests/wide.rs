@@ -490,7 +490,7 @@ fn nest(rows: usize, n: usize, items: bool, vector: bool) -> Kernel {
 
 #[test]
 fn loops_around_give_the_same_bits() {
-    for (rows, n) in [(1, 8), (5, 10), (7, 16), (3, 17), (4, 31), (39, 32), (2, 64)] {
+    for (rows, n) in [(2, 8), (5, 10), (7, 16), (3, 17), (4, 31), (39, 32), (2, 64)] {
         for (level, items) in levels().into_iter().flat_map(|level| [(level, false), (level, true)]) {
             let small = |count: usize, factor: usize| (0..count).map(|at| ((at * factor % 23) as f32 - 11.0).to_bits()).collect::<Vec<_>>();
             let buffers = vec![small(rows * n, 37), small(rows * n, 17), small(rows * n, 5), small(rows, 3)];

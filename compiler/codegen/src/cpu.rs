@@ -20,7 +20,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::{Context, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use recc_abi::KernelEntry;
+use recc_abi::{BufferId, KernelEntry};
 use recc_core::loops::{
     Affine, BufferArg, Combine, Cost, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, VerifiedKernel, cost, sums_of_outside,
 };
@@ -136,6 +136,7 @@ fn translate(kernel: VerifiedKernel<'_>, isa: &dyn TargetIsa, level: Level) -> (
         functions: params[3],
         bases: Vec::new(),
         elements: kernel.buffers.iter().map(|arg| arg.ty).collect(),
+        ids: kernel.buffers.iter().map(|arg| arg.id).collect(),
         regs: BTreeMap::new(),
         constants: BTreeMap::new(),
         accumulators: BTreeMap::new(),
@@ -205,6 +206,8 @@ struct Translator<'f> {
     functions: Value,
     bases: Vec<Value>,
     elements: Vec<Type>,
+    /// The plan's buffers, of which one may be several of the kernel's.
+    ids: Vec<BufferId>,
     regs: BTreeMap<Reg, Held>,
     /// Registers whose value is known.
     constants: BTreeMap<Reg, f64>,

@@ -92,13 +92,16 @@ impl Memory {
 /// Lets the allocator keep what is freed: batches are as large as those before them, and pages that go back to the system between two
 /// come again zeroed, one fault each.
 pub(crate) fn keep_what_is_freed() {
-    const LARGEST: i32 = 32 << 20;
-    const MOST: i32 = 64 << 20;
     #[cfg(target_env = "gnu")]
-    // SAFETY: numbers of the allocator, set before there are other threads. If it refuses one, nothing changes.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, MOST);
+    {
+        // The largest that the allocator takes.
+        const LARGEST: i32 = 32 << 20;
+        const MOST: i32 = 64 << 20;
+        // SAFETY: numbers of the allocator, set before there are other threads. If it refuses one, nothing changes.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, MOST);
+        }
     }
 }
 

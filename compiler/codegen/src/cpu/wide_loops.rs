@@ -12,7 +12,8 @@ use cranelift_codegen::ir::{
     Value, types,
 };
 use cranelift_codegen::isa::CallConv;
-use recc_core::loops::{Extent, Instr, LoopVar, Reg, Stmt, Type, reads, rename, stored_buffers};
+use recc_abi::BufferId;
+use recc_core::loops::{Extent, Instr, LoopVar, Reg, Stmt, Type, reads, rename, stored_buffers, sums_of_outside};
 use std::collections::BTreeMap;
 
 /// Appends loops' functions to a kernel's code; where each begins.
@@ -47,13 +48,14 @@ pub(super) fn link(code: &mut [u8], call: &FinalizedMachReloc, entries: &[usize]
 }
 
 /// A body's statements: those that are the same in all iterations, and the others.
-fn parted(var: LoopVar, body: &[Stmt]) -> (Vec<&Stmt>, Vec<&Stmt>) {
-    let stored: Vec<usize> = body.iter().flat_map(stored_buffers).collect();
-    let (mut shared, mut varying, mut differ) = (Vec::new(), Vec::new(), Vec::new());
+fn parted<'b>(var: LoopVar, body: &'b [Stmt], ids: &[BufferId]) -> (Vec<&'b Stmt>, Vec<&'b Stmt>) {
+    let stored: Vec<BufferId> = body.iter().flat_map(stored_buffers).map(|buffer| ids[buffer]).collect();
+    let (mut shared, mut varying) = (Vec::new(), Vec::new());
+    let mut differ: Vec<Reg> = sums_of_outside(body.iter()).into_iter().map(|(reg, _)| reg).collect();
     for stmt in body {
         if let Stmt::Let { reg, instr, .. } = stmt {
             let (regs, vars) = reads(instr);
-            let changes = matches!(instr, Instr::Load { buffer, .. } if stored.contains(buffer));
+            let changes = matches!(instr, Instr::Load { buffer, .. } if stored.contains(&ids[*buffer]));
             if !changes && !vars.contains(&var) && !regs.iter().any(|reg| differ.contains(reg)) {
                 shared.push(stmt);
                 continue;
@@ -112,10 +114,10 @@ impl Translator<'_> {
     /// A vector loop as a function of its own and a call of it, if it can be had that way.
     pub(super) fn wide_loop(&mut self, var: LoopVar, extent: &Extent, (begin, end): (Value, Value), body: &[Stmt]) -> bool {
         let Some(width) = self.width else { return false };
-        let (shared, varying) = parted(var, body);
+        let (shared, varying) = parted(var, body, &self.ids);
         let own: BTreeMap<Reg, Known> = shared.iter().filter_map(|stmt| defined(stmt)).collect();
         let outside = |reg: Reg| own.get(&reg).copied().or_else(|| self.known(reg));
-        let asked = Asked { var, extent, body: &varying, elements: &self.elements, outside: &outside, totals: &[] };
+        let asked = Asked { var, extent, body: &varying, elements: &self.elements, ids: &self.ids, outside: &outside, totals: &[] };
         let Some(wide) = wide::compile(&asked, width) else { return false };
         if matches!(extent, Extent::Fixed(_)) {
             self.call_wide(var, (begin, end), &shared, wide);
@@ -136,14 +138,16 @@ impl Translator<'_> {
 
     /// A loop around short vector loops as a function of its own and a call of it, if it can be had that way.
     pub(super) fn wide_nest(&mut self, var: LoopVar, extent: &Extent, body: &[Stmt]) -> bool {
-        let Some(width) = self.width.filter(|_| self.vector.is_none() && !matches!(extent, Extent::Between(..))) else { return false };
-        let (shared, varying) = parted(var, body);
+        // Of one round no number moves; those between bounds may be none, and what all share is computed before.
+        let several = matches!(extent, Extent::Items | Extent::Fixed(2..));
+        let Some(width) = self.width.filter(|_| self.vector.is_none() && several) else { return false };
+        let (shared, varying) = parted(var, body, &self.ids);
         let Some(Joined { var: lanes, extent: own_extent, body, totals }) = joined(&varying) else { return false };
         let own: BTreeMap<Reg, Known> = shared.iter().filter_map(|stmt| defined(stmt)).collect();
         let outside = |reg: Reg| own.get(&reg).copied().or_else(|| self.known(reg));
         let around = Stmt::For { var, extent: extent.clone(), vector: false, body };
-        let asked =
-            Asked { var: lanes, extent: &own_extent, body: &[&around], elements: &self.elements, outside: &outside, totals: &totals };
+        let (elements, ids) = (&self.elements, &self.ids);
+        let asked = Asked { var: lanes, extent: &own_extent, body: &[&around], elements, ids, outside: &outside, totals: &totals };
         let Some(wide) = wide::compile_nest(&asked, width) else { return false };
         let zero = self.builder.ins().iconst(types::I64, 0);
         self.call_wide(lanes, (zero, zero), &shared, wide);

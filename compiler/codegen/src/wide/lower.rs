@@ -3,6 +3,7 @@
 use super::code::{Binary, Bound, Inst, Integer, Logic, Operand, Place, Shift, Unary, Value};
 use super::{Asked, Scalar, Whole, Width};
 use crate::math::{Arithmetic, Comparison};
+use recc_abi::BufferId;
 use recc_core::loops::{Affine, Combine, Extent, Instr, LoopVar, Reg, Stmt, Term, Type, reads, stored_buffers, sums_of_outside};
 use recc_core::scalar::Signature;
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ pub(super) fn lower(asked: &Asked<'_>, width: Width, group: Group) -> Option<Low
         totals: BTreeMap::new(),
         counter: None,
         still: Vec::new(),
-        stored: asked.body.iter().flat_map(|stmt| stored_buffers(stmt)).collect(),
+        stored: asked.body.iter().flat_map(|stmt| stored_buffers(stmt)).map(|buffer| asked.ids[buffer]).collect(),
         out,
     };
     lower.body(asked.body)?;
@@ -75,7 +76,7 @@ struct Lower<'k> {
     /// Registers that are the same in all lanes.
     same: Vec<Reg>,
     /// Buffers that the loop writes.
-    stored: Vec<usize>,
+    stored: Vec<BufferId>,
     /// Variables of loops of one round.
     still: Vec<LoopVar>,
     out: Lowered,
@@ -173,11 +174,15 @@ impl Lower<'_> {
         })
     }
 
+    /// Whether a register differs from lane to lane.
+    fn differs(&self, reg: Reg) -> bool {
+        self.regs[0].contains_key(&reg) && !self.same.contains(&reg)
+    }
+
     /// Whether an instruction gives the same in all lanes: it names the loop's variable neither itself nor by what it reads.
     fn is_shared(&self, instr: &Instr) -> bool {
         let (regs, vars) = reads(instr);
-        let differs = |reg: &Reg| self.regs[0].contains_key(reg) && !self.same.contains(reg);
-        !vars.contains(&self.var()) && !regs.iter().any(differs)
+        !vars.contains(&self.var()) && !regs.iter().any(|reg| self.differs(*reg))
     }
 
     /// An instruction that gives the same in all lanes, once for all vectors.
@@ -187,7 +192,7 @@ impl Lower<'_> {
             Instr::Load { buffer, index } => {
                 let element = self.asked.elements[*buffer];
                 // An element that the loop writes may be another one in each iteration.
-                if self.stored.contains(buffer) {
+                if self.stored.contains(&self.asked.ids[*buffer]) {
                     return None;
                 }
                 let from = self.place(*buffer, index)?;
@@ -213,8 +218,7 @@ impl Lower<'_> {
 
     /// A store of what is the same in all lanes.
     fn store_one(&mut self, buffer: usize, index: &Affine, value: Reg, accumulate: bool) -> Option<()> {
-        let differs = self.regs[0].contains_key(&value) && !self.same.contains(&value);
-        if self.asked.elements[buffer] != Type::F32 || differs {
+        if self.asked.elements[buffer] != Type::F32 || self.differs(value) {
             return None;
         }
         let (mut value, to) = (self.operand(value, Type::F32)?, self.place(buffer, index)?);
@@ -266,6 +270,10 @@ impl Lower<'_> {
         if !own {
             (self.asked.outside)(reg).filter(|known| known.ty == Type::F32)?;
         }
+        // What was read of a total is final.
+        if self.totals.contains_key(&reg) && self.regs[0].contains_key(&reg) {
+            return None;
+        }
         // Lanes that are not there come to no result of the body's own, but to one over all lanes.
         let partial = self.partial() && (!own || self.totals.contains_key(&reg));
         let (sum, value) = (self.sum(reg)?, self.operand(value, Type::F32)?);
@@ -273,14 +281,14 @@ impl Lower<'_> {
             Combine::Add => self.out.code.push(Inst::AddTo { sum, value, partial }),
             Combine::Max | Combine::Min => {
                 let old = Operand::Sum(sum);
-                let value = if combine == Combine::Max { self.max(old, value) } else { self.min(old, value) };
+                let value = self.combined(combine, old, value);
                 self.out.code.push(Inst::SetSum { sum, value, partial });
             }
         }
         Some(())
     }
 
-    /// A sum over all vectors and lanes, in every lane.
+    /// A sum over all vectors and lanes, in every lane. The largest of both zeros may be either, from lane to lane.
     fn total(&mut self, reg: Reg, combine: Combine) -> Option<Operand> {
         let first = self.out.sums.len() * self.out.group.vectors + self.own.get(&reg)?;
         let mut total = Operand::Sum(first);
@@ -368,11 +376,9 @@ impl Lower<'_> {
             }
             return self.gather(buffer, &without(index, Term::Reg(reg)), number, scale);
         }
-        let own = Term::Var(self.var());
-        if let (2.., Type::F32) = (index.stride(self.var()), element) {
-            let steps = self.number(&Affine { terms: vec![(own, index.stride(self.var()))], offset: 0 })?;
-            let Operand::Value(steps) = steps else { return None };
-            return self.gather(buffer, &without(index, own), steps, size_of::<f32>() as u8);
+        if let (stride @ 2.., Type::F32) = (index.stride(self.var()), element) {
+            let steps = self.steps(stride)?;
+            return self.gather(buffer, index, steps, size_of::<f32>() as u8);
         }
         // Narrow vectors have no masks that keep a load of few bytes inside its buffer.
         let fits = match element {
@@ -388,6 +394,18 @@ impl Lower<'_> {
         Some(if element == Type::I8 { self.float_of(loaded) } else { loaded })
     }
 
+    /// How far each lane's element lies behind the first one of the vector at hand, where they are `stride` apart.
+    fn steps(&mut self, stride: i64) -> Option<Value> {
+        if let Extent::Fixed(count) = self.asked.extent {
+            i32::try_from(stride.checked_mul(i64::try_from(*count).ok()?)?).ok()?;
+        }
+        let factor = self.int_constant(i32::try_from(stride).ok()?);
+        let counter = self.value(|to| Inst::Counter { to });
+        let lanes = self.int_add(counter, Operand::Numbers(0));
+        let Operand::Value(steps) = self.int_mul(lanes, factor) else { return None };
+        Some(steps)
+    }
+
     /// Elements that lie apart: so many times `scale` bytes behind a place.
     fn gather(&mut self, buffer: usize, still: &Affine, index: Value, scale: u8) -> Option<Operand> {
         let (from, partial) = (self.place(buffer, still)?, self.partial());
@@ -397,8 +415,7 @@ impl Lower<'_> {
     /// The place of an element, or of those of the vector at hand where the index moves with the loop's variable.
     fn place(&mut self, buffer: usize, index: &Affine) -> Option<Place> {
         let size = self.asked.elements[buffer].bytes();
-        let moves = index.stride(self.var()) != 0;
-        let first = if moves { self.vector as i64 * self.width.lanes() as i64 } else { 0 };
+        let first = index.stride(self.var()) * (self.vector * self.width.lanes()) as i64;
         let bytes = i32::try_from((index.offset + first) * size).ok()?;
         let (mut still, mut further) = (Affine::default(), Vec::new());
         for &(term, stride) in &index.terms {

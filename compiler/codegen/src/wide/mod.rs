@@ -11,6 +11,7 @@ mod lower;
 mod machine;
 
 use lower::Group;
+use recc_abi::BufferId;
 use recc_core::loops::{Affine, Combine, Extent, LoopVar, Reg, Stmt, Type};
 
 /// The width of the vectors.
@@ -123,6 +124,8 @@ pub(crate) struct Asked<'k> {
     pub(crate) body: &'k [&'k Stmt],
     /// Types of the buffers' elements.
     pub(crate) elements: &'k [Type],
+    /// The plan's buffers, of which one may be several of the kernel's.
+    pub(crate) ids: &'k [BufferId],
     /// Registers of outside.
     pub(crate) outside: &'k dyn Fn(Reg) -> Option<Known>,
     /// Accumulators of the body that are summed over all lanes, and then read.

@@ -2,8 +2,8 @@
 //!
 //! It is what every code generator reads. A kernel works on a range of items (examples, rows of a table, or elements); it loads and
 //! stores by affine indices, so that bounds are checked here and not in each machine. Registers are assigned once, accumulators
-//! excepted. A loop marked `vector` may run several iterations at a time: its body's accesses move by one element
-//! or not at all with its variable.
+//! excepted. A loop marked `vector` may run several iterations at a time: its body's stores move by one element with its
+//! variable, its loads by any number of them or not at all.
 
 mod cost;
 mod dead;

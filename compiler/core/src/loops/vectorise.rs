@@ -1,4 +1,4 @@
-//! Marks the loops whose iterations may run side by side: the innermost whose accesses move by one element or none.
+//! Marks the loops whose iterations may run side by side: the innermost whose stores move by one element.
 
 use super::{Affine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, Type, reads};
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
 //! The invariants of a kernel: registers are defined before use and once, types fit, accesses with constant bounds stay
-//! inside their buffers, and a vector loop's accesses move by one element or none.
+//! inside their buffers, and a vector loop's stores move by one element, its loads of whole numbers by one or none.
 
 use super::{Affine, Extent, Instr, Kernel, LoopVar, MatMul, Partition, Reg, Size, Stmt, Term, Type, reads};
 use crate::scalar::Signature;
