@@ -13,7 +13,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::CallConv;
 use recc_abi::BufferId;
-use recc_core::loops::{Extent, Instr, LoopVar, Reg, Stmt, Type, reads, rename, stored_buffers, sums_of_outside};
+use recc_core::loops::{Combine, Extent, Instr, LoopVar, Reg, Stmt, Type, reads, rename, stored_buffers, sums_of_outside};
 use std::collections::BTreeMap;
 
 /// Appends loops' functions to a kernel's code; where each begins.
@@ -76,7 +76,7 @@ struct Joined {
     extent: Extent,
     body: Vec<Stmt>,
     /// Accumulators that are summed over the loops and then read.
-    totals: Vec<Reg>,
+    totals: Vec<(Reg, Combine)>,
 }
 
 /// The vector loops of a body joined, if all have one length and nothing else runs for several elements.
@@ -91,8 +91,8 @@ fn joined(body: &[&Stmt]) -> Option<Joined> {
                 }
                 out.extend(body.iter().cloned().map(|stmt| rename(stmt, *var, first)));
             }
-            Stmt::Accumulator { reg, .. } => {
-                totals.push(*reg);
+            Stmt::Accumulator { reg, combine, .. } => {
+                totals.push((*reg, *combine));
                 out.push((*stmt).clone());
             }
             Stmt::Let { .. } | Stmt::Store { .. } => out.push((*stmt).clone()),

@@ -166,7 +166,7 @@ pub(super) enum Inst {
         slot: usize,
         from: Place,
     },
-    /// Elements `index` times `scale` bytes behind a place that does not move.
+    /// Elements `index` times `scale` bytes behind a place, to which the round adds nothing.
     Gather {
         to: Value,
         from: Place,

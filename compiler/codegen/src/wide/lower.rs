@@ -46,7 +46,6 @@ pub(super) fn lower(asked: &Asked<'_>, width: Width, group: Group) -> Option<Low
         same: Vec::new(),
         integers: BTreeMap::new(),
         own: BTreeMap::new(),
-        totals: BTreeMap::new(),
         counter: None,
         still: Vec::new(),
         stored: asked.body.iter().flat_map(|stmt| stored_buffers(stmt)).map(|buffer| asked.ids[buffer]).collect(),
@@ -69,8 +68,6 @@ struct Lower<'k> {
     integers: BTreeMap<Reg, Integer>,
     /// Sums of the body's own, the first vector's.
     own: BTreeMap<Reg, usize>,
-    /// Sums of the body's own over all lanes.
-    totals: BTreeMap<Reg, Combine>,
     /// The variable of the inner loop.
     counter: Option<LoopVar>,
     /// Registers that are the same in all lanes.
@@ -106,10 +103,7 @@ impl Lower<'_> {
                 let first = self.out.own_sums;
                 self.out.own_sums += self.out.group.vectors;
                 self.own.insert(*reg, first);
-                let is_total = self.asked.totals.contains(reg);
-                if is_total {
-                    self.totals.insert(*reg, *combine);
-                }
+                let is_total = self.total_of(*reg).is_some();
                 self.for_each_vector(|own| {
                     let sum = own.sum(*reg)?;
                     own.out.code.push(Inst::Begin { sum, identity: combine.identity() as f32 });
@@ -259,10 +253,20 @@ impl Lower<'_> {
     /// The number of an accumulator's sum for the vector at hand.
     fn sum(&self, reg: Reg) -> Option<usize> {
         if let Some(first) = self.own.get(&reg) {
-            return Some(self.out.sums.len() * self.out.group.vectors + first + self.vector);
+            return Some(self.first_own_sum() + first + self.vector);
         }
         let own = self.out.sums.iter().position(|(known, _)| *known == reg)?;
         Some(self.vector * self.out.sums.len() + own)
+    }
+
+    /// Sums of the body's own come behind those of outside.
+    fn first_own_sum(&self) -> usize {
+        self.out.sums.len() * self.out.group.vectors
+    }
+
+    /// How an accumulator over all lanes adds up; none if it is no such.
+    fn total_of(&self, reg: Reg) -> Option<Combine> {
+        self.asked.totals.iter().find(|(total, _)| *total == reg).map(|(_, combine)| *combine)
     }
 
     fn accumulate(&mut self, reg: Reg, combine: Combine, value: Reg) -> Option<()> {
@@ -271,11 +275,12 @@ impl Lower<'_> {
             (self.asked.outside)(reg).filter(|known| known.ty == Type::F32)?;
         }
         // What was read of a total is final.
-        if self.totals.contains_key(&reg) && self.regs[0].contains_key(&reg) {
+        let is_total = self.total_of(reg).is_some();
+        if is_total && self.regs[0].contains_key(&reg) {
             return None;
         }
         // Lanes that are not there come to no result of the body's own, but to one over all lanes.
-        let partial = self.partial() && (!own || self.totals.contains_key(&reg));
+        let partial = self.partial() && (!own || is_total);
         let (sum, value) = (self.sum(reg)?, self.operand(value, Type::F32)?);
         match combine {
             Combine::Add => self.out.code.push(Inst::AddTo { sum, value, partial }),
@@ -290,7 +295,7 @@ impl Lower<'_> {
 
     /// A sum over all vectors and lanes, in every lane. The largest of both zeros may be either, from lane to lane.
     fn total(&mut self, reg: Reg, combine: Combine) -> Option<Operand> {
-        let first = self.out.sums.len() * self.out.group.vectors + self.own.get(&reg)?;
+        let first = self.first_own_sum() + self.own.get(&reg)?;
         let mut total = Operand::Sum(first);
         for vector in 1..self.out.group.vectors {
             total = self.combined(combine, total, Operand::Sum(first + vector));
@@ -406,9 +411,9 @@ impl Lower<'_> {
         Some(steps)
     }
 
-    /// Elements that lie apart: so many times `scale` bytes behind a place.
-    fn gather(&mut self, buffer: usize, still: &Affine, index: Value, scale: u8) -> Option<Operand> {
-        let (from, partial) = (self.place(buffer, still)?, self.partial());
+    /// Elements that lie apart: `index` times `scale` bytes behind the first one's place.
+    fn gather(&mut self, buffer: usize, first: &Affine, index: Value, scale: u8) -> Option<Operand> {
+        let (from, partial) = (self.place(buffer, first)?, self.partial());
         Some(self.value(|to| Inst::Gather { to, from, index, scale, partial }))
     }
 
@@ -481,7 +486,7 @@ impl Lower<'_> {
         if let Some(&known) = self.regs[self.vector].get(&reg) {
             return (self.types.get(&reg) == Some(&wanted)).then_some(known);
         }
-        if let Some(&combine) = self.totals.get(&reg) {
+        if let Some(combine) = self.total_of(reg) {
             return if wanted == Type::F32 { self.total(reg, combine) } else { None };
         }
         let known = (self.asked.outside)(reg).filter(|known| known.ty == wanted)?;

@@ -129,7 +129,7 @@ pub(crate) struct Asked<'k> {
     /// Registers of outside.
     pub(crate) outside: &'k dyn Fn(Reg) -> Option<Known>,
     /// Accumulators of the body that are summed over all lanes, and then read.
-    pub(crate) totals: &'k [Reg],
+    pub(crate) totals: &'k [(Reg, Combine)],
 }
 
 /// What is known of a register of outside.
