@@ -13,13 +13,15 @@ RESULTS = OUT / "results.jsonl"
 VOCAB = "1000000,1000000,800000,600000,400000,300000,200000,150000,100000,100000,70000,50000,40000,30000,20000,20000,15000,10000," \
         "10000,5000,5000,3000,2000,1000,1000,100000"
 BATCHES = [1, 32, 512, 4096]
+# Sequences are fewer and longer, of one dictionary.
+SEQUENCES = {"hstu": {"vocab": "1000000", "train": 128, "batches": [1, 8, 32, 128]}}
 
 
 def chosen(name, default):
     return os.environ.get(name, default).split()
 
 
-MODELS = chosen("MODELS", "deepfm dcnv2 dlrm autoint wukong cetnet mmoe")
+MODELS = chosen("MODELS", "deepfm dcnv2 dlrm autoint wukong cetnet mmoe hstu")
 THREADS = [int(count) for count in chosen("THREADS", "1 2")]
 PRECISIONS = chosen("PRECISIONS", "f32 bf16")
 PHASES = chosen("PHASES", "train score")
@@ -37,10 +39,22 @@ def last_json(command, folder=None):
     return json.loads(lines[-1])
 
 
+def vocab(model):
+    return SEQUENCES[model]["vocab"] if model in SEQUENCES else VOCAB
+
+
+def train_batch(model):
+    return SEQUENCES[model]["train"] if model in SEQUENCES else 4096
+
+
+def score_batches(model):
+    return SEQUENCES[model]["batches"] if model in SEQUENCES else BATCHES
+
+
 def ours(model, precision, threads, phase, batch):
     steps = max(12, min(20000, 40000 // batch)) if phase == "score" else 16
     found = last_json([OUT / f"{model}.{precision}", "bench", "--phase", phase, "--batch", batch, "--threads", threads, "--steps", steps,
-                       "--vocab", VOCAB, "--json"])
+                       "--vocab", vocab(model), "--json"])
     return {"samples_s": found["samples_per_s"], "p50_us": found["p50"] * 1e3, "p99_us": found["p99"] * 1e3,
             "mb": found["peak_rss_bytes"] / 2**20}
 
@@ -48,7 +62,7 @@ def ours(model, precision, threads, phase, batch):
 def peer(model, precision, threads, phase, mode):
     command = [sys.executable, "bench_torch.py", "--model", model, "--mode", mode, "--threads", threads, "--repeats", 3,
                "--phase", "train" if phase == "train" else "infer"]
-    command += ["--batch", 4096, "--opt", "adam"] if phase == "train" else ["--batches", ",".join(map(str, BATCHES))]
+    command += ["--batch", train_batch(model), "--opt", "adam"] if phase == "train" else ["--batches", ",".join(map(str, score_batches(model)))]
     found = last_json(command + (["--bf16"] if precision == "bf16" else []), OUT / "peers")
     if phase == "train":
         return {"samples_s": found["samples_s"][1], "mb": found["rss_mb"], "foreign": found["foreign"]}
@@ -86,18 +100,18 @@ def run():
                     at = [model, precision, threads, turn]
                     measure(have, ["peak", *at], lambda: peak(threads))
                     if "train" in PHASES:
-                        measure(have, ["ours", "train", *at], lambda: ours(model, precision, threads, "train", 4096))
+                        measure(have, ["ours", "train", *at], lambda: ours(model, precision, threads, "train", train_batch(model)))
                         for mode in ["eager", "compile"]:
                             measure(have, [mode, "train", *at], lambda: peer(model, precision, threads, "train", mode))
-                        measure(have, ["ours again", "train", *at], lambda: ours(model, precision, threads, "train", 4096))
+                        measure(have, ["ours again", "train", *at], lambda: ours(model, precision, threads, "train", train_batch(model)))
                     if "score" in PHASES:
-                        for batch in BATCHES:
+                        for batch in score_batches(model):
                             measure(have, ["ours", f"score {batch}", *at], lambda: ours(model, precision, threads, "score", batch))
                         modes = ["eager", "compile", "ort"] if precision == "f32" else ["eager", "compile"]
                         for mode in modes:
                             measure(have, [mode, "score", *at], lambda: {"batches": peer(model, precision, threads, "score", mode)})
                         for storage in STORAGES if precision == "f32" else []:
-                            for batch in BATCHES:
+                            for batch in score_batches(model):
                                 measure(have, ["ours", f"score {batch}", model, storage, threads, turn],
                                         lambda: ours(model, storage, threads, "score", batch))
     return have
@@ -132,7 +146,7 @@ def tables(have):
     out += ["", "| model | precision | threads | batch | ours p50 / p99 µs | best peer p50 / p99 µs | mode | throughput ratio |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for model, precision, threads in [(model, form, threads) for model in MODELS for form in PRECISIONS + STORAGES for threads in THREADS]:
-        for batch in BATCHES:
+        for batch in score_batches(model):
             of = dict(model=model, precision=precision, threads=threads)
             mine = all_of("ours", f"score {batch}", **of)
             of["precision"] = "f32" if precision in STORAGES else precision

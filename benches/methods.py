@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the comparisons of docs/methods.md: ensembles, objectives for cohorts, balanced tasks; three seeds each.
+"""Runs the comparisons of docs/methods.md: ensembles, objectives for cohorts, balanced tasks; three seeds or more each.
 
 usage: benches/methods.py RECC DATA OUT [--threads N] [--only NAME,...]
 
@@ -8,6 +8,8 @@ made again. A variant is a spec of examples/ with some of its lines changed; the
 """
 
 import argparse
+import csv
+import gzip
 import hashlib
 import json
 import subprocess
@@ -21,13 +23,53 @@ COHORTS = ROOT / "examples" / "census_cohorts.rec"
 BALANCE = ROOT / "examples" / "census_balance.rec"
 FRAPPE = ROOT / "examples" / "frappe_cetnet.rec"
 FILM = ROOT / "examples" / "ml1m_cetnet.rec"
+CLICKS = ROOT / "examples" / "ml1m_ctr.rec"
+LEVELS = ROOT / "benches" / "ratings.rec"
 
 WITHOUT = [("bce(weight: 0.1)", "bce(weight: 0)")]
 RULE = "multibalance(over: ranker.shared, scale: 2)"
 
 
-def rule(name, call):
-    return [(RULE, call), ("std.balance.multibalance", f"std.balance.{name}")]
+# Every rule of the library, at the shared layer if it needs no more.
+RULES = ["multibalance", "mgda", "pcgrad", "gradvac", "cagrad", "imtl", "nash", "fairgrad", "aligned", "db", "gradnorm", "metabalance", "dwa", "uncertainty",
+         "gls", "rlw", "slaw", "famo", "ema", "hydalearn", "uniform_weights", "moco"]
+# What a rule is given beside its place; rules whose weights add up to one are scaled to the sum.
+SETTINGS = {"multibalance": "scale: 2", "dwa": "every: 200", "moco": "average: 0.5"}
+
+
+def rule(name):
+    place = "parameters" if name == "moco" else "ranker.shared"
+    settings = f", {SETTINGS[name]}" if name in SETTINGS else ""
+    return [(RULE, f"{name}(over: {place}{settings})"), ("std.balance.multibalance", f"std.balance.{name}")]
+
+
+def tasks(spec, first, second):
+    """A spec of two tasks: their plain sum, each rule, and each task alone."""
+    plain = [(f"    balance: {RULE}\n", ""), ("use std.balance.multibalance\n", ""), ("    expose shared\n", "")]
+    kept = lambda task: [(f"    {task + ':':9}bce\n", f"    {task + ':':9}bce(weight: 0)\n")]
+    variants = {"plain sum": (spec, plain)}
+    variants.update({name: (spec, rule(name)) for name in RULES})
+    variants[f"{first} alone"] = (spec, kept(second) + plain)
+    variants[f"{second} alone"] = (spec, kept(first) + [(f"ne({first})", f"ne({second})")] + plain)
+    return variants
+
+
+def of_tasks(first, second):
+    return [(f"{task} {metric}", lambda r, task=task, metric=metric: r["metrics"][task][metric]) for task in (first, second) for metric in ("ne", "auc")]
+
+
+# Objectives of cohorts beside the click: women, and users of 45 years and more.
+FILM_COHORTS = [
+    ("    let deep   = mlp(fields, [128, 64], dropout: 0.2) |> linear(1)\n", "    let shared = mlp(fields, [128, 64], dropout: 0.2)\n    expose shared\n    let deep   = linear(shared, 1)\n"),
+    ("objective { like: bce }", """cohort women = gender == "F"
+cohort old   = age == "45" or age == "50" or age == "56"
+
+auxiliary like_of_women { on: ml1m.shared, label: like and women, head: mlp(_, [32]) |> linear(1) }
+auxiliary like_of_old   { on: ml1m.shared, label: like and old, head: mlp(_, [32]) |> linear(1) }
+
+objective { like: bce, like_of_women: bce(weight: 0.1), like_of_old: bce(weight: 0.1) }"""),
+    ("metrics   { report: [auc, logloss, gauc(by: user_id)] }", "metrics   { report: [auc, ne], per: [women, old] }"),
+]
 
 
 def alone(text, kept):
@@ -53,21 +95,16 @@ COMPARISONS = {
         + [(f"{name} ne", lambda r, name=name: r["cohorts"][name]["income"]["ne"]) for name in ("women", "old", "young")]
         + [("income auc", lambda r: r["metrics"]["income"]["auc"])],
     ),
-    "balance": (
-        "census_income",
-        "",
-        {
-            "plain sum": (BALANCE, [(f"    balance: {RULE}\n", ""), ("use std.balance.multibalance\n", ""), ("    expose shared\n", "")]),
-            "multibalance": (BALANCE, []),
-            "mgda": (BALANCE, rule("mgda", "mgda(over: ranker.shared)")),
-            "pcgrad": (BALANCE, rule("pcgrad", "pcgrad(over: ranker.shared)")),
-            "cagrad": (BALANCE, rule("cagrad", "cagrad(over: ranker.shared)")),
-            "imtl": (BALANCE, rule("imtl", "imtl(over: ranker.shared)")),
-            "income alone": (BALANCE, [("    single:  bce\n", "    single:  bce(weight: 0)\n"), (f"    balance: {RULE}\n", ""), ("use std.balance.multibalance\n", ""), ("    expose shared\n", "")]),
-            "single alone": (BALANCE, [("    income:  bce\n", "    income:  bce(weight: 0)\n"), ("ne(income)", "ne(single)"), (f"    balance: {RULE}\n", ""), ("use std.balance.multibalance\n", ""), ("    expose shared\n", "")]),
-        },
-        [(f"{task} {metric}", lambda r, task=task, metric=metric: r["metrics"][task][metric]) for task in ("income", "single") for metric in ("ne", "auc")],
+    "film cohorts": (
+        "ml1m",
+        "ctr_",
+        {"without": (CLICKS, FILM_COHORTS + [("bce(weight: 0.1)", "bce(weight: 0)")]), "with": (CLICKS, FILM_COHORTS)},
+        [("like ne", lambda r: r["metrics"]["like"]["ne"])]
+        + [(f"{name} ne", lambda r, name=name: r["cohorts"][name]["like"]["ne"]) for name in ("women", "old")]
+        + [("like auc", lambda r: r["metrics"]["like"]["auc"])],
     ),
+    "balance": ("census_income", "", tasks(BALANCE, "income", "single"), of_tasks("income", "single")),
+    "film tasks": ("levels", "", tasks(LEVELS, "good", "like"), of_tasks("good", "like")),
     "films": (
         "ml1m",
         "ctr_",
@@ -98,7 +135,30 @@ def text_of(spec, changes):
     return text
 
 
+def levels(given):
+    """Ratings of MovieLens with two labels, not disliked and liked, and who rated; written once."""
+    folder = given.out / "levels"
+    if (folder / "test.csv.gz").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = lambda name: (line.rstrip("\n").split("::") for line in gzip.open(given.data / "ml1m" / name, "rt", encoding="latin-1"))
+    users = {user: (gender, age, occupation) for user, gender, age, occupation, _ in lines("users.dat.gz")}
+    genres = {item: kinds for item, _, kinds in lines("movies.dat.gz")}
+    for part in ("train", "valid", "test"):
+        new = folder / f"{part}.csv.gz.new"
+        with gzip.open(given.data / "ml1m" / "interactions.csv.gz", "rt") as source, gzip.open(new, "wt", newline="") as target:
+            out = csv.writer(target)
+            out.writerow(["good", "like", "user", "item", "gender", "age", "occupation", "genres"])
+            for row in csv.DictReader(source):
+                if row["split"] == part:
+                    level, user, item = int(row["level"]), row["user"], row["item"]
+                    out.writerow([int(level >= 1), int(level == 2), user, item, *users[user], genres[item]])
+        new.rename(folder / f"{part}.csv.gz")
+    return folder
+
+
 def run(given, data, prefix, text, seed):
+    folder = levels(given) if data == "levels" else given.data / data
     identity = hashlib.sha256(f"{text}{seed}".encode()).hexdigest()[:16]
     result = given.out / f"{identity}.json"
     if not result.exists():
@@ -106,7 +166,7 @@ def run(given, data, prefix, text, seed):
         spec.write_text(text)
         subprocess.run([given.recc.resolve(), "build", spec, "-o", model], check=True)
         subprocess.run(["rm", "-rf", checkpoint], check=True)
-        parts = [argument for part in ("train", "valid", "test") for argument in (f"--{part}", given.data / data / f"{prefix}{part}.csv.gz")]
+        parts = [argument for part in ("train", "valid", "test") for argument in (f"--{part}", folder / f"{prefix}{part}.csv.gz")]
         command = [model, "train", *parts, "--seed", str(seed), "--threads", str(given.threads), "--out", checkpoint, "--json"]
         result.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
         subprocess.run(["rm", "-rf", checkpoint], check=True)

@@ -211,6 +211,24 @@ fn multibalance_gives_its_golden_vector() {
     near(&step, &[0.1473465380, 0.3581516373]);
 }
 
+/// y = (1, 2) + 0.5 (g - (1, 2)) and (0, 1) + 0.5 (g - (0, 1)), and one step of the weights on their products.
+#[test]
+fn moco_balances_averages_of_gradients() {
+    let states = [("balance.average.y0.m.w", vec![1.0, 2.0]), ("balance.average.y1.m.w", vec![0.0, 1.0]), ("mixed", vec![0.5, 0.5])];
+    let (step, after) = balanced_over("parameters", "moco(step: 0.1, rho: 0.2, average: 0.5)", &CONFLICT, &states);
+    let (y, z) = ([2.0, 1.0], [-0.5, 1.0]);
+    let gram = [[5.0, 0.0], [0.0, 1.25]];
+    let moved: Vec<f64> = (0..2).map(|k| 0.5 - 0.1 * (0.5 * (gram[k][0] + gram[k][1]) + 0.2 * 0.5)).collect();
+    // Onto the simplex: both stay above 0, so each loses half of what is too much.
+    let shift = (moved[0] + moved[1] - 1.0) / 2.0;
+    let weights = [moved[0] - shift, moved[1] - shift];
+    close(&step, &[weights[0] * y[0] + weights[1] * z[0], weights[0] * y[1] + weights[1] * z[1]]);
+    let state = |name: &str| after.iter().find(|(path, _)| path.ends_with(name)).expect("a state").1.clone();
+    close(&state("balance.average.y0.m.w"), &y);
+    close(&state("balance.average.y1.m.w"), &z);
+    close(&state("mixed"), &weights);
+}
+
 #[test]
 fn mgda_finds_the_least_combination() {
     let (step, _) = balanced("mgda()", &CONFLICT, &[]);

@@ -2,7 +2,7 @@
 //!
 //! A dump holds weights, ten batches, the probabilities of the first one, and the losses and weights of ten steps of plain SGD with
 //! rate 0.1. The compiled model starts from those weights, scores and trains on those batches; each figure that it gives is compared with
-//! the dump's, relative to the largest of its tensor.
+//! the dump's, relative to the largest of its tensor. Of a sequence model it is the last step's query that is compared, by its products with the dump's candidates.
 
 use npyz::npz::NpzArchive;
 use recc_abi::VariableId;
@@ -61,6 +61,14 @@ const PEERS: &[(&str, &str, Form)] = &[
     ("mmoe.click.linear", "net.tower.0.2", Form::Linear),
     ("mmoe.stay.mlp.linear", "net.tower.1.0", Form::Linear),
     ("mmoe.stay.linear", "net.tower.1.2", Form::Linear),
+    ("hstu.h.positions.rows", "net.pos", Form::Padded),
+    ("hstu.layer_of[#].by_distance", "net.L.#.rab", Form::Padded),
+    ("hstu.layer_of[#].layer_norm[0].scale", "net.L.#.ln1.weight", Form::Same),
+    ("hstu.layer_of[#].layer_norm[0].shift", "net.L.#.ln1.bias", Form::Same),
+    ("hstu.layer_of[#].layer_norm[1].scale", "net.L.#.ln2.weight", Form::Same),
+    ("hstu.layer_of[#].layer_norm[1].shift", "net.L.#.ln2.bias", Form::Same),
+    ("hstu.layer_of[#].linear[0]", "net.L.#.f1", Form::Linear),
+    ("hstu.layer_of[#].linear[1]", "net.L.#.f2", Form::Linear),
 ];
 
 /// How a variable stands in a dump.
@@ -68,6 +76,8 @@ const PEERS: &[(&str, &str, Form)] = &[
 enum Form {
     /// As it is.
     Same,
+    /// With a row behind, for the step of which nothing is predicted.
+    Padded,
     /// Weights, which are the other's transposes, and a bias.
     Linear,
     /// The outputs of one of several layers of equal width, behind one another.
@@ -88,6 +98,10 @@ struct Source {
 
 enum SourceKind {
     Same,
+    /// With a row of zeros behind.
+    Padded,
+    /// With a row of zeros in front: ours is that of unknown items.
+    Items,
     Transposed,
     /// A table of all fields, of which ours uses the rows of its own ids.
     Table,
@@ -108,11 +122,12 @@ fn source(path: &str) -> Result<Source, Box<dyn Error>> {
         let Some(number) = number_in(ours, if is_layer { layer } else { path }) else { continue };
         let name = theirs.replace('#', &number.to_string()).replace('%', &(2 * number).to_string());
         let own = match form {
-            Form::Same | Form::Linear => (0, 1),
+            Form::Same | Form::Padded | Form::Linear => (0, 1),
             Form::PartOfLinear(at, of) => (at, of),
             Form::NumberedPartOfLinear(of) | Form::NumberedPart(of) => (number, of),
         };
         let (name, kind) = match (is_layer, part) {
+            (false, _) if matches!(form, Form::Padded) => (name, SourceKind::Padded),
             (false, _) => (name, SourceKind::Same),
             (true, "w") => (format!("{name}.weight"), SourceKind::Transposed),
             (true, _) => (format!("{name}.bias"), SourceKind::Same),
@@ -124,6 +139,7 @@ fn source(path: &str) -> Result<Source, Box<dyn Error>> {
         "e" | "m" => plain("emb.t.0", SourceKind::Table),
         "w" | "wm" => plain("first.t.0", SourceKind::Table),
         "v" => plain("net.de.v", SourceKind::Same),
+        "items" => plain("emb.0", SourceKind::Items),
         _ => Err(format!("`{path}` has no known peer").into()),
     }
 }
@@ -157,7 +173,10 @@ impl Dump {
         let (shape, data) = self.array(&format!("{when}/{name}"))?;
         let size = data.len() / of;
         let own = &data[at * size..(at + 1) * size];
+        let zeros = vec![0.0; shape[1..].iter().product()];
         Ok(match (kind, member) {
+            (SourceKind::Padded, _) => [own, &zeros].concat(),
+            (SourceKind::Items, _) => [&zeros, own].concat(),
             (SourceKind::Same, _) | (SourceKind::Table, None) => own.to_vec(),
             (SourceKind::Transposed, _) => {
                 let (outputs, inputs) = (shape[0] / of, shape[1]);
@@ -170,8 +189,39 @@ impl Dump {
         })
     }
 
-    /// A batch as the compiled model takes it. Ids count through all fields, so that no table has an offset.
+    /// A batch as the compiled model takes it.
     fn batch(&mut self, at: usize, spec: &Spec, built: &Built) -> Result<Data, Box<dyn Error>> {
+        let mut data = if is_of_sequences(spec) { self.sequences(at, spec)? } else { self.examples(at, spec)? };
+        for (table, own) in (0u32..).zip(&built.tables) {
+            for column in own.members.iter().flat_map(|member| &member.columns) {
+                data.row_bases.insert((TableId(table), *column), 0);
+            }
+        }
+        group_rows(built, &mut data);
+        Ok(data)
+    }
+
+    /// Sequences, with what comes last, and the rows that are drawn for all of them. Row 0 is no item of the peer's.
+    fn sequences(&mut self, at: usize, spec: &Spec) -> Result<Data, Box<dyn Error>> {
+        let (shape, items) = self.array(&format!("b{at}/seq"))?;
+        let (_, drawn) = self.array(&format!("b{at}/neg"))?;
+        let row = |&item: &f64| item as usize + 1;
+        let sequences: Vec<Vec<usize>> = items.chunks_exact(shape[1]).map(|items| items.iter().map(row).collect()).collect();
+        let mut data = Data { rows: shape[0], ..Data::default() };
+        for (place, column) in (0u32..).zip(&spec.columns) {
+            if let recc_abi::ColumnKind::Drawn { .. } = column.kind {
+                let mut bags = vec![Vec::new(); data.rows];
+                bags[0] = drawn.iter().map(row).collect();
+                data.bags.insert(place, bags);
+            } else {
+                data.bags.insert(place, sequences.clone());
+            }
+        }
+        Ok(data)
+    }
+
+    /// Examples with numbers and ids, which count through all fields, so that no table has an offset.
+    fn examples(&mut self, at: usize, spec: &Spec) -> Result<Data, Box<dyn Error>> {
         let (_, x) = self.array(&format!("b{at}/x"))?;
         let (shape, ids) = self.array(&format!("b{at}/ids"))?;
         let (_, y) = self.array(&format!("b{at}/y"))?;
@@ -204,14 +254,25 @@ impl Dump {
                 | recc_abi::ColumnKind::Drawn { .. } => {}
             }
         }
-        for (table, own) in (0u32..).zip(&built.tables) {
-            for column in own.members.iter().flat_map(|member| &member.columns) {
-                data.row_bases.insert((TableId(table), *column), 0);
-            }
-        }
-        group_rows(built, &mut data);
         Ok(data)
     }
+
+    /// The products of the last steps' queries with the candidates' rows, against those of the dump: `queries` are ours.
+    fn candidates(&mut self, queries: &[f32], items: &[f64]) -> Result<Vec<f64>, Box<dyn Error>> {
+        let (shape, candidates) = self.array("b0/cand")?;
+        let width = queries.len() / shape[0];
+        let product = |(at, item): (usize, &f64)| {
+            let query = &queries[at / shape[1] * width..][..width];
+            let row = &items[(*item as usize + 1) * width..][..width];
+            query.iter().zip(row).map(|(a, b)| f64::from(*a) * b).sum()
+        };
+        Ok(candidates.iter().enumerate().map(product).collect())
+    }
+}
+
+/// Whether what is predicted is the next step of a sequence.
+fn is_of_sequences(spec: &Spec) -> bool {
+    spec.predictions.iter().any(|own| own.ranking().is_some())
 }
 
 /// The largest difference, relative to the largest value.
@@ -239,7 +300,18 @@ fn compare(spec_path: &str, dump_path: &str) -> Result<bool, Box<dyn Error>> {
         data.variables = variables.clone();
         if at == 0 {
             let (_, out) = dump.array("out")?;
-            let results = run(&built.score_plan.plan, &score, &data, &bags).results;
+            let mut shown = data.clone();
+            if is_of_sequences(&spec) {
+                // The last one is what comes next.
+                shown.bags.values_mut().flatten().for_each(|items| items.truncate(items.len().saturating_sub(1)));
+            }
+            let results = run(&built.score_plan.plan, &score, &shown, &bags).results;
+            if let Some(queries) = results.get("next.query") {
+                let items =
+                    built.variables.iter().position(|own| own.path.ends_with(".items")).map(|at| &variables[&VariableId(at as u32)]);
+                let products = dump.candidates(queries, items.ok_or("no table of items")?)?;
+                report.push(("candidates".to_owned(), difference(products, &out)));
+            }
             for (at, name) in ["click", "stay"].into_iter().enumerate().filter(|(_, name)| results.contains_key(*name)) {
                 let theirs: Vec<f64> = out.iter().skip(at).step_by(out.len() / data.rows).copied().collect();
                 report.push((name.to_owned(), difference(results[name].iter().map(|&value| f64::from(value)), &theirs)));

@@ -167,8 +167,12 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     }
     let parameters = |(at, variable): (usize, &Variable)| (variable.role == Role::Parameter).then_some(VariableId(at as u32));
     let trainable: BTreeSet<VariableId> = spec.variables.iter().enumerate().filter_map(parameters).collect();
+    let mut trained = Trained::new(&spec.variables);
     let (gradients, balancing) = match &spec.balance {
-        Some(balance) => balanced(graph, &seeded, balance, &trainable),
+        Some(balance) => {
+            let names: Vec<&str> = balance.losses.iter().map(|&at| spec.losses[at].name.as_str()).collect();
+            balanced(graph, &seeded, balance, &trainable, (&spec.variables, &names, &mut trained))
+        }
         None => (differentiate(graph, &seeded.iter().map(|own| own.seed).collect::<Vec<_>>(), &trainable), Vec::new()),
     };
     let tables = spec.tables.iter().enumerate().map(|(at, table)| TableSpec {
@@ -179,7 +183,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
         update: table.update,
     });
     let step = StepSpec { dense: spec.train.dense, tables: tables.collect(), clip: spec.train.clip };
-    let trained = add_updates(graph, &gradients, &step, &spec.variables);
+    let trained = add_updates(graph, &gradients, &step, &spec.variables, trained);
     program.effects.clone_from(&trained.effects);
     for (variable, value) in spec.training.updates.iter().chain(&balancing) {
         let path = spec.variables[variable.0 as usize].path.clone();

@@ -89,6 +89,8 @@ pub struct Balance {
     pub over: BalancedAt,
     /// The losses that take part, by position.
     pub losses: Vec<usize>,
+    /// What a step adds of a gradient to its moving average, where averages are balanced in place of gradients.
+    pub average: Option<f64>,
     /// The place of the products of all pairs of gradients.
     pub gram: NodeId,
     /// The place of the losses' means.
@@ -270,7 +272,8 @@ impl Spec {
         });
         let names = |balance: &Balance| balance.losses.iter().map(|at| self.losses[*at].name.clone()).collect::<Vec<_>>().join(", ");
         let place = |balance: &Balance| if balance.over == BalancedAt::Parameters { " over parameters" } else { "" };
-        let balances = self.balance.iter().map(|own| format!("balance of {}{}", names(own), place(own)));
+        let average = |balance: &Balance| balance.average.map_or(String::new(), |share| format!(" of averages, {share:?} a step"));
+        let balances = self.balance.iter().map(|own| format!("balance of {}{}{}", names(own), place(own), average(own)));
         push_sorted(&mut out, "objective", losses.chain(balances).collect());
         let train = &self.train;
         let mut lines = vec![

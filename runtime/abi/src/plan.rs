@@ -158,7 +158,7 @@ pub enum InputSource {
         /// Position in `Program::columns`.
         column: u32,
     },
-    /// Rows of a table drawn for each step of a sequence, or for each id: `i32`.
+    /// Rows of a table drawn for each step of a sequence, for each id, or once for the batch: `i32`.
     Drawn {
         /// Position in `Program::columns`.
         column: u32,

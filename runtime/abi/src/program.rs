@@ -350,14 +350,16 @@ pub enum ColumnKind {
         /// How each is read, if it is a number.
         reading: Reading,
     },
-    /// Rows of a table that are drawn for each step of a sequence, other than the next step's own; not in the data.
+    /// Rows of a table that are drawn for each step of a sequence, other than the next step's own, or for all of a batch; not in the data.
     Drawn {
         /// Position of the sequence among the columns.
         of: u32,
         /// Position of the table among the tables.
         table: u32,
-        /// How many for each step.
+        /// How many for each step, or for a batch.
         count: u32,
+        /// Whether they are drawn once for all of a batch.
+        shared: bool,
     },
     /// Groups rows; not an input.
     Key,
@@ -617,6 +619,15 @@ impl Link {
     }
 }
 
+/// Rows that targets are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Negatives {
+    /// How many for each target, or for a batch.
+    pub count: u32,
+    /// Whether they are drawn once for all targets of a batch.
+    pub shared: bool,
+}
+
 /// What a softmax ranks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
@@ -626,8 +637,8 @@ pub struct Ranking {
     pub temperature: f64,
     /// Whether queries and rows are brought to length 1 before.
     pub normalize: bool,
-    /// Rows drawn for each target in training; none where it is compared with all.
-    pub negatives: Option<u32>,
+    /// Rows drawn in training; none where a target is compared with all.
+    pub negatives: Option<Negatives>,
     /// Whether what a row has seen may come again: it is a candidate then.
     pub repeats: bool,
 }

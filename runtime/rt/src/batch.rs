@@ -336,23 +336,27 @@ impl<'p> Assembler<'p> {
         })
     }
 
-    /// Rows of a table drawn for each step or id: uniformly among all but row 0 and the target's.
+    /// Rows of a table drawn for each step or id: uniformly among all but row 0 and the target's. Drawn for the whole batch, any but row 0.
     fn drawn(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
         let layout = self.layout;
-        let ColumnKind::Drawn { of, table, count } = layout.columns[column as usize].kind else { return Vec::new() };
+        let ColumnKind::Drawn { of, table, count, shared } = layout.columns[column as usize].kind else { return Vec::new() };
         let candidates = layout.row_counts[table as usize] as u32 - 1;
+        if shared {
+            // By the batch's first row: another one in each batch of an epoch.
+            let first = rows.first().map_or(0, |&row| window.rows[row as usize]);
+            let key = draw_key(layout.draw, first, u32::MAX);
+            return (0..count).map(|at| 1 + below(key, at, candidates)).collect();
+        }
         let place = rows.iter().flat_map(|&row| {
             let steps = predicted_ids(window, layout, row, of).len() as u64;
             (0..steps).map(move |step| u64::from(row) << 32 | step)
         });
         let mut drawn = Vec::new();
         for (place, next) in place.zip(self.target_rows(window, rows, of)) {
-            let number = u64::from(window.rows[(place >> 32) as usize]);
-            let key = crate::random::mix64(layout.draw ^ crate::random::mix64(number << 32 | place & 0xffff_ffff));
+            let key = draw_key(layout.draw, window.rows[(place >> 32) as usize], place as u32);
             let others = if next > 0 { candidates - 1 } else { candidates };
             drawn.extend((0..count).map(|at| {
-                let bits = crate::random::mix64(key ^ u64::from(at)) >> 32;
-                let own = 1 + ((bits * u64::from(others)) >> 32) as u32;
+                let own = 1 + below(key, at, others);
                 own + u32::from(next > 0 && own >= next)
             }));
         }
@@ -386,7 +390,7 @@ impl<'p> Assembler<'p> {
         };
         let is_bag = |column: u32| matches!(layout.columns[column as usize].kind, ColumnKind::Ids { .. });
         let drawn = |column: u32| match layout.columns[column as usize].kind {
-            ColumnKind::Drawn { of, count, .. } => Some((of, count)),
+            ColumnKind::Drawn { of, count, shared, .. } => Some((of, count, shared)),
             _ => None,
         };
         // Each occurrence's place among the touched rows, by look-up.
@@ -415,29 +419,40 @@ impl<'p> Assembler<'p> {
         let touched = group.rows.len();
         for (columns, places) in spec.lookups.iter().zip(found) {
             let first = columns[0];
-            group.lookups.push(
-                if let Some((of, count)) = drawn(first)
-                    && layout.is_sequence(of)
-                {
-                    let of = layout.entries_of(of);
-                    let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, of).into());
-                    let own = begins.windows(2).map(|own| own[0] * count..own[1] * count);
-                    let mut found = sorted(&places, touched, own.enumerate());
-                    found.within = found.slot.iter().map(|slot| slot % count).collect();
-                    found.slot.iter_mut().for_each(|slot| *slot /= count);
-                    found
-                } else if is_bag(first) {
-                    let of = layout.entries_of(first);
-                    let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, first).into());
-                    sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate())
-                } else {
-                    let each = drawn(first).map_or(columns.len() as u32, |(_, count)| count);
-                    sorted(&places, touched, std::iter::repeat_n(0..each, batch.rows).enumerate())
-                },
-            );
+            group.lookups.push(if let Some((_, count, true)) = drawn(first) {
+                sorted(&places, touched, std::iter::once((0, 0..count)))
+            } else if let Some((of, count, false)) = drawn(first)
+                && layout.is_sequence(of)
+            {
+                let of = layout.entries_of(of);
+                let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, of).into());
+                let own = begins.windows(2).map(|own| own[0] * count..own[1] * count);
+                let mut found = sorted(&places, touched, own.enumerate());
+                found.within = found.slot.iter().map(|slot| slot % count).collect();
+                found.slot.iter_mut().for_each(|slot| *slot /= count);
+                found
+            } else if is_bag(first) {
+                let of = layout.entries_of(first);
+                let begins = known(InputSource::EntryBegin { column: of }).unwrap_or_else(|| self.begins(window, rows, first).into());
+                sorted(&places, touched, begins.windows(2).map(|own| own[0]..own[1]).enumerate())
+            } else {
+                let each = drawn(first).map_or(columns.len() as u32, |(_, count, _)| count);
+                sorted(&places, touched, std::iter::repeat_n(0..each, batch.rows).enumerate())
+            });
         }
         group
     }
+}
+
+/// The key of what is drawn for a place of a row.
+fn draw_key(draw: u64, row: u32, place: u32) -> u64 {
+    crate::random::mix64(draw ^ crate::random::mix64(u64::from(row) << 32 | u64::from(place)))
+}
+
+/// One of `count` numbers, by a key.
+fn below(key: u64, at: u32, count: u32) -> u32 {
+    let bits = crate::random::mix64(key ^ u64::from(at)) >> 32;
+    ((bits * u64::from(count)) >> 32) as u32
 }
 
 /// A row's entries of a column, less one that is held back.

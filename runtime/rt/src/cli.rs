@@ -536,6 +536,7 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                 }
                 ColumnKind::Key => "key".to_owned(),
                 ColumnKind::Flag { .. } => "condition".to_owned(),
+                ColumnKind::Drawn { count, shared: true, .. } => format!("{count} rows drawn for each batch"),
                 ColumnKind::Drawn { of, count, .. } => {
                     format!("{count} rows drawn for each {}", program.columns[*of as usize].name)
                 }

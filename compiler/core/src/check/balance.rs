@@ -20,6 +20,7 @@ impl Checker<'_> {
         let span = callee.span;
         self.given_once(args, &name, usize::MAX)?;
         let (over, written) = split_argument(args, "over");
+        let (average, written) = split_argument(written, "average");
         let Some(over) = over else {
             let problem = Problem::error("E0211", span, format!("`{name}` does not say where gradients are balanced"));
             self.report(
@@ -43,10 +44,24 @@ impl Checker<'_> {
                 }
             },
         };
+        let share = match average {
+            Some(average) => Some(self.share_of_averages(average, over)?),
+            None => None,
+        };
         std::mem::swap(&mut self.graph, &mut training.program.graph);
-        let found = self.balance_at(over, callee, &written, losses, left_out);
+        let found = self.balance_at((over, share), callee, &written, losses, left_out);
         std::mem::swap(&mut self.graph, &mut training.program.graph);
         found
+    }
+
+    /// What a step adds of a gradient to its moving average.
+    fn share_of_averages(&mut self, average: &Expr, over: BalancedAt) -> Option<f64> {
+        if over != BalancedAt::Parameters {
+            let problem = Problem::error("E0817", average.span, "a representation is of other examples in each batch, and has no average");
+            self.report(problem.help("average the gradients of parameters, `over: parameters`, or leave `average` out"));
+            return None;
+        }
+        self.number_in(average, "average", 1e-6, 1.0)
     }
 
     /// Checks that a representation is learned and that all losses are computed from it.
@@ -97,7 +112,7 @@ impl Checker<'_> {
 
     fn balance_at(
         &mut self,
-        over: BalancedAt,
+        (over, average): (BalancedAt, Option<f64>),
         callee: &Expr,
         written: &[&recc_syntax::ast::Argument],
         losses: &[Loss],
@@ -141,7 +156,7 @@ impl Checker<'_> {
             )));
             return None;
         }
-        Some(Balance { over, losses: taking, gram, means, weights: weights.node, updates })
+        Some(Balance { over, losses: taking, average, gram, means, weights: weights.node, updates })
     }
 }
 

@@ -308,8 +308,8 @@ fn is_word(callee: &Expr, word: &str) -> bool {
 }
 
 /// The argument of a name, and the others.
-pub(super) fn split_argument<'e>(args: &'e [Argument], wanted: &str) -> (Option<&'e Expr>, Vec<&'e Argument>) {
+pub(super) fn split_argument<'e>(args: impl IntoIterator<Item = &'e Argument>, wanted: &str) -> (Option<&'e Expr>, Vec<&'e Argument>) {
     let is_wanted = |argument: &&Argument| argument.name.as_ref().is_some_and(|name| name.text == wanted);
-    let (found, others): (Vec<&Argument>, Vec<&Argument>) = args.iter().partition(is_wanted);
+    let (found, others): (Vec<&Argument>, Vec<&Argument>) = args.into_iter().partition(is_wanted);
     (found.first().map(|argument| &argument.value), others)
 }

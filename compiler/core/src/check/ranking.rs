@@ -4,18 +4,20 @@ use super::Checker;
 use super::feature::Kind;
 use super::statements::{Head, Predicted};
 use super::value::{Located, Tensor, Value, describe_type};
-use crate::graph::{Dim, NodeId, Space, TableId};
+use crate::graph::{Dim, Graph, NodeId, Space, TableId};
 use crate::loops::Combine;
-use crate::ops::{Broadcast, Gather, Input, InputKind, LogPartition, Op, Reduce, RowRead, Shift};
+use crate::ops::{Broadcast, Elapsed, Gather, Input, InputKind, LogPartition, MatMul, Op, Reduce, RowRead, Shift};
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
 use crate::spec::{OtherLogits, StepLogits};
-use recc_abi::{Column, ColumnKind, Element, Link, Prediction, Ranking, Token};
+use recc_abi::{Column, ColumnKind, Element, Link, Negatives, Prediction, Ranking, Token};
 use recc_syntax::ast::{Argument, Expr, ExprKind, Name, Span};
 use std::collections::BTreeSet;
 
 /// Most rows drawn for each step.
 const MOST_DRAWN: i64 = 65_536;
+/// The logit of a row that does not count: its exponential is 0.
+const NO_LOGIT: f64 = -5e4;
 /// What is added to the square of a length before its root.
 const LEAST_LENGTH: f64 = 1e-12;
 
@@ -58,19 +60,17 @@ impl Checker<'_> {
         if !self.ranks(&query, &query_tensor, (table, softmax.over.span), (column, softmax.target.span)) {
             return self.poison_ranking(name);
         }
-        let negatives = match softmax.negatives {
-            None => None,
-            Some(written) => match self.whole(written, "negatives", 1, MOST_DRAWN) {
-                Some(count) => Some(count as u32),
-                None => return self.poison_ranking(name),
-            },
+        let (negatives, keeps_hits) = match softmax.negatives.map(|written| self.negatives(written)) {
+            None => (None, false),
+            Some(Some((negatives, keeps_hits))) => (Some(negatives), keeps_hits),
+            Some(None) => return self.poison_ranking(name),
         };
         self.tables[table].used = true;
         self.origin();
         let Softmax { temperature, normalize, repeats, .. } = softmax;
         let ranking = Ranking { table: table as u32, temperature, normalize, negatives, repeats };
         let steps = if self.training {
-            Some(self.logits(&name.text, query_tensor.node, column, &ranking))
+            Some(self.logits((&name.text, query_tensor.node), column, &ranking, keeps_hits))
         } else {
             self.query_result(&name.text, query_tensor.node, column, softmax.normalize);
             None
@@ -87,7 +87,18 @@ impl Checker<'_> {
 
     /// With a mistake it is still a prediction, which takes every loss of a softmax: that is not reported too.
     fn poison_ranking(&mut self, name: &Name) {
-        self.push_ranking(name, 0, Ranking { table: 0, temperature: 1.0, normalize: false, negatives: Some(1), repeats: false }, None);
+        self.push_ranking(
+            name,
+            0,
+            Ranking {
+                table: 0,
+                temperature: 1.0,
+                normalize: false,
+                negatives: Some(Negatives { count: 1, shared: false }),
+                repeats: false,
+            },
+            None,
+        );
     }
 
     fn softmax_arguments<'a>(&mut self, args: &'a [Argument], span: Span) -> Option<Softmax<'a>> {
@@ -114,6 +125,36 @@ impl Checker<'_> {
         let normalize = flag("normalize", "with `true` queries and rows are brought to length 1")?;
         let repeats = flag("repeats", "with `true` what a row has seen may come again")?;
         Some(Softmax { query, over, target, negatives: find("negatives"), temperature, normalize, repeats })
+    }
+
+    /// `128`, rows drawn for each target, or `shared(256, keep_hits: false)`, rows drawn once for all targets of a batch. Also whether such a row counts where it
+    /// happens to be the target.
+    fn negatives(&mut self, written: &Expr) -> Option<(Negatives, bool)> {
+        let args = match &written.kind {
+            ExprKind::Call { callee, args } if matches!(&callee.kind, ExprKind::Name(name) if name == "shared") => args,
+            _ => {
+                let count = self.whole(written, "negatives", 1, MOST_DRAWN)? as u32;
+                return Some((Negatives { count, shared: false }, false));
+            }
+        };
+        self.given_once(args, "shared", 1)?;
+        let unknown = args.iter().filter_map(|own| own.name.as_ref()).find(|name| name.text != "keep_hits");
+        if let Some(unknown) = unknown {
+            let problem = Problem::error("E0210", unknown.span, format!("`shared` has no argument `{}`", unknown.text));
+            self.report(problem.help(suggest(&unknown.text, ["keep_hits"])));
+            return None;
+        }
+        let Some(count) = args.iter().find(|own| own.name.is_none()) else {
+            let problem = Problem::error("E0211", written.span, "`shared` does not say how many rows are drawn");
+            self.report(problem.help("such as `negatives: shared(256)`"));
+            return None;
+        };
+        let count = self.whole(&count.value, "shared", 1, MOST_DRAWN)? as u32;
+        let keeps_hits = match args.iter().find(|own| own.name.is_some()) {
+            Some(own) => self.yes_or_no(&own.value, "keep_hits", "with `true` a drawn row that is a step's target counts against it")?,
+            None => false,
+        };
+        Some((Negatives { count, shared: true }, keeps_hits))
     }
 
     /// The table that `over` names.
@@ -272,12 +313,12 @@ impl Checker<'_> {
     }
 
     /// The column of the rows drawn for each target.
-    fn drawn_column(&mut self, name: &str, of: u32, table: usize, count: u32) -> u32 {
+    fn drawn_column(&mut self, name: &str, of: u32, table: usize, Negatives { count, shared }: Negatives) -> u32 {
         let name = format!("{name}.negatives");
         if let Some(known) = self.columns.iter().position(|column| column.name == name) {
             return known as u32;
         }
-        let kind = ColumnKind::Drawn { of, table: table as u32, count };
+        let kind = ColumnKind::Drawn { of, table: table as u32, count, shared };
         self.columns.push(Column { name, kind, token: Token::Condition, domain: None });
         let column = self.columns.len() as u32 - 1;
         self.tables[table].columns.push(column);
@@ -285,7 +326,7 @@ impl Checker<'_> {
     }
 
     /// Logits of the target, and of what it is compared with.
-    fn logits(&mut self, name: &str, query: NodeId, column: u32, ranking: &Ranking) -> StepLogits {
+    fn logits(&mut self, (name, query): (&str, NodeId), column: u32, ranking: &Ranking, keeps_hits: bool) -> StepLogits {
         let (of, table) = (self.steps_of(column), ranking.table as usize);
         let ids = self.ids_of(column, of.map_or(InputKind::Ids, |of| InputKind::Entries { of }));
         let rows = self.rows(table, column, ids);
@@ -293,9 +334,13 @@ impl Checker<'_> {
         let query = if ranking.normalize { self.unit_length(query) } else { query };
         let hit = self.scaled_dot(query, target, ranking);
         let others = match ranking.negatives {
-            Some(count) => {
-                let drawn = self.drawn_column(name, column, table, count);
-                let negatives = self.ids_of(drawn, InputKind::Drawn { of, count: u64::from(count) });
+            Some(negatives) if negatives.shared => {
+                let drawn = self.drawn_column(name, column, table, negatives);
+                OtherLogits::Drawn(self.shared_logits(query, (ids, of.is_some()), drawn, ranking, keeps_hits))
+            }
+            Some(negatives) => {
+                let drawn = self.drawn_column(name, column, table, negatives);
+                let negatives = self.ids_of(drawn, InputKind::Drawn { of, count: u64::from(negatives.count) });
                 let rows = self.rows(table, drawn, negatives);
                 let dims = self.graph[rows].ty.dims.clone();
                 let axes = if of.is_some() { vec![0, 2] } else { vec![1] };
@@ -305,6 +350,33 @@ impl Checker<'_> {
             None => OtherLogits::All(self.log_partition(query, ranking)),
         };
         StepLogits { hit, others, table: TableId(ranking.table), has_target: self.ids_of(column, InputKind::HasTarget { of }) }
+    }
+
+    /// Logits of rows that are drawn once for the batch, one matrix for all targets; where one is the target itself, none that counts.
+    fn shared_logits(&mut self, query: NodeId, (ids, steps): (NodeId, bool), drawn: u32, ranking: &Ranking, keeps_hits: bool) -> NodeId {
+        let count = u64::from(ranking.negatives.map_or(0, |own| own.count));
+        let negatives = self.ids_of(drawn, InputKind::DrawnOnce { count });
+        let rows = self.rows(ranking.table as usize, drawn, negatives);
+        let rows = if ranking.normalize { self.unit_length(rows) } else { rows };
+        let products = self.graph.add(Op::MatMul(MatMul { transposed: true }), &[query, rows]);
+        let factor = self.graph.constant_like(products, 1.0 / ranking.temperature);
+        let logits = self.graph.map(ScalarOp::Mul, &[products, factor]);
+        if keeps_hits {
+            return logits;
+        }
+        let targets = if steps { self.graph.add(Op::Shift(Shift { back: false }), &[ids]) } else { ids };
+        let dims = self.graph[logits].ty.dims.clone();
+        let last = dims.len() - 1;
+        let repeated = |graph: &mut Graph, node: NodeId, axes: Vec<usize>| {
+            graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims: dims.clone(), axes }), &[node])
+        };
+        let (targets, negatives) =
+            (repeated(&mut self.graph, targets, (0..last).collect()), repeated(&mut self.graph, negatives, vec![last]));
+        let apart = self.graph.add(Op::Elapsed(Elapsed), &[targets, negatives]);
+        let zero = self.graph.constant_like(apart, 0.0);
+        let hit = self.graph.map(ScalarOp::Eq, &[apart, zero]);
+        let none = self.graph.constant_like(logits, NO_LOGIT);
+        self.graph.map(ScalarOp::Select, &[hit, none, logits])
     }
 
     /// The log of the sum of the exponentials of all rows' logits.

@@ -1,8 +1,8 @@
 //! Rows of a table by id: `i32[..] -> f32[.., D]`. The ids of a group index one member of the table each.
 
-use super::{GradientCx, LookupGradient, OpDef, one};
+use super::{GradientCx, Keep, LookupGradient, Op, OpDef, one};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
-use crate::graph::{DType, Dim, NodeId, TableId, TensorType};
+use crate::graph::{DType, Dim, NodeId, Space, TableId, TensorType};
 use crate::loops::{Affine, Instr, Reg, Type};
 use crate::plan::emit::{At, Emitter};
 use recc_abi::{InputSource, VariableId};
@@ -39,7 +39,10 @@ impl OpDef for Gather {
     }
 
     fn gradient(&self, cx: &mut GradientCx<'_>) -> Vec<Option<NodeId>> {
-        cx.lookups.push(LookupGradient { gather: self.clone(), ids: cx.operands[0], gradient: cx.gradient });
+        // Rows read the gradient of what exists once one by one.
+        let once = cx.graph[cx.gradient].ty.space == Space::Global && !matches!(cx.graph[cx.gradient].op, Op::Contract(_));
+        let gradient = if once { cx.graph.add(Op::Keep(Keep), &[cx.gradient]) } else { cx.gradient };
+        cx.lookups.push(LookupGradient { gather: self.clone(), ids: cx.operands[0], gradient: Some(gradient) });
         vec![None]
     }
 

@@ -3,7 +3,7 @@
 use super::{GradientCx, OpDef, none};
 use crate::graph::reference::{ReferenceCx, Tensor};
 use crate::graph::{DType, Dim, NodeId, Space, TensorType};
-use crate::loops::Reg;
+use crate::loops::{Reg, Type};
 use crate::plan::emit::{At, Emitter};
 use recc_abi::InputSource;
 
@@ -36,6 +36,11 @@ pub enum InputKind {
         /// The column whose entries they belong to, of a sequence.
         of: Option<u32>,
         /// How many for each.
+        count: u64,
+    },
+    /// Rows drawn once for the batch: `i32[count]`, global.
+    DrawnOnce {
+        /// How many.
         count: u64,
     },
     /// 1 for each step of a sequence whose next one is a known value, `f32[~of]`, or where an id is one, `f32`; else 0.
@@ -79,6 +84,7 @@ impl OpDef for Input {
             InputKind::EntryNumbers { .. } => " numbers",
             InputKind::EntryTimes { .. } => " times",
             InputKind::Drawn { .. } => " drawn",
+            InputKind::DrawnOnce { .. } => " drawn once",
             InputKind::HasTarget { .. } => " has a target",
             InputKind::Moment(0) => " mean",
             InputKind::Moment(_) => " deviation",
@@ -103,6 +109,7 @@ impl OpDef for Input {
                 let dims = of.map(Dim::Entries).into_iter().chain([Dim::Fixed(count)]).collect();
                 TensorType { space: Space::Example, dtype: DType::I32, dims }
             }
+            InputKind::DrawnOnce { count } => TensorType { space: Space::Global, dtype: DType::I32, dims: vec![Dim::Fixed(count)] },
         })
     }
 
@@ -116,7 +123,9 @@ impl OpDef for Input {
             InputKind::Time => cx.each_item(|item, _| vec![cx.data.number(columns[0], item)]),
             InputKind::Numbers => cx.each_item(|item, _| columns.iter().map(|column| cx.data.number(*column, item)).collect()),
             InputKind::Ids => cx.each_item(|item, _| columns.iter().map(|column| cx.data.id(*column, item)).collect()),
-            InputKind::Entries { .. } | InputKind::Drawn { .. } => cx.each_item(|item, _| cx.data.bag(columns[0], item)),
+            InputKind::Entries { .. } | InputKind::Drawn { .. } | InputKind::DrawnOnce { .. } => {
+                cx.each_item(|item, _| cx.data.bag(columns[0], item))
+            }
             InputKind::HasTarget { of: None } => cx.each_item(|item, _| vec![f64::from(cx.data.id(columns[0], item) > 0.0)]),
             InputKind::HasTarget { of: Some(_) } => cx.each_item(|item, _| {
                 let ids = cx.data.bag(columns[0], item);
@@ -137,6 +146,7 @@ impl OpDef for Input {
             InputKind::Ids => cx.load_input(InputSource::Ids { columns }, node, at),
             InputKind::Entries { of } => cx.load_entries(InputSource::Entries { column: columns[0] }, of, node, at),
             InputKind::Drawn { of, .. } => cx.load_each(InputSource::Drawn { column: columns[0] }, of, node, at),
+            InputKind::DrawnOnce { count } => cx.load_at(InputSource::Drawn { column: columns[0] }, count, Type::I32, at.index[0].clone()),
             InputKind::HasTarget { of } => cx.load_each(InputSource::HasTarget { column: columns[0] }, of, node, at),
             InputKind::EntryNumbers { of } => cx.load_entries(InputSource::EntryNumbers { column: columns[0] }, of, node, at),
             InputKind::EntryTimes { of } => cx.load_entries(InputSource::EntryTimes { column: columns[0] }, of, node, at),

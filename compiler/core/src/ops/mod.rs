@@ -98,8 +98,8 @@ pub struct LookupGradient {
     pub gather: Gather,
     /// The ids.
     pub ids: NodeId,
-    /// One row's gradient per id.
-    pub gradient: NodeId,
+    /// One row's gradient per id; none where the rows' gradients are known otherwise.
+    pub gradient: Option<NodeId>,
 }
 
 /// What every operator answers; there are no defaults, so a missing rule does not compile.

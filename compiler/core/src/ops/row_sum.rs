@@ -28,6 +28,8 @@ impl OpDef for RowSum {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let gradient = one(Self::NAME, inputs)?;
         match (gradient.space, gradient.dims.as_slice()) {
+            // Of rows drawn once for the batch.
+            (Space::Global, [Dim::Fixed(_), Dim::Fixed(width)]) => Ok(TensorType::f32(Space::Row(self.table), &[Dim::Fixed(*width)])),
             (Space::Example, [Dim::Fixed(width)] | [_, Dim::Fixed(width)] | [Dim::Entries(_), Dim::Fixed(_), Dim::Fixed(width)]) => {
                 Ok(TensorType::f32(Space::Row(self.table), &[Dim::Fixed(*width)]))
             }

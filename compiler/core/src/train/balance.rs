@@ -4,12 +4,13 @@
 //! behind the fork learns from their sum, and the weighted sum goes on through the trunk, once. At parameters each loss is differentiated through the whole model.
 
 use super::gradient::{Gradients, differentiate, differentiate_to};
+use super::optimizer::Trained;
 use crate::graph::{DType, Dim, Graph, NodeId, Space, TableId, TensorType};
 use crate::loops::Combine;
 use crate::ops::{BatchSum, Concat, Gather, Keep, LookupGradient, Op, Reduce, Reshape, RowSum, Slice};
 use crate::scalar::ScalarOp;
 use crate::spec::{Balance, BalancedAt};
-use recc_abi::VariableId;
+use recc_abi::{Variable, VariableId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A loss: its mean over the batch, and the seed of its backward pass.
@@ -22,11 +23,14 @@ pub struct Seeded {
 }
 
 /// Gradients of all losses, those that a rule balances among them, and new values of the rule's states.
+///
+/// Averages of gradients become slots beside `variables`, named by those and by the balanced losses' `names`.
 pub fn balanced(
     graph: &mut Graph,
     losses: &[Seeded],
     balance: &Balance,
     trained: &BTreeSet<VariableId>,
+    (variables, names, slots): (&[Variable], &[&str], &mut Trained),
 ) -> (Gradients, Vec<(VariableId, NodeId)>) {
     let others = (0..losses.len()).filter(|at| !balance.losses.contains(at)).map(|at| losses[at].seed);
     let taking: Vec<(NodeId, NodeId)> = balance.losses.iter().map(|&at| losses[at].seed).collect();
@@ -46,9 +50,16 @@ pub fn balanced(
             let parts: Vec<Gradients> = taking.iter().map(|&seed| differentiate(graph, &[seed], trained)).collect();
             graph.set_origin("balance");
             let shared = Shared::of(&parts);
-            let gram = shared.gram(graph, &parts);
+            let mut gradients: Vec<_> = parts.iter().map(|part| shared.gradients(graph, part)).collect();
+            if let Some(share) = balance.average {
+                for (name, own) in names.iter().zip(&mut gradients) {
+                    averages(graph, own, share, (variables, name, slots));
+                }
+            }
+            let gram = shared.gram(graph, &gradients);
             let (weights, updates) = rule(graph, losses, balance, gram);
-            let mut found = shared.weighted(graph, &weights, parts);
+            let averages = balance.average.map(|_| gradients);
+            let mut found = shared.weighted(graph, &weights, parts, averages.as_deref());
             let others = differentiate(graph, &others.collect::<Vec<_>>(), trained);
             merge(graph, &mut found, others);
             (found, updates)
@@ -111,6 +122,23 @@ pub(super) fn product(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
     if ty.space == Space::Global && ty.dims.is_empty() { product } else { graph.add(Op::BatchSum(BatchSum), &[product]) }
 }
 
+/// A loss's gradients by variable, of a table by its touched rows.
+type ByVariable = BTreeMap<VariableId, NodeId>;
+
+/// Puts moving averages in the place of a loss's gradients: y <- y + share (g - y), from 0.
+fn averages(graph: &mut Graph, gradients: &mut ByVariable, share: f64, (variables, loss, slots): (&[Variable], &str, &mut Trained)) {
+    for (id, gradient) in gradients {
+        let of = &variables[id.0 as usize];
+        let (path, table) = (format!("balance.average.{loss}.{}", of.path), of.table.map(TableId));
+        let (slot, old) = slots.slot(graph, &path, &of.shape, table);
+        let apart = graph.map(ScalarOp::Sub, &[*gradient, old]);
+        let factor = graph.constant_like(apart, share);
+        let part = graph.map(ScalarOp::Mul, &[factor, apart]);
+        *gradient = graph.sum(old, part);
+        slots.write(graph, (slot, &path), table, *gradient);
+    }
+}
+
 /// What two losses or more learn.
 struct Shared {
     variables: BTreeSet<VariableId>,
@@ -135,18 +163,18 @@ impl Shared {
         Shared { variables: counts.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect(), lookups }
     }
 
-    /// A loss's gradients with respect to what is shared; of a table by its touched rows.
-    fn gradients(&self, graph: &mut Graph, part: &Gradients) -> BTreeMap<VariableId, NodeId> {
+    /// A loss's gradients with respect to what is shared.
+    fn gradients(&self, graph: &mut Graph, part: &Gradients) -> ByVariable {
         let known = part.dense.iter().chain(&part.rows).filter(|(id, _)| self.variables.contains(id));
-        let mut found: BTreeMap<VariableId, NodeId> = known.map(|(id, own)| (*id, *own)).collect();
+        let mut found: ByVariable = known.map(|(id, own)| (*id, *own)).collect();
         let mut counts: BTreeMap<TableId, u32> = BTreeMap::new();
         for (gather, ids) in &self.lookups {
             let number = counts.entry(gather.table).or_insert(0);
             let lookup = *number;
             *number += 1;
             let own = part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids);
-            let Some(own) = own.filter(|_| self.variables.contains(&gather.variable)) else { continue };
-            let rows = graph.add(Op::RowSum(RowSum { table: gather.table, lookup }), &[own.gradient]);
+            let Some(gradient) = own.and_then(|own| own.gradient).filter(|_| self.variables.contains(&gather.variable)) else { continue };
+            let rows = graph.add(Op::RowSum(RowSum { table: gather.table, lookup }), &[gradient]);
             let sum = found.get(&gather.variable).map_or(rows, |&known| graph.sum(known, rows));
             found.insert(gather.variable, sum);
         }
@@ -154,9 +182,8 @@ impl Shared {
     }
 
     /// Products of all pairs of losses.
-    fn gram(&self, graph: &mut Graph, parts: &[Gradients]) -> NodeId {
-        let gradients: Vec<_> = parts.iter().map(|part| self.gradients(graph, part)).collect();
-        matrix(graph, parts.len(), |graph, i, j| {
+    fn gram(&self, graph: &mut Graph, gradients: &[ByVariable]) -> NodeId {
+        matrix(graph, gradients.len(), |graph, i, j| {
             let both = gradients[i].iter().filter_map(|(id, own)| Some((*own, *gradients[j].get(id)?)));
             let products: Vec<NodeId> = both.map(|(a, b)| product(graph, a, b)).collect();
             products
@@ -166,23 +193,34 @@ impl Shared {
         })
     }
 
-    /// The weighted sum of what is shared, and what is not as it is.
-    fn weighted(&self, graph: &mut Graph, weights: &[NodeId], parts: Vec<Gradients>) -> Gradients {
+    /// The weighted sum of what is shared, of its averages where there are such, and what is not shared as it is.
+    fn weighted(&self, graph: &mut Graph, weights: &[NodeId], parts: Vec<Gradients>, averages: Option<&[ByVariable]>) -> Gradients {
         let mut found = Gradients::default();
         for id in &self.variables {
-            let dense = weighted(graph, weights, parts.iter().map(|part| part.dense.get(id).copied()));
+            let of = |known: fn(&Gradients) -> &ByVariable| -> Vec<Option<NodeId>> {
+                parts.iter().map(|part| known(part).get(id).copied()).collect()
+            };
+            let (mut dense, mut rows) = (of(|part| &part.dense), of(|part| &part.rows));
+            if let Some(averages) = averages {
+                let own: Vec<Option<NodeId>> = averages.iter().map(|own| own.get(id).copied()).collect();
+                let of_rows = own.iter().flatten().any(|&node| graph[node].ty.space != Space::Global);
+                *if of_rows { &mut rows } else { &mut dense } = own;
+            }
+            let dense = weighted(graph, weights, dense.into_iter());
             found.dense.extend(dense.map(|total| (*id, total)));
-            let rows = weighted(graph, weights, parts.iter().map(|part| part.rows.get(id).copied()));
+            let rows = weighted(graph, weights, rows.into_iter());
             found.rows.extend(rows.map(|total| (*id, total)));
         }
         for (gather, ids) in &self.lookups {
-            let own = |part: &Gradients| part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids).map(|own| own.gradient);
+            let own = |part: &Gradients| part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids)?.gradient;
             let each = parts.iter().map(own);
-            let gradient = match self.variables.contains(&gather.variable) {
-                true => weighted(graph, weights, each),
-                false => each.flatten().next(),
+            let gradient = match (self.variables.contains(&gather.variable), averages) {
+                (true, None) => weighted(graph, weights, each),
+                // It is part of the average of its rows.
+                (true, Some(_)) => None,
+                (false, _) => each.flatten().next(),
             };
-            found.lookups.extend(gradient.map(|gradient| LookupGradient { gather: gather.clone(), ids: *ids, gradient }));
+            found.lookups.push(LookupGradient { gather: gather.clone(), ids: *ids, gradient });
         }
         for part in parts {
             found.dense.extend(part.dense.into_iter().filter(|(id, _)| !self.variables.contains(id)));
@@ -230,7 +268,12 @@ fn merge(graph: &mut Graph, into: &mut Gradients, from: Gradients) {
     }
     for own in from.lookups {
         match into.lookups.iter_mut().find(|known| known.gather == own.gather && known.ids == own.ids) {
-            Some(known) => known.gradient = graph.sum(known.gradient, own.gradient),
+            Some(known) => {
+                known.gradient = match (known.gradient, own.gradient) {
+                    (Some(known), Some(own)) => Some(graph.sum(known, own)),
+                    (known, own) => known.or(own),
+                }
+            }
             None => into.lookups.push(own),
         }
     }

@@ -69,14 +69,52 @@ pub struct StepSpec {
 }
 
 /// Variables the updates need and look-ups they group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trained {
-    /// Optimizer slots, to be added behind the spec's variables in this order.
+    /// How many variables the spec has.
+    known: usize,
+    /// Slots of optimizers and of balanced gradients, to be added behind the spec's variables in this order.
     pub slots: Vec<recc_abi::Variable>,
     /// Columns of each look-up of each table.
     pub lookups: Vec<(TableId, Vec<Vec<u32>>)>,
     /// Updates, in order.
     pub effects: Vec<NodeId>,
+}
+
+impl Trained {
+    /// Nothing yet, beside the spec's variables.
+    pub fn new(variables: &[recc_abi::Variable]) -> Self {
+        Trained { known: variables.len(), slots: Vec::new(), lookups: Vec::new(), effects: Vec::new() }
+    }
+
+    /// A new slot, zero at first, and its value before the step.
+    pub(super) fn slot(&mut self, graph: &mut Graph, path: &str, shape: &[u64], table: Option<TableId>) -> (VariableId, NodeId) {
+        let id = VariableId((self.known + self.slots.len()) as u32);
+        self.slots.push(recc_abi::Variable {
+            path: path.to_owned(),
+            shape: shape.to_vec(),
+            table: table.map(|table| table.0),
+            init: Init::Constant(0.0),
+            role: Role::Optimizer,
+            scored: false,
+        });
+        let path = path.to_owned();
+        let read = match table {
+            Some(table) => Op::RowRead(RowRead { table, variable: id, path, width: shape.first().copied() }),
+            None => Op::Variable(Variable { id, path, dims: shape.to_vec() }),
+        };
+        (id, graph.add(read, &[]))
+    }
+
+    /// Gives a variable a new value.
+    pub(super) fn write(&mut self, graph: &mut Graph, (variable, path): (VariableId, &str), table: Option<TableId>, value: NodeId) {
+        let path = path.to_owned();
+        let op = match table {
+            Some(table) => Op::RowWrite(RowWrite { table, variable, path }),
+            None => Op::Assign(Assign { variable, path }),
+        };
+        self.effects.push(graph.add(op, &[value]));
+    }
 }
 
 /// A gradient and what it belongs to.
@@ -92,9 +130,14 @@ struct Target {
 
 /// Adds the updates of everything that has a gradient.
 ///
-/// `variables` are the spec's; slots get the ids that follow.
-pub fn add_updates(graph: &mut Graph, gradients: &Gradients, spec: &StepSpec, variables: &[recc_abi::Variable]) -> Trained {
-    let mut trained = Trained::default();
+/// `variables` are the spec's; slots get the ids that follow those that `trained` has.
+pub fn add_updates(
+    graph: &mut Graph,
+    gradients: &Gradients,
+    spec: &StepSpec,
+    variables: &[recc_abi::Variable],
+    mut trained: Trained,
+) -> Trained {
     let mut targets = dense_targets(graph, gradients, spec, variables);
     for table in &spec.tables {
         if let Some(target) = table_target(graph, gradients, table, &mut trained) {
@@ -114,7 +157,7 @@ pub fn add_updates(graph: &mut Graph, gradients: &Gradients, spec: &StepSpec, va
     }
     for target in &targets {
         graph.set_origin(&format!("update {}", target.path));
-        Update { graph, trained: &mut trained, first_slot: variables.len() as u32, target }.add();
+        Update { graph, trained: &mut trained, target }.add();
     }
     trained
 }
@@ -144,12 +187,11 @@ fn table_target(graph: &mut Graph, gradients: &Gradients, table: &TableSpec, tra
     let mut sum = gradients.rows.get(&table.variable).copied();
     let mut lookups = Vec::new();
     for lookup in gradients.lookups.iter().filter(|lookup| lookup.gather.table == table.id) {
-        let part = graph.add(Op::RowSum(RowSum { table: table.id, lookup: lookups.len() as u32 }), &[lookup.gradient]);
+        let number = lookups.len() as u32;
         lookups.push(lookup.gather.columns.clone());
-        sum = Some(match sum {
-            Some(known) => graph.sum(known, part),
-            None => part,
-        });
+        let Some(gradient) = lookup.gradient else { continue };
+        let part = graph.add(Op::RowSum(RowSum { table: table.id, lookup: number }), &[gradient]);
+        sum = Some(sum.map_or(part, |known| graph.sum(known, part)));
     }
     let gradient = sum?;
     trained.lookups.push((table.id, lookups));
@@ -199,7 +241,6 @@ fn clip(graph: &mut Graph, targets: &mut [Target], limit: f64) {
 struct Update<'u> {
     graph: &'u mut Graph,
     trained: &'u mut Trained,
-    first_slot: u32,
     target: &'u Target,
 }
 
@@ -306,38 +347,20 @@ impl Update<'_> {
 
     fn write(&mut self, step: NodeId) {
         let value = self.graph.map(ScalarOp::Sub, &[self.target.value, step]);
-        self.effect(self.target.variable, self.target.path.clone(), value);
+        self.effect(self.target.variable, &self.target.path, value);
     }
 
-    fn effect(&mut self, variable: VariableId, path: String, value: NodeId) {
-        let op = match self.target.table {
-            Some(table) => Op::RowWrite(RowWrite { table, variable, path }),
-            None => Op::Assign(Assign { variable, path }),
-        };
-        let effect = self.graph.add(op, &[value]);
-        self.trained.effects.push(effect);
+    fn effect(&mut self, variable: VariableId, path: &str, value: NodeId) {
+        self.trained.write(self.graph, (variable, path), self.target.table, value);
     }
 
     /// A slot of the optimizer: its new value, which is also written.
     fn slot(&mut self, name: &str, per_row: bool, next: impl FnOnce(&mut Self, NodeId) -> NodeId) -> NodeId {
-        let id = VariableId(self.first_slot + self.trained.slots.len() as u32);
         let path = format!("{}.{name}", self.target.path);
-        let shape = if per_row { vec![] } else { self.target.dims.clone() };
-        self.trained.slots.push(recc_abi::Variable {
-            path: path.clone(),
-            shape: shape.clone(),
-            table: self.target.table.map(|table| table.0),
-            init: Init::Constant(0.0),
-            role: Role::Optimizer,
-            scored: false,
-        });
-        let read = match self.target.table {
-            Some(table) => Op::RowRead(RowRead { table, variable: id, path: path.clone(), width: shape.first().copied() }),
-            None => Op::Variable(Variable { id, path: path.clone(), dims: shape }),
-        };
-        let old = self.graph.add(read, &[]);
+        let shape: &[u64] = if per_row { &[] } else { &self.target.dims };
+        let (id, old) = self.trained.slot(self.graph, &path, shape, self.target.table);
         let new = next(self, old);
-        self.effect(id, path, new);
+        self.effect(id, &path, new);
         new
     }
 }
