@@ -1,6 +1,6 @@
 //! Random specs: compiled code against the reference, and what formatting leaves as it is.
 //!
-//! `RECC_GENERATED` sets how many are tried, `RECC_GENERATED_SEED` from which one on; both have defaults that take half a minute.
+//! `RECC_GENERATED` sets how many are tried, `RECC_GENERATED_SEED` from which one on; both have defaults that take a minute.
 
 use recc_codegen::Level;
 use recc_tests::data::Draw;
@@ -12,7 +12,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn specs() -> impl Iterator<Item = (u64, String)> {
     let first = number("RECC_GENERATED_SEED", 1);
-    (first..first + number("RECC_GENERATED", 120)).map(|seed| {
+    (first..first + number("RECC_GENERATED", 700)).map(|seed| {
         let mut draw = Draw::new(seed);
         let bindings = 3 + draw.below(18);
         (seed, generate::spec(&mut draw, bindings))

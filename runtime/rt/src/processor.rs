@@ -97,12 +97,31 @@ impl<'p> Processor<'p> {
                 self.lane(job, ticket % lanes, batch, &mut own, thread);
             }
         };
-        let small = launch.jobs.iter().all(|job| self.items(job.space, batch).0 <= 64);
+        let small = launch.jobs.iter().all(|job| self.is_small(job, batch));
         if self.pool.current_num_threads() == 1 || small {
             work(0);
         } else {
             self.pool.broadcast(|context| work(context.index()));
         }
+    }
+
+    /// Whether waking other threads takes longer than what they would do.
+    fn is_small(&self, job: &Job, batch: &Batch) -> bool {
+        let (items, _) = self.items(job.space, batch);
+        let entries = if job.space == ItemSpace::Examples { batch.entries.iter().map(|own| own.count).max().unwrap_or(0) } else { 0 };
+        items < 2 || items.max(entries) <= 64
+    }
+
+    /// How many items a lane takes. What is summed is divided by the number of items alone; what is not, so that each thread has its part.
+    fn items_of_lane(&self, job: &Job, items: usize, tile: usize) -> usize {
+        let lanes = self.plan.lanes as usize;
+        let by_tiles = items.div_ceil(tile).div_ceil(lanes) * tile;
+        if job.space != ItemSpace::Examples || !job.accumulators.is_empty() {
+            return by_tiles;
+        }
+        // A tile of entries has few examples anyway; others want as many as they get for each reading of the weights.
+        let parts = if self.plan.entry_bytes > 0 { lanes } else { lanes.min(self.pool.current_num_threads()) };
+        by_tiles.min(items.div_ceil(parts))
     }
 
     /// One lane of a job: its tiles in order.
@@ -120,7 +139,7 @@ impl<'p> Processor<'p> {
             unsafe { std::ptr::write_bytes(own, 0, (buffer.len * buffer.element.bytes()) as usize) };
             pointers[id.0 as usize] = own;
         }
-        let per_lane = items.div_ceil(tile).div_ceil(self.plan.lanes as usize) * tile;
+        let per_lane = self.items_of_lane(job, items, tile);
         let end = items.min((lane + 1) * per_lane);
         let mut start = lane * per_lane;
         while start < end {
