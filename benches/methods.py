@@ -27,6 +27,7 @@ CLICKS = ROOT / "examples" / "ml1m_ctr.rec"
 LEVELS = ROOT / "benches" / "ratings.rec"
 
 WITHOUT = [("bce(weight: 0.1)", "bce(weight: 0)")]
+INSPECTED = [("per: [women, old, young] }", "per: [women, old, young], inspect: [ranker.shared] }")]
 RULE = "multibalance(over: ranker.shared, scale: 2)"
 
 
@@ -58,6 +59,11 @@ def of_tasks(first, second):
     return [(f"{task} {metric}", lambda r, task=task, metric=metric: r["metrics"][task][metric]) for task in (first, second) for metric in ("ne", "auc")]
 
 
+def units(name):
+    """What the units of an exposed value do."""
+    return [("dead units", lambda r: r["activations"][name]["dead"]), ("effective rank", lambda r: r["activations"][name]["effective_rank"])]
+
+
 # Objectives of cohorts beside the click: women, and users of 45 years and more.
 FILM_COHORTS = [
     ("    let deep   = mlp(fields, [128, 64], dropout: 0.2) |> linear(1)\n", "    let shared = mlp(fields, [128, 64], dropout: 0.2)\n    expose shared\n    let deep   = linear(shared, 1)\n"),
@@ -68,7 +74,7 @@ auxiliary like_of_women { on: ml1m.shared, label: like and women, head: mlp(_, [
 auxiliary like_of_old   { on: ml1m.shared, label: like and old, head: mlp(_, [32]) |> linear(1) }
 
 objective { like: bce, like_of_women: bce(weight: 0.1), like_of_old: bce(weight: 0.1) }"""),
-    ("metrics   { report: [auc, logloss, gauc(by: user_id)] }", "metrics   { report: [auc, ne], per: [women, old] }"),
+    ("metrics   { report: [auc, logloss, gauc(by: user_id)] }", "metrics   { report: [auc, ne], per: [women, old], inspect: [ml1m.shared] }"),
 ]
 
 
@@ -90,10 +96,11 @@ COMPARISONS = {
     "cohorts": (
         "census_income",
         "",
-        {"without": (COHORTS, WITHOUT), "with": (COHORTS, [])},
+        {"without": (COHORTS, WITHOUT + INSPECTED), "with": (COHORTS, INSPECTED)},
         [("income ne", lambda r: r["metrics"]["income"]["ne"])]
         + [(f"{name} ne", lambda r, name=name: r["cohorts"][name]["income"]["ne"]) for name in ("women", "old", "young")]
-        + [("income auc", lambda r: r["metrics"]["income"]["auc"])],
+        + [("income auc", lambda r: r["metrics"]["income"]["auc"])]
+        + units("ranker.shared"),
     ),
     "film cohorts": (
         "ml1m",
@@ -101,7 +108,8 @@ COMPARISONS = {
         {"without": (CLICKS, FILM_COHORTS + [("bce(weight: 0.1)", "bce(weight: 0)")]), "with": (CLICKS, FILM_COHORTS)},
         [("like ne", lambda r: r["metrics"]["like"]["ne"])]
         + [(f"{name} ne", lambda r, name=name: r["cohorts"][name]["like"]["ne"]) for name in ("women", "old")]
-        + [("like auc", lambda r: r["metrics"]["like"]["auc"])],
+        + [("like auc", lambda r: r["metrics"]["like"]["auc"])]
+        + units("ml1m.shared"),
     ),
     "balance": ("census_income", "", tasks(BALANCE, "income", "single"), of_tasks("income", "single")),
     "film tasks": ("levels", "", tasks(LEVELS, "good", "like"), of_tasks("good", "like")),

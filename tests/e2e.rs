@@ -556,6 +556,34 @@ fn weights_are_those_of_a_model_not_of_its_training() {
     assert!(empty.is_dir(), "a folder of the user's was removed");
 }
 
+/// A state of a model that looks at nothing is read by one that does, whose predictions are the same.
+#[test]
+fn units_of_exposed_values_are_looked_at() {
+    let own = trained();
+    let folder = Folder::new();
+    let spec = SPEC
+        .replace(
+            "predict click = logit(mlp(x, [16], dropout: 0.1) |> linear(1))",
+            "let h = mlp(x, [16], dropout: 0.1)\n expose h\n predict click = logit(linear(h, 1))",
+        )
+        .replace("gauc(by: user_id)]", "gauc(by: user_id)], inspect: [small.h]");
+    let plain = folder.build("plain", &spec.replace(", inspect: [small.h]", ""));
+    let looks = folder.build("looks", &spec);
+    let checkpoint = folder.path("ck");
+    ok(Command::new(&plain).args(["train", "--epochs", "2", "--train"]).arg(&own.train).arg("--out").arg(&checkpoint));
+    let eval =
+        |model: &Path| json(&ok(Command::new(model).args(["eval", "--json", "--weights"]).arg(&checkpoint).arg("--data").arg(&own.test)));
+    let (without, with) = (eval(&plain), eval(&looks));
+    assert!(without["activations"].is_null());
+    assert_eq!(without["metrics"], with["metrics"]);
+    let units = &with["activations"]["small.h"];
+    let figure = |name: &str| units[name].as_f64().unwrap_or_else(|| panic!("no {name} in {units}"));
+    assert_eq!(figure("units"), 16.0);
+    assert!(
+        (0.0..1.0).contains(&figure("dead")) && (1.0..=16.0).contains(&figure("used")) && (1.0..=16.0).contains(&figure("effective_rank"))
+    );
+}
+
 #[test]
 fn a_full_disk_is_reported_and_nothing_is_lost() {
     let own = trained();

@@ -3,8 +3,8 @@
 use crate::graph::{NodeId, Program};
 use crate::train::{OptimizerSpec, TableUpdate};
 use recc_abi::{
-    Cohort, Column, DataSpec, Element, LossKind, Metric, Monitor, Plateau, Prediction, Schedule, Stopping, TableMember, Variable,
-    VariableId,
+    Cohort, Column, DataSpec, Element, Inspected, LossKind, Metric, Monitor, Plateau, Prediction, Schedule, Stopping, TableMember,
+    Variable, VariableId,
 };
 use std::fmt::Write as _;
 
@@ -35,6 +35,8 @@ pub struct Spec {
     pub cohorts: Vec<Cohort>,
     /// What models expose, for auxiliary objectives: `ranker.shared`.
     pub exposed: Vec<String>,
+    /// What `eval` looks at of it.
+    pub inspected: Vec<Inspected>,
     /// The model as it is trained.
     pub training: Forward,
     /// The model as it scores.
@@ -303,7 +305,9 @@ impl Spec {
         lines.push(format!("best: {}", self.monitor(&train.best)));
         push_sorted(&mut out, "train", lines);
         let metrics = self.metrics.iter().map(|metric| metric.name.clone());
-        push_sorted(&mut out, "metrics", metrics.chain(self.cohorts.iter().map(|cohort| format!("per {}", cohort.name))).collect());
+        let cohorts = self.cohorts.iter().map(|cohort| format!("per {}", cohort.name));
+        let inspected = self.inspected.iter().map(|own| format!("inspect {}", own.name));
+        push_sorted(&mut out, "metrics", metrics.chain(cohorts).chain(inspected).collect());
         let rankings: Vec<String> = self.predictions.iter().filter_map(|own| self.resolved_ranking(own)).collect();
         if !rankings.is_empty() {
             push_sorted(&mut out, "rankings", rankings);
@@ -421,7 +425,9 @@ fn push_sorted(out: &mut String, head: &str, mut lines: Vec<String>) {
 /// The graph as one line a node, numbered in the order the results reach them: the order of declarations does not show.
 fn canonical(forward: &Forward, variables: &[Variable]) -> String {
     let graph = &forward.program.graph;
-    let mut roots: Vec<(String, NodeId)> = forward.program.results.iter().map(|result| (result.name.clone(), result.node)).collect();
+    // What is only looked at makes no other model.
+    let results = forward.program.results.iter().filter(|result| !result.name.starts_with(Inspected::PREFIX));
+    let mut roots: Vec<(String, NodeId)> = results.map(|result| (result.name.clone(), result.node)).collect();
     roots.extend(forward.updates.iter().map(|(variable, node)| (format!("update {}", variables[variable.0 as usize].path), *node)));
     roots.sort_by(|a, b| a.0.cmp(&b.0));
     let mut numbers = std::collections::BTreeMap::new();

@@ -167,6 +167,7 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, target: BuildTarget) -> Re
         metrics: spec.metrics.clone(),
         cohorts: spec.cohorts.clone(),
         exposed: spec.exposed.clone(),
+        inspected: spec.inspected.clone(),
         train: recc_core::train_spec(spec),
         step: built.step_plan.plan,
         score: shifted(built.score_plan, first_score),

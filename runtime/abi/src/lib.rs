@@ -18,9 +18,9 @@ pub use plan::{
 };
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
-    BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, GROUPED, Init, Link, LossKind, Metric,
-    MetricKind, Monitor, Negatives, NumberStep, OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Reading, Role, Schedule,
-    Split, Stopping, Table, TableMember, Take, Token, TrainSpec, Variable, entries_of,
+    BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, GROUPED, Init, Inspected, Link, LossKind,
+    Metric, MetricKind, Monitor, Negatives, NumberStep, OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Reading, Role,
+    Schedule, Split, Stopping, Table, TableMember, Take, Token, TrainSpec, Variable, entries_of,
 };
 
 use serde::{Serialize, de::DeserializeOwned};

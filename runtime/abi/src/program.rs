@@ -37,6 +37,8 @@ pub struct Program {
     pub cohorts: Vec<Cohort>,
     /// What models expose, for auxiliary objectives: `ranker.shared`.
     pub exposed: Vec<String>,
+    /// What models expose and `eval` looks at.
+    pub inspected: Vec<Inspected>,
     /// How it is trained.
     pub train: TrainSpec,
     /// One training step.
@@ -47,6 +49,25 @@ pub struct Program {
     pub kernels: Vec<KernelEntry>,
     /// Where the code is a module for a device: the functions that each kernel calls there.
     pub device: Option<Vec<Vec<DeviceFunction>>>,
+}
+
+/// A value of each row that is no prediction: a result of the scoring plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspected {
+    /// The model and what it exposes: `ranker.shared`.
+    pub name: String,
+    /// Its numbers for each row.
+    pub width: u32,
+}
+
+impl Inspected {
+    /// What names of such results begin with.
+    pub const PREFIX: &str = "inspected.";
+
+    /// The name of the result.
+    pub fn result(&self) -> String {
+        format!("{}{}", Self::PREFIX, self.name)
+    }
 }
 
 /// What made a program.

@@ -28,11 +28,25 @@ pub(crate) struct Inspected {
 
 /// How much of a matrix lies in how many directions, by its singular values s.
 #[derive(Clone, Copy)]
-struct Spectrum {
+pub(crate) struct Spectrum {
     /// exp(-Σ p ln p) with p = s / Σ s (Roy and Vetterli 2007).
-    effective_rank: f64,
+    pub(crate) effective_rank: f64,
     /// Σ s / max s (Guo et al. 2024): 1 where one direction holds everything.
     information_abundance: f64,
+}
+
+impl Spectrum {
+    /// Of a matrix whose product with its transpose this is: its eigenvalues are the squares of the singular values. None of nothing but zeros.
+    pub(crate) fn of_products(products: DMatrix<f64>) -> Option<Spectrum> {
+        let singular: Vec<f64> = SymmetricEigen::new(products).eigenvalues.iter().map(|own| own.max(0.0).sqrt()).collect();
+        let total: f64 = singular.iter().sum();
+        let most = singular.iter().copied().fold(0.0, f64::max);
+        if !(most > 0.0 && total.is_finite()) {
+            return None;
+        }
+        let shares = singular.iter().map(|own| own / total).filter(|share| *share > 0.0);
+        Some(Spectrum { effective_rank: (-shares.map(|share| share * share.ln()).sum::<f64>()).exp(), information_abundance: total / most })
+    }
 }
 
 /// Figures of all parameters that scoring reads, as they were trained. Row 0 of a table stands for what is unseen and does not count.
@@ -65,7 +79,6 @@ fn spectrum(values: &[f32], width: usize) -> Option<Spectrum> {
     if !(2..=WIDEST).contains(&side) {
         return None;
     }
-    // The eigenvalues of the product with the transpose along the shorter side are the squares of the singular values.
     let mut gram = DMatrix::<f64>::zeros(side, side);
     let long = rows.max(width);
     let element =
@@ -77,14 +90,7 @@ fn spectrum(values: &[f32], width: usize) -> Option<Spectrum> {
             gram.column_mut(column).iter_mut().zip(&line).for_each(|(sum, other)| *sum += own * other);
         }
     }
-    let singular: Vec<f64> = SymmetricEigen::new(gram).eigenvalues.iter().map(|own| own.max(0.0).sqrt()).collect();
-    let total: f64 = singular.iter().sum();
-    let most = singular.iter().copied().fold(0.0, f64::max);
-    if !(most > 0.0 && total.is_finite()) {
-        return None;
-    }
-    let shares = singular.iter().map(|own| own / total).filter(|share| *share > 0.0);
-    Some(Spectrum { effective_rank: (-shares.map(|share| share * share.ln()).sum::<f64>()).exp(), information_abundance: total / most })
+    Spectrum::of_products(gram)
 }
 
 /// A table of the figures.

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of the compiler: everything about a model is in its [`recc_abi::Program`] and its code.
 
+mod activations;
 mod batch;
 mod bench;
 mod checkpoint;

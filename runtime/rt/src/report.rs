@@ -1,5 +1,6 @@
 //! What is measured of some rows: figures by prediction, by member of an ensemble, and by cohort.
 
+use crate::activations::{self, Activations};
 use crate::checkpoint::Generation;
 use crate::engine::Loaded;
 use crate::failure::Failure;
@@ -20,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) whole: Measured,
     /// Figures of each cohort's rows: name and count.
     cohorts: Vec<(String, usize, Measured)>,
+    /// What units of exposed values do.
+    activations: Vec<Activations>,
     /// What the parameters look like, where that is asked for.
     parameters: Option<Vec<Inspected>>,
 }
@@ -122,7 +125,8 @@ type Chosen<'s> = (Cow<'s, Scores>, Cow<'s, [(u32, Vec<u64>)]>);
 
 pub(crate) fn report(program: &Program, scored: &Scored) -> Result<Report, Failure> {
     let rows = scored.scores.first().map_or(0, |scores| scores.links.len());
-    let mut report = Report { rows, whole: scored.measure(program, None)?, ..Report::default() };
+    let whole = scored.measure(program, None)?;
+    let mut report = Report { rows, whole, activations: scored.activations.clone(), ..Report::default() };
     // A loss of no row adds nothing, as in training.
     let own =
         program.predictions.iter().zip(&report.whole.losses).filter(|(prediction, loss)| prediction.model.is_none() && !loss.is_nan());
@@ -169,6 +173,9 @@ impl Report {
             };
             result["cohorts"] = Value::Object(self.cohorts.iter().map(own).collect());
         }
+        if !self.activations.is_empty() {
+            result["activations"] = activations::json(&self.activations);
+        }
         if let Some(parameters) = &self.parameters {
             result["parameters"] = inspect::json(parameters);
         }
@@ -211,6 +218,9 @@ pub(crate) fn print_report(program: &Program, report: &Report, say: &mut dyn FnM
         say(&format!("  {name}, {rows} rows:"));
         lines(say, "    ", measured, None);
         weights(say, "    ", measured);
+    }
+    if !report.activations.is_empty() {
+        say(activations::text(&report.activations).trim_end());
     }
     if let Some(parameters) = &report.parameters {
         say(inspect::text(parameters).trim_end());

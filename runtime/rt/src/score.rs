@@ -1,5 +1,6 @@
 //! Scoring: a state and rows for it, and what it gives for each.
 
+use crate::activations::Activations;
 use crate::batch::Assembler;
 use crate::checkpoint::{Generation, Purpose};
 use crate::data::{Part, Rows};
@@ -73,6 +74,8 @@ pub(crate) struct Scored {
     pub(crate) predictions: Vec<Vec<f32>>,
     /// Weights of the members that a prediction is fused from, row by row.
     pub(crate) weights: Vec<Vec<f32>>,
+    /// What units of exposed values do.
+    pub(crate) activations: Vec<Activations>,
 }
 
 /// Scores all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
@@ -103,6 +106,7 @@ pub(crate) fn score_by(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool,
         flags: model.flags.iter().map(|&column| (column, Vec::new())).collect(),
         predictions: vec![Vec::new(); count],
         weights: vec![Vec::new(); count],
+        activations: program.inspected.iter().map(Activations::new).collect(),
     };
     let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
     spool.epoch(0, 0, false, 4096, &mut |window, order| {
@@ -124,6 +128,9 @@ pub(crate) fn score_by(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool,
                     let count = batch.rows * members as usize;
                     scored.weights[at].extend_from_slice(engine.output(&format!("{result}.weights"), count));
                 }
+            }
+            for (own, inspected) in scored.activations.iter_mut().zip(&program.inspected) {
+                own.take(engine.output(&inspected.result(), batch.rows * own.width()));
             }
             for ((_, keys), own) in scored.keys.iter_mut().zip(&batch.keys) {
                 keys.extend_from_slice(own);

@@ -14,6 +14,7 @@ mod eval;
 mod feature;
 mod features;
 mod fit;
+mod inspected;
 mod levels;
 mod objective;
 mod ranking;
@@ -385,9 +386,10 @@ impl<'s> Checker<'s> {
         let collaborations = std::mem::take(&mut self.collaborations);
         let trained: Vec<Predicted> = self.predictions.iter().chain(&auxiliaries).cloned().collect();
         self.walk(file, &models, ensemble.as_ref(), false);
-        let scoring = std::mem::take(&mut self.forward);
+        let mut scoring = std::mem::take(&mut self.forward);
         // What was exposed lies in the graphs, which are complete.
-        let names = self.exposes.drain(..).map(|own| format!("{}.{}", own.model, own.name)).collect();
+        let exposed_in_scoring = std::mem::take(&mut self.exposes);
+        let names = exposed_in_scoring.iter().map(|own| format!("{}.{}", own.model, own.name)).collect();
         let objective = self.only(file, "objective", |kind| if let ItemKind::Objective(settings) = kind { Some(settings) } else { None });
         let (losses, left_out) = {
             let (auxiliaries, ensemble) = (auxiliaries.len(), ensemble.as_ref());
@@ -404,7 +406,15 @@ impl<'s> Checker<'s> {
             found
         });
         let metrics = self.only(file, "metrics", |kind| if let ItemKind::Metrics(settings) = kind { Some(settings) } else { None });
+        let inspect = metrics.first().and_then(|settings| settings.entries.iter().find(|setting| setting.key.text == "inspect"));
+        let inspect = inspect.filter(|_| !self.has_errors()).map(|setting| &setting.value);
         let (metrics, cohorts) = self.check_metrics(metrics.first().copied());
+        let inspected = inspect.map_or(Vec::new(), |value| {
+            self.exposes = exposed_in_scoring;
+            let found = self.check_inspected(value, &mut scoring);
+            self.exposes.clear();
+            found
+        });
         self.check_monitors(train_settings.first().copied(), &mut train, &metrics);
         self.warn_unused();
         self.warn_unused_cohorts();
@@ -432,6 +442,7 @@ impl<'s> Checker<'s> {
             metrics,
             cohorts,
             exposed: names,
+            inspected,
             training,
             scoring,
         })

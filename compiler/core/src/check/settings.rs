@@ -288,7 +288,7 @@ impl Checker<'_> {
             found.map(|(_, kind)| Metric { name: (*name).to_owned(), kind: *kind })
         };
         let Some(settings) = settings else { return (default.iter().filter_map(plain).collect(), Vec::new()) };
-        self.known_settings(settings, "metrics", &["report", "per"]);
+        self.known_settings(settings, "metrics", &["report", "per", "inspect"]);
         let mut metrics: Vec<Metric> = Vec::new();
         let mut cohorts = Vec::new();
         for setting in &settings.entries {
