@@ -264,19 +264,7 @@ impl Spec {
         if !trained.is_empty() {
             push_sorted(&mut out, "parameters of training", trained.into_iter().map(line).collect());
         }
-        let losses = self.losses.iter().map(|loss| {
-            let name = |column: Option<u32>| column.map_or("none", |column| &self.columns[column as usize].name);
-            let kind = match loss.of {
-                LossOf::Head { kind, .. } | LossOf::Steps { kind, .. } => format!("{kind:?}"),
-                LossOf::Each(_) => "its own".to_owned(),
-            };
-            format!("{}: {kind}, weight {:?}, where {}, weights {}", loss.name, loss.weight, name(loss.rows), name(loss.row_weight))
-        });
-        let names = |balance: &Balance| balance.losses.iter().map(|at| self.losses[*at].name.clone()).collect::<Vec<_>>().join(", ");
-        let place = |balance: &Balance| if balance.over == BalancedAt::Parameters { " over parameters" } else { "" };
-        let average = |balance: &Balance| balance.average.map_or(String::new(), |share| format!(" of averages, {share:?} a step"));
-        let balances = self.balance.iter().map(|own| format!("balance of {}{}{}", names(own), place(own), average(own)));
-        push_sorted(&mut out, "objective", losses.chain(balances).collect());
+        push_sorted(&mut out, "objective", self.resolved_objective());
         let train = &self.train;
         let mut lines = vec![
             format!("batch: {}", train.batch),
@@ -321,6 +309,23 @@ impl Spec {
             out.push_str(&canonical(&balance.as_forward(&self.training), &self.variables));
         }
         out
+    }
+
+    /// Losses and how they are balanced.
+    fn resolved_objective(&self) -> Vec<String> {
+        let losses = self.losses.iter().map(|loss| {
+            let name = |column: Option<u32>| column.map_or("none", |column| &self.columns[column as usize].name);
+            let kind = match loss.of {
+                LossOf::Head { kind, .. } | LossOf::Steps { kind, .. } => format!("{kind:?}"),
+                LossOf::Each(_) => "its own".to_owned(),
+            };
+            format!("{}: {kind}, weight {:?}, where {}, weights {}", loss.name, loss.weight, name(loss.rows), name(loss.row_weight))
+        });
+        let names = |balance: &Balance| balance.losses.iter().map(|at| self.losses[*at].name.clone()).collect::<Vec<_>>().join(", ");
+        let place = |balance: &Balance| if balance.over == BalancedAt::Parameters { " over parameters" } else { "" };
+        let average = |balance: &Balance| balance.average.map_or(String::new(), |share| format!(" of averages, {share:?} a step"));
+        let balances = self.balance.iter().map(|own| format!("balance of {}{}{}", names(own), place(own), average(own)));
+        losses.chain(balances).collect()
     }
 
     fn resolved_ranking(&self, prediction: &Prediction) -> Option<String> {

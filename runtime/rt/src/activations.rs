@@ -79,7 +79,7 @@ struct Figures {
 /// exp of the entropy of a row's sizes; 0 of a row of nothing.
 fn spread(row: &[f32]) -> f64 {
     let total: f64 = row.iter().map(|value| f64::from(value.abs())).sum();
-    if !(total > 0.0) {
+    if total == 0.0 {
         return 0.0;
     }
     let shares = row.iter().map(|value| f64::from(value.abs()) / total).filter(|share| *share > 0.0);
