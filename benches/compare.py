@@ -110,7 +110,7 @@ def run():
                         modes = ["eager", "compile", "ort"] if precision == "f32" else ["eager", "compile"]
                         for mode in modes:
                             measure(have, [mode, "score", *at], lambda: {"batches": peer(model, precision, threads, "score", mode)})
-                        for storage in STORAGES if precision == "f32" else []:
+                        for storage in STORAGES if precision == "f32" and model not in SEQUENCES else []:
                             for batch in score_batches(model):
                                 measure(have, ["ours", f"score {batch}", model, storage, threads, turn],
                                         lambda: ours(model, storage, threads, "score", batch))

@@ -34,7 +34,8 @@ RULE = "multibalance(over: ranker.shared, scale: 2)"
 # Every rule of the library, at the shared layer if it needs no more.
 RULES = ["multibalance", "mgda", "pcgrad", "gradvac", "cagrad", "imtl", "nash", "fairgrad", "aligned", "db", "gradnorm", "metabalance", "dwa", "uncertainty",
          "gls", "rlw", "slaw", "famo", "ema", "hydalearn", "uniform_weights", "moco"]
-# What a rule is given beside its place; rules whose weights add up to one are scaled to the sum.
+# What a rule is given beside its place. Weights of `mgda`, `imtl`, `cagrad` and `moco` add up to one, or nearly so, those of the plain sum to two; Adam takes
+# gradients of any size.
 SETTINGS = {"multibalance": "scale: 2", "dwa": "every: 200", "moco": "average: 0.5"}
 
 

@@ -82,16 +82,38 @@ fn what_comes_next_is_learned_measured_and_recommended() {
 }
 
 #[test]
-fn training_is_the_same_for_any_number_of_threads_and_when_resumed() {
+fn negatives_of_a_whole_batch_teach_as_well() {
     let folder = Folder::new();
-    let model = folder.build("next", NEXT);
+    let model = folder.build("next", &NEXT.replace("negatives: 6", "negatives: shared(6)"));
+    let data = folder.write("events.csv", events(200).0);
+    let result = train(&model, &data, &folder.path("ck"), "2");
+    assert!(result["metrics"]["next"]["hr(1)"].as_f64().expect("a figure") > 0.9, "{result}");
+}
+
+#[test]
+fn training_is_the_same_for_any_number_of_threads_and_when_resumed() {
+    for spec in [NEXT.to_owned(), NEXT.replace("negatives: 6", "negatives: shared(6)")] {
+        trains_the_same(&spec);
+    }
+}
+
+fn trains_the_same(spec: &str) {
+    let folder = Folder::new();
+    let model = folder.build("next", spec);
     let data = folder.write("events.csv", events(150).0);
-    let weights =
-        |checkpoint: &Path| ok(Command::new(&model).args(["recommend", "--weights"]).arg(checkpoint).arg("--data").arg(&data)).stdout;
+    let recommended = |checkpoint: &Path, threads: &str| {
+        let mut command = Command::new(&model);
+        command.args(["recommend", "--threads", threads, "--weights"]).arg(checkpoint).arg("--data").arg(&data);
+        ok(&mut command).stdout
+    };
+    let weights = |checkpoint: &Path| recommended(checkpoint, "2");
     let (one, four, parts) = (folder.path("one"), folder.path("four"), folder.path("parts"));
     let first = train(&model, &data, &one, "1");
     assert_eq!(first["metrics"], train(&model, &data, &four, "4")["metrics"]);
     assert_eq!(weights(&one), weights(&four));
+    for threads in ["1", "3", "9"] {
+        assert!(weights(&one) == recommended(&one, threads), "{threads} threads recommend otherwise");
+    }
     let run = |args: &[&str]| {
         ok(Command::new(&model).args(["train", "--threads", "3", "--train"]).arg(&data).args(args).arg("--out").arg(&parts))
     };

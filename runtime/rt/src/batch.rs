@@ -344,7 +344,7 @@ impl<'p> Assembler<'p> {
         if shared {
             // By the batch's first row: another one in each batch of an epoch.
             let first = rows.first().map_or(0, |&row| window.rows[row as usize]);
-            let key = draw_key(layout.draw, first, u32::MAX);
+            let key = draw_key(layout.draw ^ u64::from(column) << 32, first, u32::MAX);
             return (0..count).map(|at| 1 + below(key, at, candidates)).collect();
         }
         let place = rows.iter().flat_map(|&row| {
@@ -420,6 +420,7 @@ impl<'p> Assembler<'p> {
         for (columns, places) in spec.lookups.iter().zip(found) {
             let first = columns[0];
             group.lookups.push(if let Some((_, count, true)) = drawn(first) {
+                // Of no example: the gradient exists once, with a row for each.
                 sorted(&places, touched, std::iter::once((0, 0..count)))
             } else if let Some((of, count, false)) = drawn(first)
                 && layout.is_sequence(of)

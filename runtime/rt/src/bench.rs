@@ -170,11 +170,13 @@ fn draw(model: &Model<'_>, rows: usize, batch: usize) -> Window {
                         window.bags.extend((0..entries).map(number));
                         continue;
                     }
-                    window.bags.extend((0..entries).map(|entry| id(uniform(place ^ 0xba6, u64::from(entry) + 16 * row as u64))));
+                    let own = |entry: u32| uniform(place ^ 0xba6, u64::from(entry) + u64::from(entries.max(16)) * row as u64);
+                    window.bags.extend((0..entries).map(|entry| id(own(entry))));
                 }
             }
         }
-        window.rows.push(row as u32);
+        // What is drawn for a row is another in each batch.
+        window.rows.push((batch * rows + row) as u32);
     }
     window
 }

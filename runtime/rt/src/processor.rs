@@ -1,7 +1,7 @@
 //! The step runner of a processor: kernels in order, on tiles of each lane.
 //!
-//! Work is divided into lanes by the number of items alone; threads take lanes as they come. Each lane sums into accumulators of its own, so the
-//! result is the same for any number of threads.
+//! Work is divided into lanes, and threads take lanes as they come. Each lane sums into accumulators of its own, and what is summed is divided by the number of
+//! items alone, so the result is the same for any number of threads.
 
 use crate::batch::Batch;
 use crate::code::Code;
@@ -97,7 +97,8 @@ impl<'p> Processor<'p> {
                 self.lane(job, ticket % lanes, batch, &mut own, thread);
             }
         };
-        let small = launch.jobs.iter().all(|job| self.is_small(job, batch));
+        let entries = batch.entries.iter().map(|own| own.count).max().unwrap_or(0);
+        let small = launch.jobs.iter().all(|job| self.is_small(job, batch, entries));
         if self.pool.current_num_threads() == 1 || small {
             work(0);
         } else {
@@ -105,23 +106,25 @@ impl<'p> Processor<'p> {
         }
     }
 
-    /// Whether waking other threads takes longer than what they would do.
-    fn is_small(&self, job: &Job, batch: &Batch) -> bool {
-        let (items, _) = self.items(job.space, batch);
-        let entries = if job.space == ItemSpace::Examples { batch.entries.iter().map(|own| own.count).max().unwrap_or(0) } else { 0 };
-        items < 2 || items.max(entries) <= 64
+    /// Whether waking other threads takes longer than what they would do, if there is anything for them.
+    fn is_small(&self, job: &Job, batch: &Batch, entries: usize) -> bool {
+        let (items, tile) = self.items(job.space, batch);
+        let entries = if job.space == ItemSpace::Examples { entries } else { 0 };
+        items <= self.items_of_lane(job, items, tile) || items.max(entries) <= 64
     }
 
-    /// How many items a lane takes. What is summed is divided by the number of items alone; what is not, so that each thread has its part.
+    /// How many items a lane takes. What is summed is divided by the number of items alone; of what is not, each thread has its part, as an item's own
+    /// results are the same wherever it is computed.
     fn items_of_lane(&self, job: &Job, items: usize, tile: usize) -> usize {
-        let lanes = self.plan.lanes as usize;
+        let (lanes, threads) = (self.plan.lanes as usize, self.pool.current_num_threads());
         let by_tiles = items.div_ceil(tile).div_ceil(lanes) * tile;
-        if job.space != ItemSpace::Examples || !job.accumulators.is_empty() {
+        if job.space != ItemSpace::Examples || !job.accumulators.is_empty() || threads == 1 {
             return by_tiles;
         }
-        // A tile of entries has few examples anyway; others want as many as they get for each reading of the weights.
-        let parts = if self.plan.entry_bytes > 0 { lanes } else { lanes.min(self.pool.current_num_threads()) };
-        by_tiles.min(items.div_ceil(parts))
+        // Sequences have lengths of their own, so that there are more parts than threads; others want as many examples as they get for each reading
+        // of the weights, and begin where no other thread's cache lines do.
+        let own = if self.plan.entry_bytes > 0 { items.div_ceil(lanes) } else { items.div_ceil(lanes.min(threads)).next_multiple_of(16) };
+        by_tiles.min(own)
     }
 
     /// One lane of a job: its tiles in order.

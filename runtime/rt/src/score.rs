@@ -12,7 +12,7 @@ use crate::ranking::Candidates;
 use crate::spool::Spool;
 use crate::stored::Stored;
 use crate::transform::Transformer;
-use recc_abi::{InputSource, Program, Token};
+use recc_abi::{InputSource, Inspected, Program, Token};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -87,11 +87,17 @@ pub(crate) fn score(
     pool: &rayon::ThreadPool,
 ) -> Result<Scored, Failure> {
     let engine = Engine::new(loaded.program, &loaded.program.score, stored, loaded.code, pool)?;
-    score_by(engine, model, spool, pool)
+    score_by(engine, model, spool, pool, &loaded.program.inspected)
 }
 
-/// The same by an engine that is there.
-pub(crate) fn score_by(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool, pool: &rayon::ThreadPool) -> Result<Scored, Failure> {
+/// The same by an engine that is there, looking at some of what is exposed.
+pub(crate) fn score_by(
+    mut engine: Engine<'_>,
+    model: &Model<'_>,
+    spool: &Spool,
+    pool: &rayon::ThreadPool,
+    inspected: &[Inspected],
+) -> Result<Scored, Failure> {
     let program = model.program;
     let fitted = model.fitted.settled();
     model.fill_constants(&mut engine);
@@ -106,7 +112,7 @@ pub(crate) fn score_by(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool,
         flags: model.flags.iter().map(|&column| (column, Vec::new())).collect(),
         predictions: vec![Vec::new(); count],
         weights: vec![Vec::new(); count],
-        activations: program.inspected.iter().map(Activations::new).collect(),
+        activations: inspected.iter().map(Activations::new).collect(),
     };
     let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
     spool.epoch(0, 0, false, 4096, &mut |window, order| {
@@ -129,7 +135,7 @@ pub(crate) fn score_by(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool,
                     scored.weights[at].extend_from_slice(engine.output(&format!("{result}.weights"), count));
                 }
             }
-            for (own, inspected) in scored.activations.iter_mut().zip(&program.inspected) {
+            for (own, inspected) in scored.activations.iter_mut().zip(inspected) {
                 own.take(engine.output(&inspected.result(), batch.rows * own.width()));
             }
             for ((_, keys), own) in scored.keys.iter_mut().zip(&batch.keys) {

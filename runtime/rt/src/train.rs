@@ -265,7 +265,7 @@ impl<'r, 'p> Run<'r, 'p> {
             let stored = stored?;
             let mut scorer = Engine::new(program, &program.score, stored, self.loaded.code, pool)?;
             scorer.share(engine);
-            let scored = score_by(scorer, &self.model, valid, pool)?;
+            let scored = score_by(scorer, &self.model, valid, pool, &[])?;
             let report = report(program, &scored)?;
             entry["valid"] = Value::Object(figures_json(report.whole.of(program, None)));
             let several = report.whole.of(program, None).count() > 1;

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 /// Most rows drawn for each step.
 const MOST_DRAWN: i64 = 65_536;
 /// The logit of a row that does not count: its exponential is 0.
-const NO_LOGIT: f64 = -5e4;
+const NO_LOGIT: f64 = -1e30;
 /// What is added to the square of a length before its root.
 const LEAST_LENGTH: f64 = 1e-12;
 
@@ -336,12 +336,13 @@ impl Checker<'_> {
         let others = match ranking.negatives {
             Some(negatives) if negatives.shared => {
                 let drawn = self.drawn_column(name, column, table, negatives);
-                OtherLogits::Drawn(self.shared_logits(query, (ids, of.is_some()), drawn, ranking, keeps_hits))
+                let targets = if of.is_some() { self.graph.add(Op::Shift(Shift { back: false }), &[ids]) } else { ids };
+                OtherLogits::Drawn(self.shared_logits(query, targets, (drawn, u64::from(negatives.count)), ranking, keeps_hits))
             }
             Some(negatives) => {
                 let drawn = self.drawn_column(name, column, table, negatives);
-                let negatives = self.ids_of(drawn, InputKind::Drawn { of, count: u64::from(negatives.count) });
-                let rows = self.rows(table, drawn, negatives);
+                let drawn_ids = self.ids_of(drawn, InputKind::Drawn { of, count: u64::from(negatives.count) });
+                let rows = self.rows(table, drawn, drawn_ids);
                 let dims = self.graph[rows].ty.dims.clone();
                 let axes = if of.is_some() { vec![0, 2] } else { vec![1] };
                 let wide = self.graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[query]);
@@ -353,8 +354,7 @@ impl Checker<'_> {
     }
 
     /// Logits of rows that are drawn once for the batch, one matrix for all targets; where one is the target itself, none that counts.
-    fn shared_logits(&mut self, query: NodeId, (ids, steps): (NodeId, bool), drawn: u32, ranking: &Ranking, keeps_hits: bool) -> NodeId {
-        let count = u64::from(ranking.negatives.map_or(0, |own| own.count));
+    fn shared_logits(&mut self, query: NodeId, targets: NodeId, (drawn, count): (u32, u64), ranking: &Ranking, keeps_hits: bool) -> NodeId {
         let negatives = self.ids_of(drawn, InputKind::DrawnOnce { count });
         let rows = self.rows(ranking.table as usize, drawn, negatives);
         let rows = if ranking.normalize { self.unit_length(rows) } else { rows };
@@ -364,7 +364,6 @@ impl Checker<'_> {
         if keeps_hits {
             return logits;
         }
-        let targets = if steps { self.graph.add(Op::Shift(Shift { back: false }), &[ids]) } else { ids };
         let dims = self.graph[logits].ty.dims.clone();
         let last = dims.len() - 1;
         let repeated = |graph: &mut Graph, node: NodeId, axes: Vec<usize>| {

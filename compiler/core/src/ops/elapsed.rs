@@ -1,4 +1,4 @@
-//! Seconds from one time to another: `a - b`, elementwise. Times are whole numbers, so that no second is lost to rounding.
+//! Differences of whole numbers: `a - b`, elementwise. Of times these are seconds, of which none is lost to rounding; of ids they are 0 where both are the same.
 
 use super::{GradientCx, OpDef, two};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
@@ -6,7 +6,7 @@ use crate::graph::{DType, NodeId, TensorType};
 use crate::loops::{Instr, Reg, Type};
 use crate::plan::emit::{At, Emitter};
 
-/// Subtracts times.
+/// Subtracts whole numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Elapsed;
 

@@ -1,4 +1,4 @@
-//! The next or the previous entry of a sequence: `[~L, ..] -> [~L, ..]`. Where there is none a number is zero, and a time repeats.
+//! The next or the previous entry of a sequence: `[~L, ..] -> [~L, ..]`. Where there is none a number is zero, and a whole number repeats.
 
 use super::{GradientCx, Op, OpDef, one};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};

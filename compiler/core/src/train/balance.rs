@@ -58,8 +58,7 @@ pub fn balanced(
             }
             let gram = shared.gram(graph, &gradients);
             let (weights, updates) = rule(graph, losses, balance, gram);
-            let averages = balance.average.map(|_| gradients);
-            let mut found = shared.weighted(graph, &weights, parts, averages.as_deref());
+            let mut found = shared.weighted(graph, &weights, &gradients, parts);
             let others = differentiate(graph, &others.collect::<Vec<_>>(), trained);
             merge(graph, &mut found, others);
             (found, updates)
@@ -193,33 +192,20 @@ impl Shared {
         })
     }
 
-    /// The weighted sum of what is shared, of its averages where there are such, and what is not shared as it is.
-    fn weighted(&self, graph: &mut Graph, weights: &[NodeId], parts: Vec<Gradients>, averages: Option<&[ByVariable]>) -> Gradients {
+    /// The weighted sum of what is shared, whose gradients are given, and what is not shared as it is.
+    fn weighted(&self, graph: &mut Graph, weights: &[NodeId], gradients: &[ByVariable], parts: Vec<Gradients>) -> Gradients {
         let mut found = Gradients::default();
         for id in &self.variables {
-            let of = |known: fn(&Gradients) -> &ByVariable| -> Vec<Option<NodeId>> {
-                parts.iter().map(|part| known(part).get(id).copied()).collect()
-            };
-            let (mut dense, mut rows) = (of(|part| &part.dense), of(|part| &part.rows));
-            if let Some(averages) = averages {
-                let own: Vec<Option<NodeId>> = averages.iter().map(|own| own.get(id).copied()).collect();
-                let of_rows = own.iter().flatten().any(|&node| graph[node].ty.space != Space::Global);
-                *if of_rows { &mut rows } else { &mut dense } = own;
+            let own = gradients.iter().map(|own| own.get(id).copied());
+            if let Some(total) = weighted(graph, weights, own) {
+                let of = if graph[total].ty.space == Space::Global { &mut found.dense } else { &mut found.rows };
+                of.insert(*id, total);
             }
-            let dense = weighted(graph, weights, dense.into_iter());
-            found.dense.extend(dense.map(|total| (*id, total)));
-            let rows = weighted(graph, weights, rows.into_iter());
-            found.rows.extend(rows.map(|total| (*id, total)));
         }
         for (gather, ids) in &self.lookups {
+            // Of what is shared the rows have their gradients.
             let own = |part: &Gradients| part.lookups.iter().find(|own| own.gather == *gather && own.ids == *ids)?.gradient;
-            let each = parts.iter().map(own);
-            let gradient = match (self.variables.contains(&gather.variable), averages) {
-                (true, None) => weighted(graph, weights, each),
-                // It is part of the average of its rows.
-                (true, Some(_)) => None,
-                (false, _) => each.flatten().next(),
-            };
+            let gradient = parts.iter().filter(|_| !self.variables.contains(&gather.variable)).find_map(own);
             found.lookups.push(LookupGradient { gather: gather.clone(), ids: *ids, gradient });
         }
         for part in parts {
