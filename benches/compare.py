@@ -107,7 +107,7 @@ def run():
                     if "score" in PHASES:
                         for batch in score_batches(model):
                             measure(have, ["ours", f"score {batch}", *at], lambda: ours(model, precision, threads, "score", batch))
-                        modes = ["eager", "compile", "ort"] if precision == "f32" else ["eager", "compile"]
+                        modes = ["eager", "compile", "aoti", "ort"] if precision == "f32" else ["eager", "compile"]
                         for mode in modes:
                             measure(have, [mode, "score", *at], lambda: {"batches": peer(model, precision, threads, "score", mode)})
                         for storage in STORAGES if precision == "f32" and model not in SEQUENCES else []:
@@ -150,7 +150,7 @@ def tables(have):
             of = dict(model=model, precision=precision, threads=threads)
             mine = all_of("ours", f"score {batch}", **of)
             of["precision"] = "f32" if precision in STORAGES else precision
-            modes = {mode: [line["batches"][str(batch)] for line in all_of(mode, "score", **of)] for mode in ["eager", "compile", "ort"]}
+            modes = {mode: [line["batches"][str(batch)] for line in all_of(mode, "score", **of)] for mode in ["eager", "compile", "aoti", "ort"]}
             modes = {mode: lines for mode, lines in modes.items() if lines}
             if not mine or not modes:
                 continue

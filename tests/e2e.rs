@@ -137,6 +137,33 @@ fn threads_and_resuming_do_not_change_a_bit() {
     assert_ne!(one, run("other", &["--seed", "4", "--epochs", "4"]));
 }
 
+/// Averages of gradients are part of the state, those of tables for each of their members.
+#[test]
+fn averages_of_gradients_are_kept() {
+    let own = trained();
+    let spec = SPEC
+        .replace("use std.dense", "use std.balance.moco\nuse std.dense")
+        .replace("    number age", "    label  old: binary = column(\"click\")\n    number age")
+        .replace("    predict click", "    predict old = logit(linear(x, 1))\n    predict click")
+        .replace(
+            "objective { click: bce }",
+            "objective { click: bce, old: bce(weight: 0.5), balance: moco(over: parameters, average: 0.3) }",
+        )
+        .replace("    id     user = user |> vocab\n    id     item = item |> hash(50)\n", "    id     C[user, item] = C |> vocab\n")
+        .replace("{ keys: user, dim: 4 }", "{ keys: C, dim: 4 }")
+        .replace("users[user], items[item]", "flatten(users[C])")
+        .replace("    table items { keys: item, dim: 4 }\n", "");
+    let folder = Folder::new();
+    let model = folder.build("small", &spec);
+    let run = |name: &str, args: &[&str]| {
+        ok(Command::new(&model).args(["train", "--train"]).arg(&own.train).arg("--out").arg(folder.path(name)).args(args));
+        weights(&folder.path(name))
+    };
+    let whole = run("whole", &["--epochs", "4", "--threads", "1"]);
+    run("half", &["--epochs", "2"]);
+    assert_eq!(whole, run("half", &["--resume", &folder.path("half").to_string_lossy(), "--epochs", "4", "--threads", "2"]));
+}
+
 #[test]
 fn two_builds_are_the_same_bytes() {
     let folder = Folder::new();

@@ -214,7 +214,7 @@ fn multibalance_gives_its_golden_vector() {
 /// y = (1, 2) + 0.5 (g - (1, 2)) and (0, 1) + 0.5 (g - (0, 1)), and one step of the weights on their products.
 #[test]
 fn moco_balances_averages_of_gradients() {
-    let states = [("balance.average.y0.m.w", vec![1.0, 2.0]), ("balance.average.y1.m.w", vec![0.0, 1.0]), ("mixed", vec![0.5, 0.5])];
+    let states = [("m.w.average.y0", vec![1.0, 2.0]), ("m.w.average.y1", vec![0.0, 1.0]), ("mixed", vec![0.5, 0.5])];
     let (step, after) = balanced_over("parameters", "moco(step: 0.1, rho: 0.2, average: 0.5)", &CONFLICT, &states);
     let (y, z) = ([2.0, 1.0], [-0.5, 1.0]);
     let gram = [[5.0, 0.0], [0.0, 1.25]];
@@ -224,8 +224,8 @@ fn moco_balances_averages_of_gradients() {
     let weights = [moved[0] - shift, moved[1] - shift];
     close(&step, &[weights[0] * y[0] + weights[1] * z[0], weights[0] * y[1] + weights[1] * z[1]]);
     let state = |name: &str| after.iter().find(|(path, _)| path.ends_with(name)).expect("a state").1.clone();
-    close(&state("balance.average.y0.m.w"), &y);
-    close(&state("balance.average.y1.m.w"), &z);
+    close(&state("m.w.average.y0"), &y);
+    close(&state("m.w.average.y1"), &z);
     close(&state("mixed"), &weights);
 }
 

@@ -167,7 +167,9 @@ impl<'p> Model<'p> {
         let shape: Vec<usize> = variable.shape.iter().map(|&n| n as usize).collect();
         let Some(table) = variable.table else { return vec![Saved { path: variable.path.clone(), shape, start: 0 }] };
         let spec = &self.program.tables[table as usize];
-        let slot = variable.path.strip_prefix(&spec.path).unwrap_or("");
+        let Some(slot) = variable.path.strip_prefix(&spec.path) else {
+            unreachable!("`{}` is a table's and not named by it", variable.path)
+        };
         let width: usize = shape.iter().product();
         let bases = &self.bases[table as usize];
         let ends = bases.iter().skip(1).copied().chain([self.row_counts[table as usize]]);

@@ -128,7 +128,7 @@ type ByVariable = BTreeMap<VariableId, NodeId>;
 fn averages(graph: &mut Graph, gradients: &mut ByVariable, share: f64, (variables, loss, slots): (&[Variable], &str, &mut Trained)) {
     for (id, gradient) in gradients {
         let of = &variables[id.0 as usize];
-        let (path, table) = (format!("balance.average.{loss}.{}", of.path), of.table.map(TableId));
+        let (path, table) = (format!("{}.average.{loss}", of.path), of.table.map(TableId));
         let (slot, old) = slots.slot(graph, &path, &of.shape, table);
         let apart = graph.map(ScalarOp::Sub, &[*gradient, old]);
         let factor = graph.constant_like(apart, share);
