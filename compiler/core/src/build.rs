@@ -156,7 +156,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
             LossOf::Each(node) => (node, None),
         };
         let (mean, seed) = add_loss(graph, each, loss.weight, row_weight, parts);
-        seeded.push(Seeded { mean, seed });
+        seeded.push(Seeded { name: &loss.name, mean, seed });
         total = Some(match total {
             Some(known) => graph.sum(known, mean),
             None => mean,
@@ -169,10 +169,7 @@ fn step_graph(spec: &Spec) -> (Program, Trained) {
     let trainable: BTreeSet<VariableId> = spec.variables.iter().enumerate().filter_map(parameters).collect();
     let mut trained = Trained::new(&spec.variables);
     let (gradients, balancing) = match &spec.balance {
-        Some(balance) => {
-            let names: Vec<&str> = balance.losses.iter().map(|&at| spec.losses[at].name.as_str()).collect();
-            balanced(graph, &seeded, balance, &trainable, (&spec.variables, &names, &mut trained))
-        }
+        Some(balance) => balanced(graph, &seeded, balance, &trainable, &spec.variables, &mut trained),
         None => (differentiate(graph, &seeded.iter().map(|own| own.seed).collect::<Vec<_>>(), &trainable), Vec::new()),
     };
     let tables = spec.tables.iter().enumerate().map(|(at, table)| TableSpec {

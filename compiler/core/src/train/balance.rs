@@ -4,7 +4,7 @@
 //! behind the fork learns from their sum, and the weighted sum goes on through the trunk, once. At parameters each loss is differentiated through the whole model.
 
 use super::gradient::{Gradients, differentiate, differentiate_to};
-use super::optimizer::Trained;
+use super::trained::Trained;
 use crate::graph::{DType, Dim, Graph, NodeId, Space, TableId, TensorType};
 use crate::loops::Combine;
 use crate::ops::{BatchSum, Concat, Gather, Keep, LookupGradient, Op, Reduce, Reshape, RowSum, Slice};
@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A loss: its mean over the batch, and the seed of its backward pass.
 #[derive(Clone, Copy, Debug)]
-pub struct Seeded {
+pub struct Seeded<'s> {
+    /// Its name.
+    pub name: &'s str,
     /// The mean.
     pub mean: NodeId,
     /// The loss of each example, and its share of the mean.
@@ -24,13 +26,14 @@ pub struct Seeded {
 
 /// Gradients of all losses, those that a rule balances among them, and new values of the rule's states.
 ///
-/// Averages of gradients become slots beside `variables`, named by those and by the balanced losses' `names`.
+/// Averages of gradients become slots beside `variables`, named by those and by the losses.
 pub fn balanced(
     graph: &mut Graph,
-    losses: &[Seeded],
+    losses: &[Seeded<'_>],
     balance: &Balance,
     trained: &BTreeSet<VariableId>,
-    (variables, names, slots): (&[Variable], &[&str], &mut Trained),
+    variables: &[Variable],
+    slots: &mut Trained,
 ) -> (Gradients, Vec<(VariableId, NodeId)>) {
     let others = (0..losses.len()).filter(|at| !balance.losses.contains(at)).map(|at| losses[at].seed);
     let taking: Vec<(NodeId, NodeId)> = balance.losses.iter().map(|&at| losses[at].seed).collect();
@@ -52,8 +55,8 @@ pub fn balanced(
             let shared = Shared::of(&parts);
             let mut gradients: Vec<_> = parts.iter().map(|part| shared.gradients(graph, part)).collect();
             if let Some(share) = balance.average {
-                for (name, own) in names.iter().zip(&mut gradients) {
-                    averages(graph, own, share, (variables, name, slots));
+                for (&at, own) in balance.losses.iter().zip(&mut gradients) {
+                    averages(graph, own, share, losses[at].name, variables, slots);
                 }
             }
             let gram = shared.gram(graph, &gradients);
@@ -67,7 +70,7 @@ pub fn balanced(
 }
 
 /// The rule's weights, one by one, and new values of its states.
-fn rule(graph: &mut Graph, losses: &[Seeded], balance: &Balance, gram: NodeId) -> (Vec<NodeId>, Vec<(VariableId, NodeId)>) {
+fn rule(graph: &mut Graph, losses: &[Seeded<'_>], balance: &Balance, gram: NodeId) -> (Vec<NodeId>, Vec<(VariableId, NodeId)>) {
     let means: Vec<NodeId> = balance.losses.iter().map(|&at| losses[at].mean).collect();
     let means = row(graph, &means);
     let mut known = BTreeMap::from([(balance.gram, gram), (balance.means, means)]);
@@ -125,7 +128,7 @@ pub(super) fn product(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
 type ByVariable = BTreeMap<VariableId, NodeId>;
 
 /// Puts moving averages in the place of a loss's gradients: y <- y + share (g - y), from 0.
-fn averages(graph: &mut Graph, gradients: &mut ByVariable, share: f64, (variables, loss, slots): (&[Variable], &str, &mut Trained)) {
+fn averages(graph: &mut Graph, gradients: &mut ByVariable, share: f64, loss: &str, variables: &[Variable], slots: &mut Trained) {
     for (id, gradient) in gradients {
         let of = &variables[id.0 as usize];
         let (path, table) = (format!("{}.average.{loss}", of.path), of.table.map(TableId));

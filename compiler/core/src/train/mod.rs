@@ -4,8 +4,10 @@ mod balance;
 mod gradient;
 mod loss;
 mod optimizer;
+mod trained;
 
 pub use balance::{Seeded, balanced, depends_on, learned};
 pub use gradient::{Gradients, differentiate};
 pub use loss::{Parts, add_loss, loss_of, loss_of_steps};
-pub use optimizer::{DenseOptimizer, OptimizerSpec, StepSpec, TableSpec, TableUpdate, Trained, add_updates};
+pub use optimizer::{DenseOptimizer, OptimizerSpec, StepSpec, TableSpec, TableUpdate, add_updates};
+pub use trained::Trained;

@@ -5,11 +5,12 @@
 
 use super::balance::product;
 use super::gradient::Gradients;
+use super::trained::Trained;
 use crate::graph::{Graph, NodeId, TableId};
 use crate::loops::Combine;
-use crate::ops::{Assign, Broadcast, Op, Reduce, RowRead, RowSum, RowWrite, Uniform, UniformKind, Variable};
+use crate::ops::{Broadcast, Op, Reduce, RowRead, RowSum, Uniform, UniformKind, Variable};
 use crate::scalar::ScalarOp;
-use recc_abi::{Init, OptimizerKind, Role, VariableId};
+use recc_abi::{OptimizerKind, VariableId};
 
 /// An optimizer with its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,55 +67,6 @@ pub struct StepSpec {
     pub tables: Vec<TableSpec>,
     /// Largest gradient norm.
     pub clip: Option<f64>,
-}
-
-/// Variables the updates need and look-ups they group.
-#[derive(Debug)]
-pub struct Trained {
-    /// How many variables the spec has.
-    known: usize,
-    /// Slots of optimizers and of balanced gradients, to be added behind the spec's variables in this order.
-    pub slots: Vec<recc_abi::Variable>,
-    /// Columns of each look-up of each table.
-    pub lookups: Vec<(TableId, Vec<Vec<u32>>)>,
-    /// Updates, in order.
-    pub effects: Vec<NodeId>,
-}
-
-impl Trained {
-    /// Nothing yet, beside the spec's variables.
-    pub fn new(variables: &[recc_abi::Variable]) -> Self {
-        Trained { known: variables.len(), slots: Vec::new(), lookups: Vec::new(), effects: Vec::new() }
-    }
-
-    /// A new slot, zero at first, and its value before the step.
-    pub(super) fn slot(&mut self, graph: &mut Graph, path: &str, shape: &[u64], table: Option<TableId>) -> (VariableId, NodeId) {
-        let id = VariableId((self.known + self.slots.len()) as u32);
-        self.slots.push(recc_abi::Variable {
-            path: path.to_owned(),
-            shape: shape.to_vec(),
-            table: table.map(|table| table.0),
-            init: Init::Constant(0.0),
-            role: Role::Optimizer,
-            scored: false,
-        });
-        let path = path.to_owned();
-        let read = match table {
-            Some(table) => Op::RowRead(RowRead { table, variable: id, path, width: shape.first().copied() }),
-            None => Op::Variable(Variable { id, path, dims: shape.to_vec() }),
-        };
-        (id, graph.add(read, &[]))
-    }
-
-    /// Gives a variable a new value.
-    pub(super) fn write(&mut self, graph: &mut Graph, (variable, path): (VariableId, &str), table: Option<TableId>, value: NodeId) {
-        let path = path.to_owned();
-        let op = match table {
-            Some(table) => Op::RowWrite(RowWrite { table, variable, path }),
-            None => Op::Assign(Assign { variable, path }),
-        };
-        self.effects.push(graph.add(op, &[value]));
-    }
 }
 
 /// A gradient and what it belongs to.
