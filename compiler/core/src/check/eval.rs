@@ -80,7 +80,7 @@ impl Checker<'_> {
             ExprKind::Field { base, name } => match self.imported(base) {
                 Some(Value::Module(file)) => self.of_file(file, name),
                 Some(_) => Value::Poison,
-                None if self.is_unknown(base) => self.eval(base),
+                None if self.is_no_model(base) => self.nothing_behind(base, name),
                 None => self.exposed(expr).unwrap_or(Value::Poison),
             },
             ExprKind::Unary(op, value) => self.unary_op(*op, value),
@@ -97,11 +97,27 @@ impl Checker<'_> {
         matches!(known, Value::Module(_) | Value::Poison).then(|| known.clone())
     }
 
-    /// Whether a name before a dot is neither a model's nor known in any other way: a misspelt file, most likely.
-    fn is_unknown(&self, base: &Expr) -> bool {
+    /// Whether a name before a dot is no model's.
+    fn is_no_model(&self, base: &Expr) -> bool {
         let ExprKind::Name(name) = &base.kind else { return false };
-        let known = self.models.contains(name) || self.scopes.iter().flatten().any(|binding| binding.name == *name);
-        !known && !self.exposes.iter().any(|own| own.model == *name)
+        !self.models.contains(name) && !self.exposes.iter().any(|own| own.model == *name)
+    }
+
+    /// What stands before a dot and is neither a file nor a model: it is unknown, or has nothing to name.
+    fn nothing_behind(&mut self, base: &Expr, name: &Name) -> Value {
+        let value = self.eval(base);
+        if !matches!(value, Value::Poison) {
+            let (own, what) = (recc_syntax::print_expr(base), value.describe(&self.graph));
+            let problem = Problem::error("E0816", name.span, format!("`{own}` has no `{}`", name.text)).and(base.span, what);
+            let help = match value {
+                Value::Feature(_) => format!(
+                    "a dot names what is in a file or exposed by a model; one of a group is taken by its place, behind the look-up: `emb[{own}][0]`"
+                ),
+                _ => format!("a dot names what is in a file or exposed by a model; leave `.{}` out", name.text),
+            };
+            self.report(problem.help(help));
+        }
+        Value::Poison
     }
 
     /// A block or a constant of a file.

@@ -364,9 +364,10 @@ impl Checker<'_> {
             return None;
         };
         let fits = self.predictions.iter().any(|own| kind.fits(&own.prediction.link));
-        if !fits && !self.predictions.is_empty() && *kind != MetricKind::Rmse {
+        if !fits && !self.predictions.is_empty() {
             let (of, nothing) = match kind {
                 MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => ("a ranking", "nothing is predicted by a `softmax`"),
+                MetricKind::Rmse => ("a value or a level", "nothing is predicted as one"),
                 _ => ("a probability", "nothing is predicted as one"),
             };
             let own = match self.predictions[0].prediction.link {
