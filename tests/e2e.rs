@@ -612,6 +612,35 @@ fn units_of_exposed_values_are_looked_at() {
 }
 
 #[test]
+fn columns_that_say_nothing_are_remarked() {
+    let folder = Folder::new();
+    let spec = "features { label click: binary\n number price\n number height\n number weight = weight |> log1p\n id user = user |> vocab }\nmodel m { table users { keys: user, dim: 2 }\n predict click = logit(sum(users[user]) + price + height + weight) }\nobjective { click: bce }\ntrain { epochs: 1, batch: 4 }\n";
+    let model = folder.build("m", spec);
+    let said = |name: &str, text: &str| {
+        let data = folder.write(&format!("{name}.csv"), text);
+        let mut train = Command::new(&model);
+        let output = ok(train.arg("train").arg("--train").arg(&data).arg("--out").arg(folder.path(name)));
+        String::from_utf8(output.stderr)
+            .expect("text")
+            .lines()
+            .filter(|line| line.starts_with("warning"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let odd = said("odd", "click,price,height,weight,user\n0,3,1,5000,a\n0,-2500.5,1,2,a\n");
+    assert_eq!(
+        odd,
+        [
+            "warning: every `click` is 0: nothing can be learned from it",
+            "warning: `price` reaches ±2500.5 and has no transform; `price |> standardize` brings it to the size of others",
+            "warning: every `height` is 1, which says nothing",
+            "warning: every `user` is the same, which says nothing",
+        ]
+    );
+    assert!(said("even", "click,price,height,weight,user\n0,3,1,5000,a\n1,900,2,2,b\n").is_empty());
+}
+
+#[test]
 fn a_full_disk_is_reported_and_nothing_is_lost() {
     let own = trained();
     let before = weights(&own.checkpoint);

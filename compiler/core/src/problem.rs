@@ -85,7 +85,7 @@ impl Problem {
     pub fn syntax(file: FileId, problem: &SyntaxProblem) -> Self {
         let at = recc_syntax::span(file, &problem.at);
         match &problem.kind {
-            SyntaxProblemKind::Unexpected { found, expected } => unexpected(at, found, expected),
+            SyntaxProblemKind::Unexpected { found, expected, line_word } => unexpected(at, found, expected, line_word),
             SyntaxProblemKind::Unclosed('"') => Problem::error("E0002", at, "this text is never closed")
                 .help("add `\"` at its end; a text does not go over the end of a line"),
             SyntaxProblemKind::Unclosed(open) => Problem::error("E0002", at, format!("this `{open}` is never closed"))
@@ -106,16 +106,42 @@ impl Problem {
     }
 }
 
-fn unexpected(at: Span, found: &str, expected: &[String]) -> Problem {
+fn unexpected(at: Span, found: &str, expected: &[String], line_word: &str) -> Problem {
     let word = found.trim_matches('`');
     let near = nearest(word, recc_syntax::ITEM_WORDS.iter().copied());
     let expected = if expected.is_empty() { "something else".to_owned() } else { expected.join(", or ") };
     let problem = Problem::error("E0001", at, format!("{found} cannot stand here")).here(format!("expected {expected}"));
+    if let Some(help) = foreign_statement(line_word, word) {
+        return problem.help(help);
+    }
     match near {
         Some(near) if near != word => problem.help(format!("did you mean `{near}`?")),
         Some(_) => problem.help(format!("an item is written `{word} … {{ … }}`, without `:` or `=`; `recc explain E0001` shows the forms")),
+        None if expected == "`:`" && !matches!(word, "=" | ";" | "#") => problem.help("a setting is written `name: value`"),
         None => problem.help(sign_help(word)),
     }
+}
+
+/// What is written here in place of statements of other languages, which begin a line.
+fn foreign_statement(word: &str, found: &str) -> Option<&'static str> {
+    Some(match word {
+        "import" | "from" | "include" => {
+            "blocks of the library are named by `use std.dense.{linear, mlp}`, those of a file by `use \"blocks.rec\" as mine`"
+        }
+        "def" | "fn" | "func" | "function" | "lambda" => {
+            "a function is a `block` beside the models: `block double(x: f32[D]) -> f32[D] { x + x }`"
+        }
+        "class" | "struct" => "a model is written `model name { … }`, and what is used in several places a `block`",
+        "return" => "the last line of a block is its value, without a word before it",
+        "pass" | "while" | "try" | "with" => "there is no such statement: a model is `let`, `for`, `if` and expressions",
+        "for" | "if" | "else" | "elif" if found == ":" => "a body stands in braces: `for l in 0..3 { … }`, `if deep { … } else { … }`",
+        "use" if found == "*" => "name what is used: `use std.dense.{linear, mlp}`",
+        "loss" | "losses" => "losses stand in `objective { click: bce }`",
+        "dataset" | "datasource" => "files stand in `data { train: \"train.csv\" }`",
+        "optimizer" | "training" | "trainer" => "how a model is trained stands in `train { epochs: 10, dense: adam(lr: 1e-3) }`",
+        "embedding" | "embeddings" => "a table is written `table users { keys: user, dim: 16 }`",
+        _ => return None,
+    })
 }
 
 /// What people mean who write a sign that stands nowhere, or not there.
@@ -123,7 +149,7 @@ fn sign_help(sign: &str) -> &'static str {
     match sign {
         "#" => "a comment begins with `//`",
         "'" => "a text stands between `\"`",
-        "=" => "a setting is written `key: value`; `=` binds a name in `let`, `const`, `param` and features",
+        "=" => "a setting or an argument is written `name: value`; `=` binds a name in `let`, `const`, `param` and features",
         ";" => "a newline ends a statement: remove the `;`",
         ":" => "`:` stands behind the key of a setting, and not behind the word that begins an item",
         _ => "a newline or a comma ends a statement; `recc explain E0001` shows the forms",
@@ -143,7 +169,8 @@ pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Opti
     let limit = (name.chars().count() / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
     for candidate in known {
-        let distance = strsim::damerau_levenshtein(name, candidate);
+        // `ReLU` is `relu`, however many letters that changes.
+        let distance = if name.eq_ignore_ascii_case(candidate) { 0 } else { strsim::damerau_levenshtein(name, candidate) };
         if distance <= limit && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
         }

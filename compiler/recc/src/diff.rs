@@ -2,17 +2,18 @@
 
 use crate::driver;
 use crate::report;
+use recc_core::Override;
 use recc_rt::{Failure, Fate, Which, compare, open_checkpoint, renamed};
 use serde_json::json;
 use std::path::Path;
 
 /// The resolved spec of a text, or of a folder of checkpoints; `None` if the text has errors, which are reported.
-fn resolved(path: &Path, say: &dyn Fn(&str)) -> Result<Option<String>, Failure> {
+fn resolved(path: &Path, define: &[Override], say: &dyn Fn(&str)) -> Result<Option<String>, Failure> {
     if path.is_dir() {
         return open_checkpoint(path, Which::Best)?.resolved().map(Some);
     }
     let sources = driver::sources(path)?;
-    let checked = driver::check(&sources, &[]);
+    let checked = driver::check(&sources, define);
     if checked.spec.is_none() {
         say(&report::text(&sources, &checked.problems));
     }
@@ -31,8 +32,8 @@ fn words(fate: &Fate) -> String {
 }
 
 /// The comparison as text, or as one JSON object.
-pub(crate) fn diff(old: &Path, new: &Path, as_json: bool, say: &dyn Fn(&str)) -> Result<Option<String>, Failure> {
-    let (Some(there), Some(here)) = (resolved(old, say)?, resolved(new, say)?) else { return Ok(None) };
+pub(crate) fn diff(old: &Path, new: &Path, define: &[Override], as_json: bool, say: &dyn Fn(&str)) -> Result<Option<String>, Failure> {
+    let (Some(there), Some(here)) = (resolved(old, define, say)?, resolved(new, define, say)?) else { return Ok(None) };
     let fates = compare(&here, &there);
     let renames = renamed(&here, &there);
     let kept = fates.iter().filter(|(_, fate)| fate.keeps()).count();

@@ -70,6 +70,9 @@ enum Command {
         old: PathBuf,
         /// The spec, or the folder, that is to be started
         new: PathBuf,
+        /// Override a constant of the specs
+        #[arg(short = 'D', value_name = "NAME=VALUE", value_parser = parse_override)]
+        define: Vec<Override>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -304,7 +307,7 @@ fn main() -> ExitCode {
         Command::Emit(args) => emit(&args),
         Command::New(args) => new_spec(&args),
         Command::Fmt(args) => fmt(&args),
-        Command::Diff { old, new, json } => diff_command(&old, &new, json),
+        Command::Diff { old, new, define, json } => diff_command(&old, &new, &define, json),
         Command::Sweep(args) => sweep::sweep(&args.spec, &args.define, &args.out, args.metric.as_deref(), args.target.here(), &args.train),
         Command::Explain { code } => explain_command(&code),
     });
@@ -346,8 +349,8 @@ fn checked(common: &Common) -> Result<Option<(Sources, Spec)>, Failure> {
     Ok(checked.spec.map(|spec| (sources, spec)))
 }
 
-fn diff_command(old: &Path, new: &Path, json: bool) -> Result<u8, Failure> {
-    match diff::diff(old, new, json, &|text| say(text))? {
+fn diff_command(old: &Path, new: &Path, define: &[Override], json: bool) -> Result<u8, Failure> {
+    match diff::diff(old, new, define, json, &|text| say(text))? {
         Some(text) => {
             print(&text)?;
             Ok(0)
@@ -372,6 +375,9 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
         command.arg("--out").arg(folder.path().join("checkpoint"));
     }
     let status = command.status().map_err(|error| Failure::io("run", &executable, &error))?;
+    if status.success() && !keeps("--out") && !keeps("--json") {
+        say(&format!("the weights were not kept: `recc run {} -- --out FOLDER` keeps them\n", args.common.spec.display()));
+    }
     Ok(status.code().map_or(70, |code| code as u8))
 }
 
@@ -401,10 +407,11 @@ fn build(args: &BuildArgs) -> Result<u8, Failure> {
 }
 
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
-    if args.cost && args.format != Format::Text {
-        return Err(Failure::usage("--cost prints text\nhelp: leave `--format` out"));
+    if (args.cost || args.resolved) && args.format != Format::Text {
+        let flag = if args.cost { "--cost" } else { "--resolved" };
+        return Err(Failure::usage(format!("{flag} prints text\nhelp: leave `--format` out")));
     }
-    let mut failed = false;
+    let (mut failed, mut found) = (false, Vec::new());
     for path in &args.specs {
         let sources = match driver::sources(path) {
             Ok(sources) => sources,
@@ -418,8 +425,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         failed |= checked.problems.iter().any(|problem| problem.severity == Severity::Error);
         match args.format {
             Format::Text => say(&report::text(&sources, &checked.problems)),
-            Format::Json => print(&format!("{}\n", report::json_list(&sources, &checked.problems)))?,
-            Format::Sarif => print(&format!("{}\n", report::sarif(&sources, &checked.problems)))?,
+            Format::Json | Format::Sarif => found.push((sources, checked.problems)),
         }
         if let (true, Some(spec)) = (args.resolved, &checked.spec) {
             print(&spec.resolved())?;
@@ -427,6 +433,11 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         if let (true, Some(spec)) = (args.cost, &checked.spec) {
             print(&cost::text(spec)?)?;
         }
+    }
+    match args.format {
+        Format::Text => {}
+        Format::Json => print(&format!("{}\n", report::json_list(&found)))?,
+        Format::Sarif => print(&format!("{}\n", report::sarif(&found)))?,
     }
     Ok(u8::from(failed))
 }

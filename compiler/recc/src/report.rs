@@ -2,7 +2,7 @@
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use recc_core::Sources;
-use recc_core::problem::{Problem, Severity};
+use recc_core::problem::{Label, Problem, Severity};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -90,45 +90,53 @@ fn line_column(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Problems as a JSON list.
-pub(crate) fn json_list(sources: &Sources, problems: &[Problem]) -> Value {
-    let place = |label: &recc_core::problem::Label| {
-        let (name, text) = &sources.files[label.span.file.0 as usize];
-        let (line, column) = line_column(text, label.span.start as usize);
-        let (end_line, end_column) = line_column(text, label.span.end as usize);
-        json!({"file": name, "line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": label.text})
-    };
-    let list = problems.iter().map(|problem| {
-        json!({
-            "code": problem.code,
-            "severity": if problem.severity == Severity::Error { "error" } else { "warning" },
-            "message": problem.message,
-            "help": problem.help,
-            "places": problem.labels.iter().map(place).collect::<Vec<_>>(),
-        })
-    });
-    Value::Array(list.collect())
+/// The file of a label, and where it begins and ends: lines and columns, from 1.
+fn place_of<'s>(sources: &'s Sources, label: &Label) -> (&'s str, [usize; 4]) {
+    let (name, text) = &sources.files[label.span.file.0 as usize];
+    let (begin, end) = (line_column(text, label.span.start as usize), line_column(text, label.span.end as usize));
+    (name, [begin.0, begin.1, end.0, end.1])
 }
 
-/// Problems as a SARIF 2.1 log.
-pub(crate) fn sarif(sources: &Sources, problems: &[Problem]) -> Value {
-    let results = problems.iter().map(|problem| {
-        let locations = problem.labels.iter().take(1).map(|label| {
-            let (name, text) = &sources.files[label.span.file.0 as usize];
-            let (line, column) = line_column(text, label.span.start as usize);
-            let (end_line, end_column) = line_column(text, label.span.end as usize);
-            json!({"physicalLocation": {"artifactLocation": {"uri": name}, "region": {"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column}}})
-        });
-        json!({
-            "ruleId": problem.code,
-            "level": if problem.severity == Severity::Error { "error" } else { "warning" },
-            "message": {"text": format!("{}\n{}", problem.message, problem.help)},
-            "locations": locations.collect::<Vec<_>>(),
-        })
+/// The word of a severity, in JSON and SARIF.
+fn level(problem: &Problem) -> &'static str {
+    if problem.severity == Severity::Error { "error" } else { "warning" }
+}
+
+/// The problems of a spec, and the texts they are in.
+pub(crate) type Found = (Sources, Vec<Problem>);
+
+/// Something of each problem.
+fn each(found: &[Found], of: impl Fn(&Sources, &Problem) -> Value) -> Value {
+    found.iter().flat_map(|(sources, problems)| problems.iter().map(|problem| of(sources, problem)).collect::<Vec<_>>()).collect()
+}
+
+/// The problems of all specs as one JSON list.
+pub(crate) fn json_list(found: &[Found]) -> Value {
+    each(found, |sources, problem| {
+        let place = |label: &Label| {
+            let (name, [line, column, end_line, end_column]) = place_of(sources, label);
+            json!({"file": name, "line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": label.text})
+        };
+        let places: Vec<Value> = problem.labels.iter().map(place).collect();
+        json!({"code": problem.code, "severity": level(problem), "message": problem.message, "help": problem.help, "places": places})
+    })
+}
+
+/// The problems of all specs as one SARIF 2.1 log.
+pub(crate) fn sarif(found: &[Found]) -> Value {
+    let results = each(found, |sources, problem| {
+        let location = |label: &Label| {
+            let (name, [line, column, end_line, end_column]) = place_of(sources, label);
+            let region = json!({"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column});
+            json!({"physicalLocation": {"artifactLocation": {"uri": name}, "region": region}})
+        };
+        let locations: Vec<Value> = problem.labels.iter().take(1).map(location).collect();
+        let text = format!("{}\n{}", problem.message, problem.help);
+        json!({"ruleId": problem.code, "level": level(problem), "message": {"text": text}, "locations": locations})
     });
     json!({
         "version": "2.1.0",
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "runs": [{"tool": {"driver": {"name": "recc", "version": env!("CARGO_PKG_VERSION")}}, "results": results.collect::<Vec<_>>()}],
+        "runs": [{"tool": {"driver": {"name": "recc", "version": env!("CARGO_PKG_VERSION")}}, "results": results}],
     })
 }

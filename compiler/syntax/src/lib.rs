@@ -54,6 +54,8 @@ pub enum SyntaxProblemKind {
         found: String,
         /// What could have stood here, in words.
         expected: Vec<String>,
+        /// The first word of the line.
+        line_word: String,
     },
     /// A bracket or quote that nothing closes.
     Unclosed(char),
@@ -111,6 +113,8 @@ const MOST_PROBLEMS: usize = 20;
 /// Each item alone, so that one mistake does not hide the next.
 fn parse_by_item(file: FileId, layout: &layout::Layout) -> Parsed {
     let mut parsed = Parsed::default();
+    // What was tried is noted from here on: it takes time, and only mistakes need it.
+    pest::set_error_detail(true);
     for chunk in &layout.chunks {
         if parsed.problems.len() >= MOST_PROBLEMS {
             break;
@@ -137,19 +141,13 @@ fn is_blank(text: &str) -> bool {
 }
 
 fn problem_of(error: &pest::error::Error<Rule>, text: &str, offset: usize) -> SyntaxProblem {
-    let start = match error.location {
-        pest::error::InputLocation::Pos(at) | pest::error::InputLocation::Span((at, _)) => at,
-    };
-    let rest = text.get(start..).unwrap_or_default();
-    let found = token_at(rest);
-    let mut expected: Vec<String> = match &error.variant {
-        pest::error::ErrorVariant::ParsingError { positives, .. } => {
-            positives.iter().filter_map(|rule| build::describe(*rule)).map(str::to_owned).collect()
-        }
-        pest::error::ErrorVariant::CustomError { message } => vec![message.clone()],
-    };
+    let (start, mut expected) = expectations(error, text);
     expected.sort();
     expected.dedup();
+    let rest = text.get(start..).unwrap_or_default();
+    let found = token_at(rest);
+    let line = text.get(..start).unwrap_or_default().rfind('\n').map_or(0, |at| at + 1);
+    let line_word = token_at(text.get(line..).unwrap_or_default().trim_start());
     let len = if found.is_empty() { 0 } else { found.len() };
     let found = if rest.trim().is_empty() {
         "the end of the item".to_owned()
@@ -158,7 +156,35 @@ fn problem_of(error: &pest::error::Error<Rule>, text: &str, offset: usize) -> Sy
     } else {
         format!("`{found}`")
     };
-    SyntaxProblem { kind: SyntaxProblemKind::Unexpected { found, expected }, at: offset + start..offset + start + len }
+    SyntaxProblem { kind: SyntaxProblemKind::Unexpected { found, expected, line_word }, at: offset + start..offset + start + len }
+}
+
+/// Where the text stops being `.rec`, and what could have stood there. Rules are known by where they begin; a sign may be missed further on.
+fn expectations(error: &pest::error::Error<Rule>, text: &str) -> (usize, Vec<String>) {
+    let start = match error.location {
+        pest::error::InputLocation::Pos(at) | pest::error::InputLocation::Span((at, _)) => at,
+    };
+    let (rules, wants_name) = match &error.variant {
+        pest::error::ErrorVariant::ParsingError { positives, .. } => {
+            let rules = positives.iter().filter_map(|rule| build::describe(*rule)).map(str::to_owned).collect();
+            (rules, positives.contains(&Rule::name))
+        }
+        pest::error::ErrorVariant::CustomError { message } => (vec![message.clone()], false),
+    };
+    let is_word = |at: usize| text.as_bytes().get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    match error.parse_attempts() {
+        // Within a word a longer one was looked for, and behind a word that is no name what would make it one.
+        Some(tried) if tried.max_position > start && !wants_name && !(is_word(tried.max_position) && is_word(tried.max_position - 1)) => {
+            // Not blanks, comments and ranges of letters.
+            let is_sign = |token: &String| {
+                token.len() > 1 && token.bytes().all(|byte| byte.is_ascii_lowercase())
+                    || !token.starts_with("//") && token.bytes().all(|byte| byte.is_ascii_punctuation())
+            };
+            let signs = tried.expected_tokens().iter().map(ToString::to_string).filter(is_sign).map(|token| format!("`{token}`")).collect();
+            (tried.max_position, signs)
+        }
+        _ => (start, rules),
+    }
 }
 
 /// The word or the sign a text begins with.

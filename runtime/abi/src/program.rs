@@ -491,6 +491,8 @@ pub struct Reading {
     pub fill: Option<f32>,
     /// Whether the mean and the deviation are learned of what these steps make of it.
     pub moments: Option<Vec<NumberStep>>,
+    /// Whether no transform stands behind it: the model gets the number as the file has it.
+    pub raw: bool,
 }
 
 /// How the text of an id becomes a row; row 0 is "unseen or missing".

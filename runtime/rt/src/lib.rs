@@ -29,6 +29,7 @@ mod progress;
 pub mod random;
 mod ranking;
 mod recommend;
+mod remarks;
 mod report;
 mod score;
 mod spool;

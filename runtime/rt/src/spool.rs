@@ -7,6 +7,7 @@
 use crate::data::Rows;
 use crate::failure::Failure;
 use crate::random::{key, permutation};
+use crate::remarks::Extent;
 use crate::transform::{Records, Transformer, long, set_long};
 use bytemuck::{cast_slice, cast_slice_mut};
 use std::fs::File;
@@ -34,6 +35,7 @@ pub(crate) struct Spool {
     pub(crate) hash: u64,
     /// Entries of all bags.
     entries: u64,
+    pub(crate) extent: Extent,
     /// Columns that are bags, by the first word of their part.
     bag_words: Vec<usize>,
 }
@@ -73,6 +75,7 @@ impl Spool {
             width: transformer.width,
             hash: 0,
             entries: 0,
+            extent: Extent::default(),
             bag_words,
         };
         let mut records = BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(failed)?);
@@ -81,6 +84,7 @@ impl Spool {
         let mut hash = Xxh3::new();
         data.for_each_chunk(|rows, first| {
             transformer.chunk(rows, first, &mut chunk)?;
+            spool.extent.add(&chunk.words, spool.width);
             if !spool.bag_words.is_empty() {
                 for record in chunk.words.chunks_exact_mut(spool.width) {
                     spool.bag_words.iter().for_each(|&at| set_long(record, at, long(record, at) + spool.entries));

@@ -221,6 +221,9 @@ impl<'r, 'p> Run<'r, 'p> {
             }
             None => model.initialise(seed, pool),
         }
+        if resumed.is_none() {
+            crate::remarks::remarks(program, &spool.extent, &layout).iter().for_each(|remark| say(&format!("warning: {remark}")));
+        }
         if let Some((path, from)) = &warm {
             let kept = crate::warm::start(&mut model, from)?;
             say(&kept_text(path, &kept));

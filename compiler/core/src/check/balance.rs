@@ -5,7 +5,7 @@ use super::ensembles::{named_call, split_argument};
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, NodeId, Space};
 use crate::ops::{Given, Op};
-use crate::problem::Problem;
+use crate::problem::{Problem, suggest};
 use crate::spec::{Balance, BalancedAt, Forward, Loss, LossOf};
 use crate::train::{depends_on, learned};
 use recc_abi::{Role, VariableId};
@@ -134,6 +134,15 @@ impl Checker<'_> {
             Value::Poison => return None,
             _ => return self.no_balance(span),
         };
+        const GIVEN: [&str; 2] = ["gram", "losses"];
+        let takes = block.block.parameters.iter().map(|parameter| parameter.name.text.as_str());
+        let known: Vec<&str> = takes.filter(|name| !GIVEN.contains(name)).chain(["over", "average"]).collect();
+        let unknown = written.iter().filter_map(|argument| argument.name.as_ref()).find(|name| !known.contains(&name.text.as_str()));
+        if let Some(unknown) = unknown {
+            let problem = Problem::error("E0210", unknown.span, format!("`{}` has no argument `{}`", block.block.name.text, unknown.text));
+            self.report(problem.and(block.block.name.span, "the rule").help(suggest(&unknown.text, known)));
+            return None;
+        }
         let count = taking.len() as u64;
         self.path = Some(self.paths.root_again("balance"));
         self.training = true;

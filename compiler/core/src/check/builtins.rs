@@ -9,7 +9,8 @@ use crate::ops::{BatchSum, Broadcast, Concat, Constant, Length, Op, Random, Redu
 use crate::problem::Problem;
 use crate::scalar::ScalarOp;
 use recc_abi::Init;
-use recc_syntax::ast::Span;
+use recc_syntax::ast::{Expr, Name, Span};
+use std::collections::BTreeMap;
 
 /// Functions of one value, elementwise, that are one instruction.
 const UNARY: &[(&str, ScalarOp)] = &[
@@ -186,12 +187,15 @@ impl Checker<'_> {
 
     /// A condition on compile-time values that a block sets its caller.
     fn require(&mut self, mut args: Args) -> Value {
+        let of = |(name, ..): &&(Option<Name>, Located, Expr)| name.as_ref().is_none_or(|name| name.text == "condition");
+        let written = args.values.iter().find(of).map(|(.., written)| recc_syntax::print_expr(written)).unwrap_or_default();
         let [condition, message] = args.take(self, "require", ["condition", "message"]);
         args.done(self, "require");
         match (condition.value, message.value) {
             (Value::Bool(true), Value::Text(_)) => {}
             (Value::Bool(false), Value::Text(text)) => {
-                self.report(Problem::error("E0223", args.span, text).help("give the block other arguments"));
+                let here = self.values_in(&written);
+                self.report(Problem::error("E0223", args.span, text).here(here).help("give the block other arguments"));
                 return Value::Poison;
             }
             (Value::Poison, _) | (_, Value::Poison) => {}
@@ -201,6 +205,17 @@ impl Checker<'_> {
             }
         }
         Value::Nothing
+    }
+
+    /// "`rate` is the number 1.5": what the names in a condition stand for.
+    fn values_in(&self, written: &str) -> String {
+        let mut named = BTreeMap::new();
+        for word in written.split(|letter: char| !letter.is_alphanumeric() && letter != '_') {
+            if let Some(binding) = self.scopes.iter().flatten().rev().find(|binding| binding.name == word) {
+                named.insert(word, format!("`{word}` is {}", binding.value.describe(&self.graph)));
+            }
+        }
+        named.into_values().collect::<Vec<_>>().join(", ")
     }
 
     fn initializer_call(&mut self, name: &'static str, mut args: Args) -> Value {

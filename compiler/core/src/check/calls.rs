@@ -3,7 +3,7 @@
 use super::Checker;
 use super::scope::Binding;
 use super::value::{BlockRef, Layer, Located, Tensor, Value};
-use crate::problem::{Problem, suggest};
+use crate::problem::{Problem, Severity, suggest};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// Calls nested deeper than this are refused.
@@ -60,11 +60,20 @@ impl Args {
     /// Reports what is left over.
     pub(super) fn done(&mut self, cx: &mut Checker<'_>, function: &str) {
         for (name, value, _) in std::mem::take(&mut self.values) {
-            let problem = match name {
-                Some(name) => Problem::error("E0210", name.span, format!("`{function}` has no argument `{}`", name.text)),
+            let reduces = matches!(function, "sum" | "mean" | "max" | "min" | "softmax" | "concat" | "stack");
+            let word = name.as_ref().map_or("", |name| name.text.as_str());
+            let help = match word {
+                "" | "dim" | "dims" | "axes" if reduces => {
+                    "an axis is named: `axis: tags`, by a feature or a dimension variable, or `axis: 0`"
+                }
+                "keepdim" | "keepdims" if reduces => "an axis that is reduced goes; `reshape(x, [1, 8])` puts one of size 1 in its place",
+                _ => "remove it",
+            };
+            let problem = match &name {
+                Some(name) => Problem::error("E0210", name.span, format!("`{function}` has no argument `{word}`")),
                 None => Problem::error("E0209", value.span, format!("`{function}` takes fewer arguments")).here("one too many"),
             };
-            cx.report(problem.help("remove it"));
+            cx.report(problem.help(help));
         }
     }
 }
@@ -113,7 +122,13 @@ impl Checker<'_> {
         self.origin();
         match target {
             Value::Block(block) => self.call_block(&block, args, callee.span),
-            Value::Builtin(name) => self.call_builtin(name, args),
+            Value::Builtin(name) => {
+                let known = self.problems.len();
+                let value = self.call_builtin(name, args);
+                // What is left of a call with a mistake has another shape than was meant.
+                let wrong = self.problems[known..].iter().any(|problem| problem.severity == Severity::Error);
+                if wrong { Value::Poison } else { value }
+            }
             Value::Layer(layer) => self.call_layer(&layer, args),
             Value::Poison => Value::Poison,
             other => {

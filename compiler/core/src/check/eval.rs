@@ -159,7 +159,15 @@ impl Checker<'_> {
     fn range(&mut self, start: &Expr, end: &Expr, inclusive: bool, span: Span) -> Value {
         let (first, last) = (self.eval(start), self.eval(end));
         match (first.as_int(), last.as_int()) {
-            (Some(first), Some(last)) => Value::Range(first, last.saturating_add(i64::from(inclusive))),
+            // `1..=0` and `0..0` are ranges of none.
+            (Some(first), Some(last)) if last.saturating_add(i64::from(inclusive)) >= first => {
+                Value::Range(first, last.saturating_add(i64::from(inclusive)))
+            }
+            (Some(first), Some(last)) => {
+                let problem = Problem::error("E0212", span, format!("a range from {first} to {last} runs backwards"));
+                self.report(problem.help("write the smaller number first; `0..0` is a range of none"));
+                Value::Poison
+            }
             _ if matches!(first, Value::Poison) || matches!(last, Value::Poison) => Value::Poison,
             _ => {
                 self.report(Problem::error("E0212", span, "the ends of a range are whole numbers").help("such as `0..layers`"));
@@ -218,10 +226,11 @@ impl Checker<'_> {
         }
         let near = crate::problem::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         let library = self.modules.iter().skip(1).find(|module| module.names.contains_key(name)).map(|module| module.name.clone());
-        let help = match (library, near) {
-            (Some(module), _) => format!("the library has it: `use {module}.{name}`"),
-            (None, Some(near)) => format!("did you mean `{near}`?"),
-            (None, None) => "bind it with `let`, or declare it above".to_owned(),
+        let help = match (library, near, super::words::function(name)) {
+            (Some(module), ..) => format!("the library has it: `use {module}.{name}`"),
+            (None, Some(near), _) => format!("did you mean `{near}`?"),
+            (None, None, Some(meant)) => meant.to_owned(),
+            (None, None, None) => "bind it with `let`, or declare it above".to_owned(),
         };
         self.report(Problem::error("E0101", span, format!("there is no `{name}` here")).help(help));
         Value::Poison

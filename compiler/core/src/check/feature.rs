@@ -38,6 +38,13 @@ pub(super) struct Feature {
     pub(super) sound: bool,
 }
 
+impl Feature {
+    /// Whether it is a number of each row that may weigh a loss.
+    pub(super) fn weighs(&self) -> bool {
+        matches!(self.kind, Kind::Number | Kind::Label { binary: false }) && !self.group && self.steps.is_empty()
+    }
+}
+
 /// One step of a pipeline.
 #[derive(Clone, Debug)]
 pub(super) struct Step {

@@ -4,6 +4,7 @@ use super::Checker;
 use super::feature::{Feature, Kind, Step};
 use super::sequences::Splitting;
 use super::value::Value;
+use super::words;
 use crate::problem::{Problem, suggest};
 use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Planted, Reading, Split, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
@@ -86,9 +87,10 @@ impl Checker<'_> {
         };
         if feature.group.is_some() && matches!(kind, Kind::Label { .. } | Kind::Key | Kind::Time | Kind::Ids { .. } | Kind::Steps { .. }) {
             self.report(
-                Problem::error("E0306", feature.span, format!("a {} is no group", feature.kind.text))
-                    .help("declare each on a line of its own"),
+                Problem::error("E0306", feature.span, format!("features of kind `{}` form no group", feature.kind.text))
+                    .help("declare each on a line of its own; groups are of kind `id` or `number`"),
             );
+            members.iter().for_each(|member| self.poison(member, feature.name.span, Kind::Number));
             return self.poison_feature(feature);
         }
         if let (Source::Cross(_), false) = (&pipeline.source, kind == Kind::Id && feature.group.is_none()) {
@@ -189,23 +191,14 @@ impl Checker<'_> {
     /// A feature with a mistake is known by its name, so that its uses are not reported too.
     fn poison_feature(&mut self, feature: &ast::Feature) {
         let kind = if feature.kind.text.starts_with("lab") { Kind::Label { binary: true } } else { Kind::Number };
+        self.poison(&feature.name.text, feature.name.span, kind);
+    }
+
+    fn poison(&mut self, name: &str, span: Span, kind: Kind) {
         let columns = vec![self.columns.len() as u32];
-        self.columns.push(Column {
-            name: feature.name.text.clone(),
-            kind: ColumnKind::Key,
-            token: Token::Column(feature.name.text.clone()),
-            domain: None,
-        });
-        self.features.push(Feature {
-            name: feature.name.text.clone(),
-            span: feature.name.span,
-            kind,
-            columns,
-            group: false,
-            steps: Vec::new(),
-            used: true,
-            sound: false,
-        });
+        let (name, token) = (name.to_owned(), Token::Column(name.to_owned()));
+        self.columns.push(Column { name: name.clone(), kind: ColumnKind::Key, token, domain: None });
+        self.features.push(Feature { name, span, kind, columns, group: false, steps: Vec::new(), used: true, sound: false });
     }
 
     fn feature_kind(&mut self, feature: &ast::Feature) -> Option<Kind> {
@@ -240,7 +233,7 @@ impl Checker<'_> {
             "time" => Kind::Time,
             other => {
                 let problem = Problem::error("E0301", feature.kind.span, format!("there is no kind of feature `{other}`"));
-                self.report(problem.help(suggest(other, KINDS)));
+                self.report(problem.help(words::help("feature", other, KINDS)));
                 return None;
             }
         };
@@ -429,7 +422,8 @@ impl Checker<'_> {
                 None => return (None, Vec::new()),
             },
         };
-        (Some(Reading { fill, moments }), steps)
+        let raw = steps.is_empty();
+        (Some(Reading { fill, moments, raw }), steps)
     }
 
     /// A step before `standardize`; none if it has a mistake, which is reported where the step is applied.

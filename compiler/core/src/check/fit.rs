@@ -30,7 +30,16 @@ impl Checker<'_> {
         let problem = Problem::error("E0201", located.span, format!("{what} is {wanted}"))
             .here(format!("this is {text}"))
             .and(declared, "declared here");
-        self.report(problem.help(format!("give {wanted}")));
+        let help = match &located.value {
+            Value::Text(word) if wanted == "a block" => format!("write its name without quotes: `{word}`"),
+            Value::Text(_) if wanted.ends_with("number") => "write it without quotes".to_owned(),
+            Value::Int(_) | Value::Float(_) | Value::Axis(..) if wanted.starts_with("a list") => {
+                "put it in brackets, such as `[64]`".to_owned()
+            }
+            Value::Float(_) if wanted == "a whole number" => "write it without a fraction".to_owned(),
+            _ => format!("give {wanted}"),
+        };
+        self.report(problem.help(help));
         Value::Poison
     }
 

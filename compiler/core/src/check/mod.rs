@@ -26,6 +26,7 @@ mod shaped;
 mod statements;
 mod tables;
 mod value;
+mod words;
 
 use crate::graph::{Graph, NodeId, Program};
 use crate::ops::Op;
@@ -330,6 +331,8 @@ impl<'s> Checker<'s> {
     fn use_module(&mut self, module: usize, path: &[Name], names: &[Name], span: Span) {
         let full = path.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(".");
         let Some(from) = self.modules.iter().skip(1).position(|known| known.name == full).map(|at| at + 1) else {
+            // The names are known for what they were meant for.
+            names.iter().for_each(|name| self.declare(module, name, Value::Poison));
             let known: Vec<String> = self.modules.iter().skip(1).map(|module| module.name.clone()).collect();
             let help = suggest(&full, known.iter().map(String::as_str));
             let at = path.first().map_or(span, |first| first.span.to(path[path.len() - 1].span));
@@ -552,7 +555,7 @@ impl<'s> Checker<'s> {
             let key = &setting.key;
             if !known.contains(&key.text.as_str()) {
                 let problem = Problem::error("E0107", key.span, format!("`{owner}` has no setting `{}`", key.text));
-                self.report(problem.help(suggest(&key.text, known.iter().copied())));
+                self.report(problem.help(words::help(owner, &key.text, known.iter().copied())));
             }
             if let Some(first) = settings.entries[..at].iter().find(|other| other.key.text == key.text) {
                 let problem =

@@ -2,9 +2,9 @@
 
 use super::Checker;
 use super::ensembles::{Collaboration, Ensemble};
-use super::feature::Kind;
 use super::settings::as_call;
 use super::statements::{Head, Predicted};
+use super::words;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, LossOf};
 use recc_abi::{Link, LossKind, Prediction, Ranking};
@@ -121,10 +121,11 @@ impl Checker<'_> {
             "bpr" => LossKind::Bpr,
             "gbce" => LossKind::Gbce { calibration: 0.75 },
             other => {
-                self.report(
-                    Problem::error("E0508", span, format!("there is no loss `{other}`"))
-                        .help(suggest(other, ["bce", "focal", "mse", "mae", "huber", "ordinal", "bpr", "gbce", "cross_entropy"])),
-                );
+                self.report(Problem::error("E0508", span, format!("there is no loss `{other}`")).help(words::help(
+                    "loss",
+                    other,
+                    ["bce", "focal", "mse", "mae", "huber", "ordinal", "bpr", "gbce", "cross_entropy"],
+                )));
                 return None;
             }
         };
@@ -136,10 +137,12 @@ impl Checker<'_> {
                 Link::Softmax(Ranking { negatives: Some(_), .. }) => ("softmax", "`cross_entropy`, `bpr`, `bce` or `gbce`"),
                 Link::Softmax(_) => ("softmax over all rows", "`cross_entropy`, give the softmax `negatives: …`"),
             };
-            self.report(
-                Problem::error("E0506", span, format!("`{name}` is no loss of a {link}"))
-                    .help(format!("use {fits}, or predict with another link")),
-            );
+            let other = match kind {
+                LossKind::Bce | LossKind::Focal { .. } if prediction.link == Link::Value => "predict a probability, with `logit(…)`",
+                LossKind::Mse | LossKind::Mae | LossKind::Huber { .. } => "predict a number, with `value(…)`",
+                _ => "predict with another link",
+            };
+            self.report(Problem::error("E0506", span, format!("`{name}` is no loss of a {link}")).help(format!("use {fits}, or {other}")));
             return None;
         }
         let mut loss = Written { kind, weight: 1.0, rows: None, row_weight: None, balanced: true };
@@ -187,18 +190,20 @@ impl Checker<'_> {
             if self.modules[0].names.contains_key(name) {
                 return Some(None);
             }
-            let names: Vec<String> = self.features.iter().map(|feature| feature.name.clone()).collect();
-            let help = suggest(name, names.iter().map(String::as_str));
+            let names: Vec<String> = self.features.iter().filter(|own| own.weighs()).map(|own| own.name.clone()).collect();
+            let help = match names.is_empty() {
+                true => format!("declare the column among the features: `number {name}`, or `label {name}: number` where scoring has none"),
+                false => suggest(name, names.iter().map(String::as_str)),
+            };
             self.report(Problem::error("E0101", value.span, format!("there is no column or constant `{name}` to weigh by")).help(help));
             return None;
         };
         let feature = &mut self.features[at];
         feature.used = true;
-        let number = matches!(feature.kind, Kind::Number | Kind::Label { binary: false }) && !feature.group && feature.steps.is_empty();
         if !feature.sound {
             return None;
         }
-        if !number {
+        if !feature.weighs() {
             let problem = Problem::error("E0509", value.span, format!("`{name}` gives no weights"));
             let help = "a column of weights is one `number`, or `label … : number` where scoring has no such column, without transforms";
             self.report(problem.help(help));

@@ -2,6 +2,7 @@
 
 use super::Checker;
 use super::feature::Kind;
+use super::settings::as_call;
 use super::statements::{Head, Predicted};
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Graph, NodeId, Space, TableId};
@@ -130,8 +131,14 @@ impl Checker<'_> {
     /// `128`, rows drawn for each target, or `shared(256, keep_hits: false)`, rows drawn once for all targets of a batch. Also whether such a row counts where it
     /// happens to be the target.
     fn negatives(&mut self, written: &Expr) -> Option<(Negatives, bool)> {
-        let args = match &written.kind {
-            ExprKind::Call { callee, args } if matches!(&callee.kind, ExprKind::Name(name) if name == "shared") => args,
+        let args = match (as_call(written), &written.kind) {
+            (Some(("shared", _, args)), _) => args,
+            (Some((other, span, _)), ExprKind::Call { .. }) => {
+                let problem = Problem::error("E0602", span, format!("there is no way `{other}` to draw negatives"));
+                let help = "`negatives: 128` draws rows for each target, `negatives: shared(256)` once for all targets of a batch";
+                self.report(problem.help(help));
+                return None;
+            }
             _ => {
                 let count = self.whole(written, "negatives", 1, MOST_DRAWN)? as u32;
                 return Some((Negatives { count, shared: false }, false));

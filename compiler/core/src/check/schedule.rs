@@ -239,7 +239,10 @@ impl Checker<'_> {
                 "{}; what is watched is among the metrics reported",
                 suggest(&written, names.iter().map(String::as_str).collect::<Vec<_>>())
             );
-            self.report(Problem::error("E0605", span, format!("`{written}` is not reported")).help(help));
+            // A metric that is reported with a mistake may be the one.
+            if !self.metrics_are_wrong() {
+                self.report(Problem::error("E0605", span, format!("`{written}` is not reported")).help(help));
+            }
             return None;
         };
         if !metric.kind.fits(&own.link) {

@@ -3,6 +3,7 @@
 use super::Checker;
 use super::feature::Kind;
 use super::value::Value;
+use super::words;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Precision, STORAGES, Train};
 use crate::train::{OptimizerSpec, TableUpdate};
@@ -154,10 +155,17 @@ impl Checker<'_> {
             _ if matches!(found, Value::Poison) => None,
             _ => {
                 let text = found.describe(&self.graph);
+                let help = match &found {
+                    Value::Float(_) => "write it without a fraction".to_owned(),
+                    Value::Text(_) => "write it without quotes".to_owned(),
+                    Value::Int(number) if *number < least => format!("the least is {least}"),
+                    Value::Int(_) => format!("the most is {most}"),
+                    _ => format!("such as {}", least.max(1)),
+                };
                 self.report(
                     Problem::error("E0602", value.span, format!("`{what}` is a whole number from {least} to {most}"))
                         .here(format!("this is {text}"))
-                        .help(format!("such as {}", least.max(1))),
+                        .help(help),
                 );
                 None
             }
@@ -174,7 +182,10 @@ impl Checker<'_> {
                 self.report(
                     Problem::error("E0602", value.span, format!("`{what}` is a number from {least} to {most}"))
                         .here(format!("this is {text}"))
-                        .help("see `recc explain E0602`"),
+                        .help(match &found {
+                            Value::Text(_) => "write it without quotes".to_owned(),
+                            _ => format!("the least is {least}, the most {most}"),
+                        }),
                 );
                 None
             }
@@ -349,6 +360,11 @@ impl Checker<'_> {
         found
     }
 
+    /// Whether a metric has a mistake, or would have one if the loss had none.
+    pub(super) fn metrics_are_wrong(&self) -> bool {
+        self.problems.iter().any(|problem| matches!(problem.code, "E0506" | "E0603" | "E0604"))
+    }
+
     fn metric(&mut self, value: &Expr) -> Option<Metric> {
         let Some((name, span, args)) = as_call(value) else {
             self.report(Problem::error("E0603", value.span, "this is no metric").help("such as `auc` or `gauc(by: user)`"));
@@ -359,7 +375,7 @@ impl Checker<'_> {
             return None;
         }
         let Some((_, kind)) = METRICS.iter().find(|(known, _)| *known == name) else {
-            let help = suggest(name, METRICS.iter().map(|(known, _)| *known));
+            let help = words::help("metric", name, METRICS.iter().map(|(known, _)| *known));
             self.report(Problem::error("E0603", span, format!("there is no metric `{name}`")).help(help));
             return None;
         };
@@ -375,7 +391,10 @@ impl Checker<'_> {
                 Link::Value | Link::Ordinal { .. } => "report `rmse`",
                 Link::Softmax(_) => "report `ndcg(10)`, `hr(10)` or `mrr`",
             };
-            self.report(Problem::error("E0604", span, format!("`{name}` is of {of}, and {nothing}")).help(own));
+            // With another link the loss would fit, and so would the metric.
+            if !self.problems.iter().any(|problem| problem.code == "E0506") {
+                self.report(Problem::error("E0604", span, format!("`{name}` is of {of}, and {nothing}")).help(own));
+            }
             return None;
         }
         if let MetricKind::Hr { .. } | MetricKind::Ndcg { .. } = kind {
@@ -432,7 +451,10 @@ impl Checker<'_> {
             None => {
                 let names: Vec<String> =
                     self.features.iter().filter(|feature| feature.kind == Kind::Key).map(|feature| feature.name.clone()).collect();
-                let help = suggest(key, names.iter().map(String::as_str));
+                let help = match names.is_empty() {
+                    true => format!("declare it among the features: `key {key}`, or `key {key} = column(\"…\")`"),
+                    false => suggest(key, names.iter().map(String::as_str)),
+                };
                 self.report(Problem::error("E0101", key_span, format!("there is no key `{key}`")).help(help));
                 None
             }

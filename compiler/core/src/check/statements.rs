@@ -7,7 +7,7 @@ use super::scope::{Binding, PathId};
 use super::value::{AxisId, Exposed, Layer, Located, Tensor, Value, describe_type};
 use crate::graph::{Dim, Named, NodeId, Space};
 use crate::ops::{Op, Reshape, Variable as ReadVariable};
-use crate::problem::{Problem, suggest};
+use crate::problem::{Problem, nearest, suggest};
 use crate::scalar::ScalarOp;
 use crate::spec::StepLogits;
 use recc_abi::{Init, Link, Prediction, Role, Variable, VariableId};
@@ -159,12 +159,12 @@ impl Checker<'_> {
                 let known: Vec<String> =
                     self.scopes.iter().flatten().filter(|binding| binding.mutable).map(|binding| binding.name.clone()).collect();
                 let problem = Problem::error("E0101", name.span, format!("there is no `{}` to assign to", name.text));
-                let help = if known.is_empty() {
-                    format!("bind it first: `var {} = …`", name.text)
-                } else {
-                    suggest(&name.text, known.iter().map(String::as_str))
+                let help = match nearest(&name.text, known.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("bind it here: `let {} = …`, or `var` if it changes later", name.text),
                 };
                 self.report(problem.help(help));
+                self.bind(name, value, true, false);
             }
         }
     }
@@ -463,10 +463,23 @@ impl Checker<'_> {
                 problem.and(self.features[label].span, "the label").help("predict it with `value(…)`, or declare the label `: binary`"),
             );
         }
+        if link == Link::Logit && self.is_probability(z.node) {
+            let problem = Problem::warning("W0007", argument.value.span, "`logit` is given a probability").here("a sigmoid gives this");
+            self.report(problem.help("give it the value before the sigmoid: `logit` applies one itself"));
+        }
         if let Link::Ordinal { levels } = link {
             return self.predict_levels(name, label, levels, z, callee.span);
         }
         self.finish_prediction(name, label, link, z);
+    }
+
+    /// Whether a value comes straight from a sigmoid.
+    fn is_probability(&self, node: NodeId) -> bool {
+        match &self.graph[node].op {
+            Op::Map(map) => map.op == ScalarOp::Sigmoid,
+            Op::Reshape(_) => self.is_probability(self.graph.operands(node)[0]),
+            _ => false,
+        }
     }
 
     /// A link of one number: its word, what it is, and what it is given.

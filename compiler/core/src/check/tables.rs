@@ -9,7 +9,7 @@ use crate::ops::{Gather, Input, InputKind, Op};
 use crate::problem::Problem;
 use crate::spec::{self, Train};
 use crate::train::TableUpdate;
-use recc_abi::{Element, Init, Role, TableMember, Variable, VariableId};
+use recc_abi::{Element, Encoder, Init, Role, TableMember, Variable, VariableId};
 use recc_syntax::ast::{self, Expr, ExprKind, ItemKind, Name, Span, StatementKind};
 
 /// A declared table.
@@ -105,6 +105,7 @@ impl Checker<'_> {
             }
         };
         let Some((columns, split)) = self.table_keys(&keys.value, shared) else { return self.poison_table(name) };
+        let reached = columns.iter().map(|&column| self.rows_reached(column)).try_fold(0, |most, rows| Some(most.max(rows?)));
         let mut update = train.tables;
         let mut rows = None;
         // A number and its scale take more room than the number.
@@ -113,7 +114,15 @@ impl Checker<'_> {
         for setting in &table.settings.entries {
             match setting.key.text.as_str() {
                 "init" => init = self.initializer(&setting.value).unwrap_or(init),
-                "rows" => rows = self.table_rows(&setting.value),
+                "rows" => {
+                    rows = self.table_rows(&setting.value);
+                    if let (Some(rows), Some(reached)) = (rows.filter(|rows| Some(*rows) > reached), reached) {
+                        let message = format!("the table `{}` has {rows} rows, and its keys reach {reached}", name.text);
+                        self.report(
+                            Problem::warning("W0006", setting.value.span, message).help("leave `rows` out, or widen the keys' range"),
+                        );
+                    }
+                }
                 "l2" => update.optimizer.l2 = self.number_in(&setting.value, "l2", 0.0, 1e9).unwrap_or(0.0),
                 "optimizer" => {
                     if let Some(own) = self.table_optimizer(&setting.value) {
@@ -196,7 +205,7 @@ impl Checker<'_> {
                 Some(at) => {
                     let feature = self.features[at].clone();
                     sound &= feature.sound;
-                    if !matches!(feature.kind, Kind::Id | Kind::Ids { .. }) {
+                    if feature.sound && !matches!(feature.kind, Kind::Id | Kind::Ids { .. }) {
                         let problem = Problem::error("E0401", item.span, format!("`{name}` has no ids")).and(feature.span, "declared here");
                         self.report(problem.help("only features of kind `id` and `ids` index a table; numbers enter a model as they are"));
                         return None;
@@ -224,8 +233,16 @@ impl Checker<'_> {
         Some((columns, split))
     }
 
+    /// The rows beside row 0 that a column's ids reach, where the spec alone tells.
+    fn rows_reached(&self, column: u32) -> Option<u64> {
+        match self.columns[column as usize].kind.encoder()? {
+            Encoder::Hash { buckets } => Some(u64::from(*buckets)),
+            Encoder::Bucket { bounds } => Some(bounds.len() as u64 + 1),
+            Encoder::Vocab { .. } | Encoder::VocabOf(_) => None,
+        }
+    }
+
     fn one_numbering(&self, columns: &[u32]) -> bool {
-        use recc_abi::Encoder;
         let root = |column: u32| match self.columns[column as usize].kind.encoder() {
             Some(Encoder::VocabOf(other)) => *other,
             _ => column,
