@@ -62,7 +62,7 @@ const PEERS: &[(&str, &str, Form)] = &[
     ("mmoe.stay.mlp.linear", "net.tower.1.0", Form::Linear),
     ("mmoe.stay.linear", "net.tower.1.2", Form::Linear),
     ("hstu.h.positions.rows", "net.pos", Form::Padded),
-    ("hstu.layer_of[#].by_distance", "net.L.#.rab", Form::Padded),
+    ("hstu.layer_of[#].by_place", "net.L.#.rab", Form::Backward),
     ("hstu.layer_of[#].layer_norm[0].scale", "net.L.#.ln1.weight", Form::Same),
     ("hstu.layer_of[#].layer_norm[0].shift", "net.L.#.ln1.bias", Form::Same),
     ("hstu.layer_of[#].layer_norm[1].scale", "net.L.#.ln2.weight", Form::Same),
@@ -78,6 +78,8 @@ enum Form {
     Same,
     /// With a row behind, for the step of which nothing is predicted.
     Padded,
+    /// From the last to the first, with a row in front for one step more, and rows behind for steps that are masked.
+    Backward,
     /// Weights, which are the other's transposes, and a bias.
     Linear,
     /// The outputs of one of several layers of equal width, behind one another.
@@ -100,6 +102,8 @@ enum SourceKind {
     Same,
     /// With a row of zeros behind.
     Padded,
+    /// From the last to the first, with a row of zeros in front and as many behind.
+    Backward,
     /// With a row of zeros in front: ours is that of unknown items.
     Items,
     Transposed,
@@ -122,12 +126,13 @@ fn source(path: &str) -> Result<Source, Box<dyn Error>> {
         let Some(number) = number_in(ours, if is_layer { layer } else { path }) else { continue };
         let name = theirs.replace('#', &number.to_string()).replace('%', &(2 * number).to_string());
         let own = match form {
-            Form::Same | Form::Padded | Form::Linear => (0, 1),
+            Form::Same | Form::Padded | Form::Backward | Form::Linear => (0, 1),
             Form::PartOfLinear(at, of) => (at, of),
             Form::NumberedPartOfLinear(of) | Form::NumberedPart(of) => (number, of),
         };
         let (name, kind) = match (is_layer, part) {
             (false, _) if matches!(form, Form::Padded) => (name, SourceKind::Padded),
+            (false, _) if matches!(form, Form::Backward) => (name, SourceKind::Backward),
             (false, _) => (name, SourceKind::Same),
             (true, "w") => (format!("{name}.weight"), SourceKind::Transposed),
             (true, _) => (format!("{name}.bias"), SourceKind::Same),
@@ -176,6 +181,10 @@ impl Dump {
         let zeros = vec![0.0; shape[1..].iter().product()];
         Ok(match (kind, member) {
             (SourceKind::Padded, _) => [own, &zeros].concat(),
+            (SourceKind::Backward, _) => {
+                let backward = own.iter().rev().copied();
+                std::iter::once(0.0).chain(backward).chain(own.iter().map(|_| 0.0)).collect()
+            }
             (SourceKind::Items, _) => [&zeros, own].concat(),
             (SourceKind::Same, _) | (SourceKind::Table, None) => own.to_vec(),
             (SourceKind::Transposed, _) => {

@@ -25,9 +25,9 @@ impl Moment {
         self.call != now.call || self.block == now.block && (in_warp || self.block_barriers < now.block_barriers)
     }
 
-    /// Both moments as one, for readers.
+    /// Both moments as one, for readers: who waits for the later of two that are in order waits for both.
     fn with(self, now: Moment) -> Moment {
-        if self.call != now.call {
+        if self.before(now) {
             return now;
         }
         let same = |a: u32, b: u32| if a == b { a } else { MANY };

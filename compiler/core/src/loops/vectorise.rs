@@ -30,7 +30,7 @@ fn mark(stmt: &mut Stmt, gathers: bool) -> bool {
         Extent::Fixed(n) => *n >= SHORTEST,
         Extent::Items | Extent::Between(..) => true,
     };
-    *vector = !inside && long && Check { var: *var, gathers, varying: BTreeSet::new(), stored: BTreeSet::new() }.body(body);
+    *vector = !inside && long && Check { var: *var, gathers, varying: BTreeSet::new(), stored: BTreeSet::new(), inner: Vec::new() }.body(body);
     inside || *vector
 }
 
@@ -41,6 +41,8 @@ struct Check {
     /// Registers that differ from iteration to iteration.
     varying: BTreeSet<Reg>,
     stored: BTreeSet<usize>,
+    /// Variables of the loops inside that are open.
+    inner: Vec<LoopVar>,
 }
 
 impl Check {
@@ -68,14 +70,22 @@ impl Check {
             }
             // One partial sum a lane, added up in order when the loop ends. `f64` values do not vary: their sums stay in one order.
             Stmt::Accumulate { reg, value, .. } => self.varying.contains(value) || self.varying.contains(reg),
-            Stmt::Store { buffer, index, .. } => self.stored.insert(*buffer) && self.steps(index, true),
-            Stmt::For { extent, body, .. } => {
+            // If a loop inside moves by one element too, an iteration comes to an element that another one stores.
+            Stmt::Store { buffer, index, .. } => {
+                let meets = self.inner.iter().any(|var| index.stride(*var).abs() == 1);
+                self.stored.insert(*buffer) && self.steps(index, true) && !meets
+            }
+            Stmt::For { var, extent, body, .. } => {
                 let fixed = match extent {
                     Extent::Fixed(_) => true,
                     Extent::Between(begin, end) => !self.varying.contains(begin) && !self.varying.contains(end),
                     Extent::Items => false,
                 };
-                fixed && self.body(body)
+                let open = self.inner.len();
+                self.inner.extend((*extent != Extent::Fixed(1)).then_some(*var));
+                let fits = fixed && self.body(body);
+                self.inner.truncate(open);
+                fits
             }
             Stmt::MatMul(_) | Stmt::Partition(_) => false,
         }

@@ -3,7 +3,7 @@
 use super::{GradientCx, Op, OpDef, Scatter, two};
 use crate::graph::reference::{Item, ReferenceCx, Tensor};
 use crate::graph::{DType, Dim, NodeId, Space, TensorType};
-use crate::loops::{Affine, Instr, Reg, Type};
+use crate::loops::Reg;
 use crate::plan::emit::{At, Emitter};
 
 /// Takes rows.
@@ -59,10 +59,9 @@ impl OpDef for Pick {
     fn element(&self, cx: &mut Emitter<'_>, node: NodeId, at: &At) -> Reg {
         let (rows, numbers) = (cx.operand(node, 0), cx.operand(node, 1));
         let (own, inner) = at.index.split_at(cx.ty(numbers).dims.len());
-        let number = cx.value(numbers, &At { item: at.item.clone(), index: own.to_vec() });
-        let count = cx.ty(rows).dims[0].fixed().unwrap_or(1) as u32;
-        let row = cx.define(Type::I32, Instr::Choice(number, count));
-        let index = std::iter::once(Affine::reg(row)).chain(inner.iter().cloned()).collect();
+        let count = cx.ty(rows).dims[0].fixed().unwrap_or(1);
+        let row = cx.picked_row(numbers, &At { item: at.item.clone(), index: own.to_vec() }, count);
+        let index = std::iter::once(row).chain(inner.iter().cloned()).collect();
         cx.value(rows, &At { item: at.item.clone(), index })
     }
 }

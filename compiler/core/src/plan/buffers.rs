@@ -42,8 +42,12 @@ impl Buffers {
 
     /// Most entries of an example.
     pub(crate) fn longest(&self, column: u32) -> u64 {
-        let known = self.longest.get(column as usize).copied().filter(|longest| *longest > 0);
-        known.unwrap_or_else(|| unreachable!("pairs of entries of column {column}, which has no longest length"))
+        self.known_longest(column).unwrap_or_else(|| unreachable!("pairs of entries of column {column}, which has no longest length"))
+    }
+
+    /// The same, if it is known.
+    pub(crate) fn known_longest(&self, column: u32) -> Option<u64> {
+        self.longest.get(column as usize).copied().filter(|longest| *longest > 0)
     }
 
     pub(crate) fn has_bases(&self, table: TableId) -> bool {

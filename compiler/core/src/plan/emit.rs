@@ -6,6 +6,7 @@
 
 use crate::graph::{DType, Dim, Graph, NodeId, Space, TableId, TensorType};
 use crate::loops::{Affine, BufferArg, Combine, Extent, Instr, Kernel, LoopVar, Reg, Stmt, Term, Type};
+use crate::ops::Op;
 use crate::plan::buffers::{Buffers, Storage};
 use crate::scalar::ScalarOp;
 use recc_abi::{BufferId, Element, InputSource, Place, RowSource, VariableId};
@@ -201,6 +202,16 @@ impl<'p> Emitter<'p> {
     /// Most entries of an item.
     pub(crate) fn longest(&self, column: u32) -> i64 {
         self.buffers.longest(column) as i64
+    }
+
+    /// The same, if it is known.
+    pub(crate) fn known_longest(&self, column: u32) -> Option<u64> {
+        self.buffers.known_longest(column)
+    }
+
+    /// What computes a node.
+    pub(crate) fn op(&self, node: NodeId) -> Op {
+        self.graph[node].op.clone()
     }
 
     /// How often the loops over an item's axes run.
@@ -447,7 +458,6 @@ impl<'p> Emitter<'p> {
     }
 
     fn store_part(&mut self, node: NodeId, item: &Affine, place: &dyn Fn(&[Affine]) -> Affine, target: Storage, root: bool) {
-        use crate::ops::Op;
         let dims = self.graph[node].ty.dims.clone();
         let follow = root || !self.storage.contains_key(&node);
         match &self.graph[node].op {
@@ -529,16 +539,15 @@ impl<'p> Emitter<'p> {
     pub(crate) fn scatter(&mut self, node: NodeId, target: BufferId, item: &Affine) {
         let (values, numbers) = (self.operand(node, 0), self.operand(node, 1));
         let dims = self.graph[node].ty.dims.clone();
-        let rows = dims[0].fixed().unwrap_or(1) as u32;
+        let rows = dims[0].fixed().unwrap_or(1);
         let extents = self.extents(&self.graph[numbers].ty.dims.clone(), item);
         self.nest(&extents, |cx, place| {
-            let number = cx.value(numbers, &At { item: item.clone(), index: place.to_vec() });
-            let row = cx.define(Type::I32, Instr::Choice(number, rows));
+            let row = cx.picked_row(numbers, &At { item: item.clone(), index: place.to_vec() }, rows);
             let inner: Vec<Extent> = dims[1..].iter().map(|dim| Extent::Fixed(dim.fixed().unwrap_or(0))).collect();
             cx.nest(&inner, |cx, within| {
                 let index = place.iter().chain(within).cloned().collect();
                 let value = cx.value(values, &At { item: item.clone(), index });
-                let target_index: Vec<Affine> = std::iter::once(Affine::reg(row)).chain(within.iter().cloned()).collect();
+                let target_index: Vec<Affine> = std::iter::once(row.clone()).chain(within.iter().cloned()).collect();
                 cx.store(target, linear(&dims, &target_index), value, true);
             });
         });
@@ -565,7 +574,6 @@ impl<'p> Emitter<'p> {
 
     /// Writes an effect's new value to its variable.
     pub(crate) fn write_variable(&mut self, effect: NodeId, at: &At, value: Reg) {
-        use crate::ops::Op;
         let dims = self.graph[effect].ty.dims.clone();
         let place = linear(&dims, &at.index);
         match self.graph[effect].op.clone() {

@@ -7,6 +7,7 @@ mod buffers;
 pub mod emit;
 mod jobs;
 mod parts;
+mod places;
 mod scratch;
 mod stages;
 mod storage;
