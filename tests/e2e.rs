@@ -632,7 +632,7 @@ fn columns_that_say_nothing_are_remarked() {
         odd,
         [
             "warning: every `click` is 0: nothing can be learned from it",
-            "warning: `price` reaches ±2500.5 and has no transform; `price |> standardize` brings it to the size of others",
+            "warning: `price` reaches ±2500.5 and has no transform; `|> standardize` behind its column brings it to the size of others",
             "warning: every `height` is 1, which says nothing",
             "warning: every `user` is the same, which says nothing",
         ]

@@ -91,7 +91,11 @@ impl Problem {
             SyntaxProblemKind::Unclosed(open) => Problem::error("E0002", at, format!("this `{open}` is never closed"))
                 .help(format!("add `{}` where it ends", closing(*open))),
             SyntaxProblemKind::Unopened(close) => {
-                Problem::error("E0003", at, format!("this `{close}` closes nothing")).help("remove it, or add the bracket it belongs to")
+                let help = match close {
+                    '}' => "remove it, or add the `{` that a line above it misses",
+                    _ => "remove it, or add the bracket it belongs to",
+                };
+                Problem::error("E0003", at, format!("this `{close}` closes nothing")).help(help)
             }
             SyntaxProblemKind::Mismatched { open, open_at, close } => Problem::error("E0004", at, format!("`{close}` closes a `{open}`"))
                 .here("this does not fit")
@@ -117,7 +121,8 @@ fn unexpected(at: Span, found: &str, expected: &[String], line_word: &str) -> Pr
     match near {
         Some(near) if near != word => problem.help(format!("did you mean `{near}`?")),
         Some(_) => problem.help(format!("an item is written `{word} … {{ … }}`, without `:` or `=`; `recc explain E0001` shows the forms")),
-        None if expected == "`:`" && !matches!(word, "=" | ";" | "#") => problem.help("a setting is written `name: value`"),
+        None if expected == "`:`" && !matches!(word, "=" | ";" | "#") => problem.help("a `:` stands between a name and its value or type"),
+        None if expected == "`=`" && word == ":" => problem.help("a name is bound with `=`"),
         None => problem.help(sign_help(word)),
     }
 }
@@ -136,10 +141,12 @@ fn foreign_statement(word: &str, found: &str) -> Option<&'static str> {
         "pass" | "while" | "try" | "with" => "there is no such statement: a model is `let`, `for`, `if` and expressions",
         "for" | "if" | "else" | "elif" if found == ":" => "a body stands in braces: `for l in 0..3 { … }`, `if deep { … } else { … }`",
         "use" if found == "*" => "name what is used: `use std.dense.{linear, mlp}`",
-        "loss" | "losses" => "losses stand in `objective { click: bce }`",
-        "dataset" | "datasource" => "files stand in `data { train: \"train.csv\" }`",
-        "optimizer" | "training" | "trainer" => "how a model is trained stands in `train { epochs: 10, dense: adam(lr: 1e-3) }`",
-        "embedding" | "embeddings" => "a table is written `table users { keys: user, dim: 16 }`",
+        "loss" | "losses" if found == word => "losses stand in `objective { click: bce }`",
+        "dataset" | "datasource" if found == word => "files stand in `data { train: \"train.csv\" }`",
+        "optimizer" | "training" | "trainer" if found == word => {
+            "how a model is trained stands in `train { epochs: 10, dense: adam(lr: 1e-3) }`"
+        }
+        "embedding" | "embeddings" if found == word => "a table is written `table users { keys: user, dim: 16 }`",
         _ => return None,
     })
 }
@@ -150,6 +157,13 @@ fn sign_help(sign: &str) -> &'static str {
         "#" => "a comment begins with `//`",
         "'" => "a text stands between `\"`",
         "=" => "a setting or an argument is written `name: value`; `=` binds a name in `let`, `const`, `param` and features",
+        "*" => "a product is `a * b`, a square `square(x)`, other powers `exp(n * log(x))`",
+        "^" => "a square is `square(x)`, other powers `exp(n * log(x))`",
+        "&" => "truth values are joined by `and`",
+        "|" => "a value is passed on by `|>`; truth values are joined by `or`",
+        "." => "a number has a digit before and behind its point: `0.5`, `512.0`",
+        "," => "values in a row are a list, in brackets: `[64, 32]`",
+        "if" => "a choice is `if deep { a } else { b }` at compile time, and `select(c, a, b)` for each example",
         ";" => "a newline ends a statement: remove the `;`",
         ":" => "`:` stands behind the key of a setting, and not behind the word that begins an item",
         _ => "a newline or a comma ends a statement; `recc explain E0001` shows the forms",

@@ -2,8 +2,10 @@
 
 use crate::driver;
 use crate::report;
-use recc_core::Override;
+use recc_core::problem::suggest;
+use recc_core::{Override, Sources};
 use recc_rt::{Failure, Fate, Which, compare, open_checkpoint, renamed};
+use recc_syntax::ast::{FileId, ItemKind};
 use serde_json::json;
 use std::path::Path;
 
@@ -13,11 +15,37 @@ fn resolved(path: &Path, define: &[Override], say: &dyn Fn(&str)) -> Result<Opti
         return open_checkpoint(path, Which::Best)?.resolved().map(Some);
     }
     let sources = driver::sources(path)?;
-    let checked = driver::check(&sources, define);
+    let own: Vec<Override> = define.iter().filter(|own| constants(&sources).contains(&own.name)).cloned().collect();
+    let checked = driver::check(&sources, &own);
     if checked.spec.is_none() {
         say(&report::text(&sources, &checked.problems));
     }
     Ok(checked.spec.map(|spec| spec.resolved()))
+}
+
+/// The constants that a spec declares.
+fn constants(sources: &Sources) -> Vec<String> {
+    let items = recc_syntax::parse(FileId(0), &sources.files[0].1).file.items;
+    items.into_iter().filter_map(|item| if let ItemKind::Const { name, .. } = item.kind { Some(name.text) } else { None }).collect()
+}
+
+/// Refuses constants that no side declares.
+fn known(define: &[Override], sides: [&Path; 2]) -> Result<(), Failure> {
+    let mut declared = Vec::new();
+    for path in sides.into_iter().filter(|path| !path.is_dir()) {
+        declared.extend(constants(&driver::sources(path)?));
+    }
+    match define.iter().find(|own| !declared.contains(&own.name)) {
+        Some(own) => {
+            let help = if declared.is_empty() {
+                "there are no constants here".to_owned()
+            } else {
+                suggest(&own.name, declared.iter().map(String::as_str))
+            };
+            Err(Failure::usage(format!("-D {}={}: neither side declares this constant\nhelp: {help}", own.name, own.value)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A fate in words.
@@ -33,6 +61,7 @@ fn words(fate: &Fate) -> String {
 
 /// The comparison as text, or as one JSON object.
 pub(crate) fn diff(old: &Path, new: &Path, define: &[Override], as_json: bool, say: &dyn Fn(&str)) -> Result<Option<String>, Failure> {
+    known(define, [old, new])?;
     let (Some(there), Some(here)) = (resolved(old, define, say)?, resolved(new, define, say)?) else { return Ok(None) };
     let fates = compare(&here, &there);
     let renames = renamed(&here, &there);

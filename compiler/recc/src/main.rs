@@ -70,7 +70,7 @@ enum Command {
         old: PathBuf,
         /// The spec, or the folder, that is to be started
         new: PathBuf,
-        /// Override a constant of the specs
+        /// Override a constant of the specs that declare it
         #[arg(short = 'D', value_name = "NAME=VALUE", value_parser = parse_override)]
         define: Vec<Override>,
         /// Print one JSON object
@@ -370,13 +370,13 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
     driver::write_executable(&model, None, &executable)?;
     let mut command = std::process::Command::new(&executable);
     command.arg("train").args(&args.train);
-    let keeps = |flag: &str| args.train.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
-    if !keeps("--out") {
+    let given = |flag: &str| args.train.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
+    if !given("--out") {
         command.arg("--out").arg(folder.path().join("checkpoint"));
     }
     let status = command.status().map_err(|error| Failure::io("run", &executable, &error))?;
-    if status.success() && !keeps("--out") && !keeps("--json") {
-        say(&format!("the weights were not kept: `recc run {} -- --out FOLDER` keeps them\n", args.common.spec.display()));
+    if status.success() && !given("--out") && !given("--json") {
+        say("the weights were not kept: add `--out FOLDER` behind `--`\n");
     }
     Ok(status.code().map_or(70, |code| code as u8))
 }

@@ -47,9 +47,11 @@ impl Diagnostic for Rendered<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let file = self.problem.labels.first()?.span.file;
         let labels = self.problem.labels.iter().filter(move |label| label.span.file == file);
-        Some(Box::new(labels.map(|label| {
+        Some(Box::new(labels.enumerate().map(|(at, label)| {
             let text = (!label.text.is_empty()).then(|| label.text.clone());
-            LabeledSpan::new(text, label.span.start as usize, (label.span.end - label.span.start) as usize)
+            let (start, len) = (label.span.start as usize, (label.span.end - label.span.start) as usize);
+            // The place at fault heads the message, wherever the others are.
+            if at == 0 { LabeledSpan::new_primary_with_span(text, (start, len)) } else { LabeledSpan::new(text, start, len) }
         })))
     }
 }

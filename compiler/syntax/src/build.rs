@@ -395,21 +395,26 @@ impl Builder {
             Rule::boolean => ExprKind::Bool(pair.as_str() == "true"),
             Rule::hole => ExprKind::Hole,
             Rule::name => ExprKind::Name(pair.as_str().to_owned()),
-            Rule::list => ExprKind::List(pair.into_inner().map(|expr| self.expr(expr)).collect()),
+            Rule::list => self.list(pair),
             Rule::paren => return Expr { span, ..self.expr(next(&mut pair.into_inner(), "paren")) },
-            Rule::comprehension => {
-                let mut parts = children(pair).into_iter();
-                match (parts.next(), parts.next(), parts.next()) {
-                    (Some(body), Some(var), Some(over)) => {
-                        ExprKind::Comprehension { body: Box::new(self.expr(body)), var: self.name(&var), over: Box::new(self.expr(over)) }
-                    }
-                    _ => unreachable!("`comprehension` misses a child in rec.pest"),
-                }
-            }
             Rule::if_expr => self.if_expr(pair),
             other => bug(other, "primary"),
         };
         Expr { kind, span }
+    }
+
+    /// Values side by side, or one for each round of a loop.
+    fn list(&mut self, pair: Pair<'_, Rule>) -> ExprKind {
+        let (loops, items): (Vec<_>, Vec<_>) = pair.into_inner().partition(|part| part.as_rule() == Rule::comprehension);
+        let mut items: Vec<Expr> = items.into_iter().map(|item| self.expr(item)).collect();
+        let Some(rounds) = loops.into_iter().next() else { return ExprKind::List(items) };
+        let mut parts = children(rounds).into_iter();
+        match (items.pop(), parts.next(), parts.next()) {
+            (Some(body), Some(var), Some(over)) => {
+                ExprKind::Comprehension { body: Box::new(body), var: self.name(&var), over: Box::new(self.expr(over)) }
+            }
+            _ => unreachable!("`comprehension` misses a child in rec.pest"),
+        }
     }
 
     fn if_expr(&mut self, pair: Pair<'_, Rule>) -> ExprKind {

@@ -113,8 +113,6 @@ const MOST_PROBLEMS: usize = 20;
 /// Each item alone, so that one mistake does not hide the next.
 fn parse_by_item(file: FileId, layout: &layout::Layout) -> Parsed {
     let mut parsed = Parsed::default();
-    // What was tried is noted from here on: it takes time, and only mistakes need it.
-    pest::set_error_detail(true);
     for chunk in &layout.chunks {
         if parsed.problems.len() >= MOST_PROBLEMS {
             break;
@@ -129,7 +127,7 @@ fn parse_by_item(file: FileId, layout: &layout::Layout) -> Parsed {
                 parsed.file.items.extend(pairs.flat_map(|pair| builder.items(pair)).collect::<Vec<_>>());
                 parsed.problems.append(&mut builder.problems);
             }
-            Err(error) => parsed.problems.push(problem_of(&error, text, chunk.start)),
+            Err(_) => parsed.problems.extend(detailed(text, chunk.start)),
         }
     }
     parsed
@@ -138,6 +136,14 @@ fn parse_by_item(file: FileId, layout: &layout::Layout) -> Parsed {
 fn is_blank(text: &str) -> bool {
     text.lines()
         .all(|line| line.trim().is_empty() || (line.trim().starts_with("//") && !line.trim().starts_with("///")) || line.trim() == ",")
+}
+
+/// The problem of an item, which is parsed again while what is tried is noted: that takes time, and only mistakes need it.
+fn detailed(text: &str, offset: usize) -> Option<SyntaxProblem> {
+    pest::set_error_detail(true);
+    let found = Grammar::parse(Rule::lone_item, text);
+    pest::set_error_detail(false);
+    found.err().map(|error| problem_of(&error, text, offset))
 }
 
 fn problem_of(error: &pest::error::Error<Rule>, text: &str, offset: usize) -> SyntaxProblem {
@@ -172,13 +178,18 @@ fn expectations(error: &pest::error::Error<Rule>, text: &str) -> (usize, Vec<Str
         pest::error::ErrorVariant::CustomError { message } => (vec![message.clone()], false),
     };
     let is_word = |at: usize| text.as_bytes().get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_one_word = |from: usize, to: usize| (from..to).all(is_word) && (wants_name || text.as_bytes()[from].is_ascii_digit());
     match error.parse_attempts() {
-        // Within a word a longer one was looked for, and behind a word that is no name what would make it one.
-        Some(tried) if tried.max_position > start && !wants_name && !(is_word(tried.max_position) && is_word(tried.max_position - 1)) => {
+        // Within a word or a number a longer one was looked for, and behind a word that is no name what would make it one.
+        Some(tried)
+            if tried.max_position > start
+                && !is_one_word(start, tried.max_position)
+                && !(is_word(tried.max_position) && is_word(tried.max_position - 1)) =>
+        {
             // Not blanks, comments and ranges of letters.
             let is_sign = |token: &String| {
                 token.len() > 1 && token.bytes().all(|byte| byte.is_ascii_lowercase())
-                    || !token.starts_with("//") && token.bytes().all(|byte| byte.is_ascii_punctuation())
+                    || token != "_" && !token.starts_with("//") && token.bytes().all(|byte| byte.is_ascii_punctuation())
             };
             let signs = tried.expected_tokens().iter().map(ToString::to_string).filter(is_sign).map(|token| format!("`{token}`")).collect();
             (tried.max_position, signs)

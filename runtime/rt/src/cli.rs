@@ -220,7 +220,8 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn say(text: &str) {
+/// A message for people.
+pub(crate) fn say(text: &str) {
     // Messages are for people; a closed standard error changes nothing.
     let _ = writeln!(io::stderr(), "{text}");
 }

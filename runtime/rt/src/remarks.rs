@@ -1,15 +1,19 @@
 //! What of the training data is probably not as meant: columns that say nothing, and numbers that outweigh all others.
 
-use recc_abi::{ColumnKind, InputSource, Program, Token};
+use crate::transform::Fitted;
+use recc_abi::{ColumnKind, Encoder, InputSource, Program, Token};
 
 /// Numbers without a transform are expected below this.
 const LARGE: f32 = 1000.0;
+/// The logarithm of numbers above this, such as times in seconds, hardly tells them apart.
+const HUGE: f32 = 1e6;
 /// More remarks than these are counted.
 const MOST: usize = 8;
 
 /// What each word of the records is in all rows together.
 #[derive(Debug, Default)]
 pub(crate) struct Extent {
+    rows: usize,
     /// Of the first row.
     first: Vec<u32>,
     /// Bits in which another row differs from it.
@@ -26,6 +30,7 @@ impl Extent {
             self.differs.resize(self.first.len(), 0);
             self.largest.resize(self.first.len(), 0);
         }
+        self.rows += words.len() / width.max(1);
         for record in words.chunks_exact(width.max(1)) {
             let kept = self.first.iter().zip(&mut self.differs).zip(&mut self.largest);
             for (word, ((first, differs), largest)) in record.iter().zip(kept) {
@@ -37,8 +42,11 @@ impl Extent {
 }
 
 /// What is to be said of the columns that a model reads; `layout` has the first word of each.
-pub(crate) fn remarks(program: &Program, extent: &Extent, layout: &[usize]) -> Vec<String> {
+pub(crate) fn remarks(program: &Program, fitted: &Fitted, extent: &Extent, layout: &[usize]) -> Vec<String> {
     let mut found = Vec::new();
+    if extent.rows < 2 {
+        return found;
+    }
     for (at, (column, &word)) in program.columns.iter().zip(layout).enumerate() {
         let (Some(first), Token::Column(_)) = (extent.first.get(word), &column.token) else { continue };
         let (name, same) = (&column.name, extent.differs[word] == 0);
@@ -51,11 +59,17 @@ pub(crate) fn remarks(program: &Program, extent: &Extent, layout: &[usize]) -> V
                 let largest = f32::from_bits(extent.largest[word]);
                 if largest > LARGE {
                     let negative = (first | extent.differs[word]) >> 31 == 1;
-                    let (sign, cure) = if negative { ("±", "standardize") } else { ("", "log1p") };
+                    let sign = if negative { "±" } else { "" };
+                    let cure = if negative || largest > HUGE { "standardize" } else { "log1p" };
                     found.push(format!(
-                        "`{name}` reaches {sign}{largest} and has no transform; `{name} |> {cure}` brings it to the size of others"
+                        "`{name}` reaches {sign}{largest} and has no transform; `|> {cure}` behind its column brings it to the size of others"
                     ));
                 }
+            }
+            ColumnKind::Id { encoder: Encoder::Vocab { min_count } } | ColumnKind::Ids { encoder: Encoder::Vocab { min_count }, .. }
+                if fitted.vocabs[at].len() == 0 =>
+            {
+                found.push(format!("no value of `{name}` is seen {min_count} times or more: all are unknown"));
             }
             ColumnKind::Id { .. } if same => found.push(format!("every `{name}` is the same, which says nothing")),
             _ => {}

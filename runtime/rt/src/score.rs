@@ -54,7 +54,7 @@ pub(crate) fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, l
     let ranked = model.program.predictions.iter().filter(|own| own.ranking().is_some());
     transformer = transformer.remembering(ranked.map(|own| own.label).collect());
     let bags = Model::bag_words(model.program, &transformer.layout);
-    let spool = Spool::write(folder, rows, &mut transformer, bags, &mut |_| {})?;
+    let spool = Spool::write(folder, rows, &mut transformer, bags, None, &mut |_| {})?;
     if labels && spool.rows == 0 {
         return Err(Failure::input(format!(
             "{}: there are no rows to measure\nhelp: give a file with rows, or leave it out",

@@ -35,7 +35,6 @@ pub(crate) struct Spool {
     pub(crate) hash: u64,
     /// Entries of all bags.
     entries: u64,
-    pub(crate) extent: Extent,
     /// Columns that are bags, by the first word of their part.
     bag_words: Vec<usize>,
 }
@@ -56,12 +55,13 @@ fn read_words(file: &File, path: &Path, start: u64, count: usize, out: &mut Vec<
 }
 
 impl Spool {
-    /// Reads and transforms all rows. `progress` hears of rows read.
+    /// Reads and transforms all rows, which `extent` takes in. `progress` hears of rows read.
     pub(crate) fn write(
         folder: &Path,
         data: &mut Rows,
         transformer: &mut Transformer<'_>,
         bag_words: Vec<usize>,
+        mut extent: Option<&mut Extent>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Spool, Failure> {
         // Files without a name: however the process ends, nothing stays behind.
@@ -75,7 +75,6 @@ impl Spool {
             width: transformer.width,
             hash: 0,
             entries: 0,
-            extent: Extent::default(),
             bag_words,
         };
         let mut records = BufWriter::with_capacity(1 << 20, spool.records.try_clone().map_err(failed)?);
@@ -84,7 +83,9 @@ impl Spool {
         let mut hash = Xxh3::new();
         data.for_each_chunk(|rows, first| {
             transformer.chunk(rows, first, &mut chunk)?;
-            spool.extent.add(&chunk.words, spool.width);
+            if let Some(extent) = extent.as_deref_mut() {
+                extent.add(&chunk.words, spool.width);
+            }
             if !spool.bag_words.is_empty() {
                 for record in chunk.words.chunks_exact_mut(spool.width) {
                     spool.bag_words.iter().for_each(|&at| set_long(record, at, long(record, at) + spool.entries));

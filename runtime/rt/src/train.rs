@@ -10,6 +10,7 @@ use crate::json::number;
 use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
 use crate::progress::Meter;
+use crate::remarks::{Extent, remarks};
 use crate::report::{ROWS, Report, figures_json, print_report, report};
 use crate::score::{Scored, score, score_by, settled_spool};
 use crate::spool::{Spool, Window};
@@ -183,7 +184,8 @@ impl<'r, 'p> Run<'r, 'p> {
             None => Transformer::learning(&program.columns, &rows)?,
         };
         let bags = Model::bag_words(program, &transformer.layout);
-        let spool = Spool::write(folder.path(), &mut rows, &mut transformer, bags, &mut |rows| meter.set(rows))?;
+        let mut extent = Extent::default();
+        let spool = Spool::write(folder.path(), &mut rows, &mut transformer, bags, Some(&mut extent), &mut |rows| meter.set(rows))?;
         meter.finish();
         if spool.rows == 0 {
             let help = match program.data.leave_one_out {
@@ -222,7 +224,8 @@ impl<'r, 'p> Run<'r, 'p> {
             None => model.initialise(seed, pool),
         }
         if resumed.is_none() {
-            crate::remarks::remarks(program, &spool.extent, &layout).iter().for_each(|remark| say(&format!("warning: {remark}")));
+            // Also where nothing else is said: they are about the data, and not about progress.
+            remarks(program, &model.fitted, &extent, &layout).iter().for_each(|remark| crate::cli::say(&format!("warning: {remark}")));
         }
         if let Some((path, from)) = &warm {
             let kept = crate::warm::start(&mut model, from)?;

@@ -134,9 +134,8 @@ impl Checker<'_> {
             Value::Poison => return None,
             _ => return self.no_balance(span),
         };
-        const GIVEN: [&str; 2] = ["gram", "losses"];
         let takes = block.block.parameters.iter().map(|parameter| parameter.name.text.as_str());
-        let known: Vec<&str> = takes.filter(|name| !GIVEN.contains(name)).chain(["over", "average"]).collect();
+        let known: Vec<&str> = takes.filter(|name| !matches!(*name, "gram" | "losses")).chain(["over", "average"]).collect();
         let unknown = written.iter().filter_map(|argument| argument.name.as_ref()).find(|name| !known.contains(&name.text.as_str()));
         if let Some(unknown) = unknown {
             let problem = Problem::error("E0210", unknown.span, format!("`{}` has no argument `{}`", block.block.name.text, unknown.text));

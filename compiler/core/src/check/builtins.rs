@@ -210,7 +210,9 @@ impl Checker<'_> {
     /// "`rate` is the number 1.5": what the names in a condition stand for.
     fn values_in(&self, written: &str) -> String {
         let mut named = BTreeMap::new();
-        for word in written.split(|letter: char| !letter.is_alphanumeric() && letter != '_') {
+        // Not the words of texts.
+        let names = written.split('"').step_by(2).flat_map(|code| code.split(|letter: char| !letter.is_alphanumeric() && letter != '_'));
+        for word in names {
             if let Some(binding) = self.scopes.iter().flatten().rev().find(|binding| binding.name == word) {
                 named.insert(word, format!("`{word}` is {}", binding.value.describe(&self.graph)));
             }

@@ -3,7 +3,8 @@
 use super::Checker;
 use super::scope::Binding;
 use super::value::{BlockRef, Layer, Located, Tensor, Value};
-use crate::problem::{Problem, Severity, suggest};
+use super::words;
+use crate::problem::{Problem, Severity};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// Calls nested deeper than this are refused.
@@ -60,13 +61,17 @@ impl Args {
     /// Reports what is left over.
     pub(super) fn done(&mut self, cx: &mut Checker<'_>, function: &str) {
         for (name, value, _) in std::mem::take(&mut self.values) {
-            let reduces = matches!(function, "sum" | "mean" | "max" | "min" | "softmax" | "concat" | "stack");
             let word = name.as_ref().map_or("", |name| name.text.as_str());
-            let help = match word {
-                "" | "dim" | "dims" | "axes" if reduces => {
+            let help = match (function, word) {
+                ("sum" | "mean" | "softmax", "") | ("sum" | "mean" | "softmax" | "max" | "min", "dim" | "dims" | "axes") => {
                     "an axis is named: `axis: tags`, by a feature or a dimension variable, or `axis: 0`"
                 }
-                "keepdim" | "keepdims" if reduces => "an axis that is reduced goes; `reshape(x, [1, 8])` puts one of size 1 in its place",
+                ("sum" | "mean" | "max" | "min", "keepdim" | "keepdims") => "it is called `keep: true`: the result repeats along that axis",
+                ("max", "") => "put one into another: `max(a, max(b, c))`",
+                ("min", "") => "put one into another: `min(a, min(b, c))`",
+                ("concat" | "stack", "axis" | "dim" | "dims" | "axes") => "`concat` joins along the first axis, `stack` along a new one",
+                ("normal", _) => "its mean is 0: give the deviation alone, `normal(0.01)`",
+                ("uniform", _) => "it is symmetric: `uniform(0.05)` draws from -0.05 to 0.05",
                 _ => "remove it",
             };
             let problem = match &name {
@@ -269,7 +274,7 @@ impl Checker<'_> {
                     let known: Vec<&str> = block.parameters.iter().map(|parameter| parameter.name.text.as_str()).collect();
                     let problem = match &given {
                         Some(given) => Problem::error("E0210", given.span, format!("`{name}` has no argument `{}`", given.text))
-                            .help(suggest(&given.text, known)),
+                            .help(words::argument(&given.text, known)),
                         None => Problem::error("E0209", value.span, format!("`{name}` takes {} arguments", known.len()))
                             .here("one too many")
                             .help(format!("they are {}", known.join(", "))),

@@ -4,6 +4,7 @@ use super::Checker;
 use super::calls::Args;
 use super::feature::Kind;
 use super::value::{AxisId, Located, Tensor, Value, describe_type};
+use super::words;
 use crate::graph::DType;
 use crate::ops::{Constant, Input, InputKind, Op, Reduce};
 use crate::problem::Problem;
@@ -99,7 +100,7 @@ impl Checker<'_> {
 
     /// Whether a name before a dot is no model's.
     fn is_no_model(&self, base: &Expr) -> bool {
-        let ExprKind::Name(name) = &base.kind else { return false };
+        let ExprKind::Name(name) = &base.kind else { return !matches!(base.kind, ExprKind::Field { .. }) };
         !self.models.contains(name) && !self.exposes.iter().any(|own| own.model == *name)
     }
 
@@ -113,11 +114,22 @@ impl Checker<'_> {
                 Value::Feature(_) => format!(
                     "a dot names what is in a file or exposed by a model; one of a group is taken by its place, behind the look-up: `emb[{own}][0]`"
                 ),
-                _ => format!("a dot names what is in a file or exposed by a model; leave `.{}` out", name.text),
+                _ if super::builtins::find(&name.text).is_some() || self.module_with(&name.text).is_some() => {
+                    format!("a function stands before what it is given: `{}(…)`, or behind `|>`", name.text)
+                }
+                _ => match words::function(&name.text) {
+                    Some(meant) => format!("a function stands before what it is given; {meant}"),
+                    None => format!("a dot names what is in a file or exposed by a model; leave `.{}` out", name.text),
+                },
             };
             self.report(problem.help(help));
         }
         Value::Poison
+    }
+
+    /// The module of the library that has a block of this name.
+    pub(super) fn module_with(&self, name: &str) -> Option<String> {
+        self.modules.iter().skip(1).find(|module| module.names.contains_key(name)).map(|module| module.name.clone())
     }
 
     /// A block or a constant of a file.
@@ -159,13 +171,14 @@ impl Checker<'_> {
     fn range(&mut self, start: &Expr, end: &Expr, inclusive: bool, span: Span) -> Value {
         let (first, last) = (self.eval(start), self.eval(end));
         match (first.as_int(), last.as_int()) {
-            // `1..=0` and `0..0` are ranges of none.
-            (Some(first), Some(last)) if last.saturating_add(i64::from(inclusive)) >= first => {
-                Value::Range(first, last.saturating_add(i64::from(inclusive)))
-            }
             (Some(first), Some(last)) => {
+                let end = last.saturating_add(i64::from(inclusive));
+                // `1..layers` of no layers is a range of none.
+                if end >= first.saturating_sub(1) {
+                    return Value::Range(first, end.max(first));
+                }
                 let problem = Problem::error("E0212", span, format!("a range from {first} to {last} runs backwards"));
-                self.report(problem.help("write the smaller number first; `0..0` is a range of none"));
+                self.report(problem.help("write the smaller number first"));
                 Value::Poison
             }
             _ if matches!(first, Value::Poison) || matches!(last, Value::Poison) => Value::Poison,
@@ -225,15 +238,24 @@ impl Checker<'_> {
             known.extend(self.tables.iter().map(|table| table.name.clone()));
         }
         let near = crate::problem::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
-        let library = self.modules.iter().skip(1).find(|module| module.names.contains_key(name)).map(|module| module.name.clone());
-        let help = match (library, near, super::words::function(name)) {
+        let library = self.module_with(name);
+        let help = match (library, self.member(name), words::function(name), near) {
             (Some(module), ..) => format!("the library has it: `use {module}.{name}`"),
-            (None, Some(near), _) => format!("did you mean `{near}`?"),
-            (None, None, Some(meant)) => meant.to_owned(),
-            (None, None, None) => "bind it with `let`, or declare it above".to_owned(),
+            (None, Some((group, at)), ..) => member_help(&group, at),
+            (None, None, Some(meant), _) => meant.to_owned(),
+            (None, None, None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None, None, None) => "bind it with `let`, or declare it above".to_owned(),
         };
         self.report(Problem::error("E0101", span, format!("there is no `{name}` here")).help(help));
         Value::Poison
+    }
+
+    /// The group that has a feature of this name, and its place there.
+    pub(super) fn member(&self, name: &str) -> Option<(String, usize)> {
+        self.features.iter().filter(|feature| feature.group).find_map(|feature| {
+            let at = feature.columns.iter().position(|column| self.columns[*column as usize].name == name)?;
+            Some((feature.name.clone(), at))
+        })
     }
 
     /// A feature or a table.
@@ -398,6 +420,10 @@ impl Checker<'_> {
         }
         if let Some(value) = self.constant_binary(op, &a, &b, span) {
             return value;
+        }
+        if op == BinaryOp::Div && b.value.as_float() == Some(0.0) {
+            self.report(Problem::error("E0217", span, "this divides by zero").help("the divisor is known at compile time"));
+            return Value::Poison;
         }
         self.origin();
         match op {
@@ -614,12 +640,24 @@ impl Checker<'_> {
     fn no_axis(&mut self, tensor: &Tensor, axis: &Expr, name: &str) -> Option<usize> {
         let text = describe_type(&self.graph, tensor.node);
         let problem = Problem::error("E0205", axis.span, format!("{text} has no axis `{name}`"));
-        let features = self.features.iter().map(|feature| feature.name.as_str());
-        let help = match crate::problem::nearest(name, features) {
-            Some(near) => format!("did you mean `{near}`? Axes are named by dimension variables and features, or counted from 0"),
-            None => "axes are named by dimension variables and features, or counted from 0".to_owned(),
+        let features = (0..self.features.len()).filter(|at| !matches!(self.features[*at].kind, Kind::Label { .. } | Kind::Key));
+        let named: Vec<(AxisId, String)> =
+            features.collect::<Vec<_>>().into_iter().map(|at| (self.feature_axis(at), self.features[at].name.clone())).collect();
+        let of = |(at, axis): (usize, &AxisId)| match named.iter().find(|(own, _)| own == axis) {
+            Some((_, name)) => format!("`{name}`"),
+            None => at.to_string(),
+        };
+        let own: Vec<String> = tensor.axes.iter().enumerate().map(of).collect();
+        let help = match own.as_slice() {
+            [] => "it is a single number and has no axes".to_owned(),
+            own => format!("its axes are {}: named by features and dimension variables, or counted from 0", own.join(", ")),
         };
         self.report(problem.help(help));
         None
     }
+}
+
+/// How a feature of a group is looked up.
+pub(super) fn member_help(group: &str, at: usize) -> String {
+    format!("it is in the group `{group}`, which is looked up as one: of `emb[{group}]` it is `emb[{group}][{at}]`")
 }

@@ -90,7 +90,7 @@ impl Checker<'_> {
                 Problem::error("E0306", feature.span, format!("features of kind `{}` form no group", feature.kind.text))
                     .help("declare each on a line of its own; groups are of kind `id` or `number`"),
             );
-            members.iter().for_each(|member| self.poison(member, feature.name.span, Kind::Number));
+            members.iter().for_each(|member| self.poison(member, feature.name.span, kind));
             return self.poison_feature(feature);
         }
         if let (Source::Cross(_), false) = (&pipeline.source, kind == Kind::Id && feature.group.is_none()) {
@@ -283,7 +283,10 @@ impl Checker<'_> {
         let mut at = value;
         while let ExprKind::Pipe { value, into } = &at.kind {
             match step(into) {
-                Some(step) => steps.push(step),
+                Some(step) => {
+                    self.named_rightly(&step);
+                    steps.push(step);
+                }
                 None => {
                     let problem = Problem::error("E0302", into.span, "this is no transform");
                     self.report(problem.help("a transform is a name or a call: `log1p`, `hash(1_000_003)`"));
@@ -296,11 +299,20 @@ impl Checker<'_> {
         Pipeline { source, steps }
     }
 
+    /// Only `vocab` has an argument with a name.
+    fn named_rightly(&mut self, step: &Step) {
+        let named = step.args.iter().filter_map(|argument| argument.name.as_ref());
+        if let Some(name) = named.into_iter().find(|_| step.name.text != "vocab") {
+            let problem = Problem::error("E0305", name.span, format!("`{}` has no argument `{}`", step.name.text, name.text));
+            self.report(problem.help(format!("give the value without a name: `{}(…)`", step.name.text)));
+        }
+    }
+
     fn source(&mut self, feature: &ast::Feature, at: &Expr) -> Source {
         match &at.kind {
             ExprKind::Name(name) if *name == feature.name.text => Source::Own,
             ExprKind::Call { callee, args } => match (&callee.kind, args.as_slice()) {
-                (ExprKind::Name(name), [argument]) if name == "column" => match &argument.value.kind {
+                (ExprKind::Name(name), [argument]) if name == "column" && argument.name.is_none() => match &argument.value.kind {
                     ExprKind::Text(column) => Source::Column(column.clone()),
                     _ => self.wrong_source(argument.value.span, "`column` takes the column's name as text"),
                 },
@@ -453,7 +465,13 @@ impl Checker<'_> {
     fn check_number_steps(&mut self, steps: &[Step]) {
         for step in steps {
             let name = step.name.text.as_str();
-            if name == "fill" {
+            let alone = matches!(name, "max" | "min" | "atan2") && step.args.is_empty();
+            if let (Some(argument), true) = (step.args.first(), name == "standardize") {
+                let problem = Problem::error("E0305", argument.value.span, "`standardize` takes nothing: mean and deviation are learned");
+                self.report(problem.help("write `standardize`"));
+            } else if alone {
+                self.report(Problem::error("E0305", step.span, format!("`{name}` takes one number")).help(format!("such as `{name}(0)`")));
+            } else if name == "fill" {
                 self.report(
                     Problem::error("E0304", step.span, "`fill` comes first")
                         .help("an empty cell has no value that the steps before it could take: put `fill` right behind the column"),
@@ -465,10 +483,11 @@ impl Checker<'_> {
                 );
             } else if name != "standardize" && !super::builtins::is_elementwise(name) {
                 let known = super::builtins::elementwise_names().chain(["fill", "standardize"]);
-                self.report(
-                    Problem::error("E0302", step.name.span, format!("there is no transform `{name}`"))
-                        .help(suggest(name, known.collect::<Vec<_>>())),
-                );
+                self.report(Problem::error("E0302", step.name.span, format!("there is no transform `{name}`")).help(words::help(
+                    "transform",
+                    name,
+                    known.collect::<Vec<_>>(),
+                )));
             }
         }
     }
@@ -503,8 +522,11 @@ impl Checker<'_> {
                 }
                 other => {
                     self.report(
-                        Problem::error("E0302", step.name.span, format!("there is no transform `{other}` of ids"))
-                            .help(suggest(other, ID_STEPS)),
+                        Problem::error("E0302", step.name.span, format!("there is no transform `{other}` of ids")).help(words::help(
+                            "transform",
+                            other,
+                            ID_STEPS,
+                        )),
                     );
                     sound = false;
                 }
@@ -609,6 +631,9 @@ impl Checker<'_> {
 
     /// The help for a name that is no feature of ids.
     pub(super) fn suggest_id_feature(&self, name: &str) -> String {
+        if let Some((group, _)) = self.member(name) {
+            return format!("it is in the group `{group}`: name the group, or declare it as a feature of its own");
+        }
         let ids = self.features.iter().filter(|feature| matches!(feature.kind, Kind::Id | Kind::Ids { .. }));
         suggest(name, ids.map(|feature| feature.name.as_str()))
     }
@@ -694,6 +719,12 @@ impl Checker<'_> {
             }
         }
         self.check_groups(settings, &data);
+        let find = |key: &str| settings.entries.iter().find(|setting| setting.key.text == key);
+        if let (Some(drawn), Some(files)) = (find("synthetic"), find("train")) {
+            let problem =
+                Problem::error("E0703", files.key.span, "rows are read from files or drawn, not both").and(drawn.key.span, "drawn here");
+            self.report(problem.help("leave one of them out"));
+        }
         data
     }
 
@@ -794,6 +825,11 @@ impl Checker<'_> {
     }
 
     fn paths_of(&mut self, value: &Expr) -> Vec<String> {
+        if let ExprKind::Field { .. } = &value.kind {
+            let problem = Problem::error("E0702", value.span, "a path stands in quotes");
+            self.report(problem.help(format!("write {:?}", recc_syntax::print_expr(value))));
+            return Vec::new();
+        }
         match self.constant(value) {
             Value::Text(path) => vec![path],
             Value::List(items) if items.iter().all(|item| matches!(item, Value::Text(_))) => {

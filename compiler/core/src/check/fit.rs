@@ -4,7 +4,7 @@ use super::Checker;
 use super::value::{Located, Tensor, Value, describe_type};
 use crate::graph::{DType, Dim};
 use crate::ops::{Op, Reshape};
-use crate::problem::{Problem, suggest};
+use crate::problem::{Problem, nearest, suggest};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 impl Checker<'_> {
@@ -25,31 +25,46 @@ impl Checker<'_> {
         }
     }
 
-    fn mismatch(&mut self, wanted: &str, located: &Located, what: &str, declared: Span) -> Value {
+    fn mismatch(&mut self, ty: &str, wanted: &str, located: &Located, what: &str, declared: Span) -> Value {
         let text = located.value.describe(&self.graph);
         let problem = Problem::error("E0201", located.span, format!("{what} is {wanted}"))
             .here(format!("this is {text}"))
             .and(declared, "declared here");
         let help = match &located.value {
-            Value::Text(word) if wanted == "a block" => format!("write its name without quotes: `{word}`"),
-            Value::Text(_) if wanted.ends_with("number") => "write it without quotes".to_owned(),
-            Value::Int(_) | Value::Float(_) | Value::Axis(..) if wanted.starts_with("a list") => {
-                "put it in brackets, such as `[64]`".to_owned()
-            }
-            Value::Float(_) if wanted == "a whole number" => "write it without a fraction".to_owned(),
-            _ => format!("give {wanted}"),
+            Value::Text(word) if ty == "block" && word == "none" => "what changes nothing is `identity`".to_owned(),
+            Value::Text(word) if ty == "block" => match self.callable_like(word) {
+                Some(name) => format!("write its name without quotes: `{name}`"),
+                None => "give a block, such as `relu`".to_owned(),
+            },
+            Value::Int(_) | Value::Float(_) | Value::Axis(..) if ty == "list" => "put it in brackets, such as `[64]`".to_owned(),
+            found => found.as_a_number(ty == "int").unwrap_or_else(|| format!("give {wanted}")),
         };
         self.report(problem.help(help));
         Value::Poison
     }
 
+    /// The block or function that a word names, or nearly.
+    fn callable_like(&self, word: &str) -> Option<String> {
+        let own = self.modules.iter().flat_map(|module| module.names.iter()).filter(|(_, known)| known.value.is_callable());
+        let known: Vec<String> = own.map(|(name, _)| name.clone()).chain(super::builtins::names().map(str::to_owned)).collect();
+        nearest(word, known.iter().map(String::as_str)).map(str::to_owned)
+    }
+
     fn fit_constant(&mut self, ty: &str, name: &Name, located: Located, what: &str, declared: Span) -> Value {
         let fits = match ty {
             "int" => {
-                return located.value.as_int().map(Value::Int).unwrap_or_else(|| self.mismatch("a whole number", &located, what, declared));
+                return located
+                    .value
+                    .as_int()
+                    .map(Value::Int)
+                    .unwrap_or_else(|| self.mismatch("int", "a whole number", &located, what, declared));
             }
             "float" => {
-                return located.value.as_float().map(Value::Float).unwrap_or_else(|| self.mismatch("a number", &located, what, declared));
+                return located
+                    .value
+                    .as_float()
+                    .map(Value::Float)
+                    .unwrap_or_else(|| self.mismatch("float", "a number", &located, what, declared));
             }
             "bool" => matches!(located.value, Value::Bool(_)),
             "option" => matches!(located.value, Value::Bool(_) | Value::Text(_) | Value::Int(_) | Value::Float(_)),
@@ -78,11 +93,11 @@ impl Checker<'_> {
             "block" => "a block",
             _ => "an initializer",
         };
-        if fits { located.value } else { self.mismatch(wanted, &located, what, declared) }
+        if fits { located.value } else { self.mismatch(ty, wanted, &located, what, declared) }
     }
 
     fn fit_list(&mut self, element: &ast::Type, len: &Expr, located: Located, what: &str, declared: Span) -> Value {
-        let Value::List(items) = &located.value else { return self.mismatch("a list", &located, what, declared) };
+        let Value::List(items) = &located.value else { return self.mismatch("list", "a list", &located, what, declared) };
         let count = items.len() as i64;
         if let ExprKind::Name(name) = &len.kind
             && !self.scopes.iter().flatten().any(|binding| binding.name == *name)
@@ -91,7 +106,7 @@ impl Checker<'_> {
         } else if let Some(wanted) = self.eval(len).as_int()
             && wanted != count
         {
-            return self.mismatch(&format!("a list of {wanted}"), &located, what, declared);
+            return self.mismatch("list", &format!("a list of {wanted}"), &located, what, declared);
         }
         let fitted: Vec<Value> = items
             .clone()
@@ -107,7 +122,7 @@ impl Checker<'_> {
                 let tensor = tensor.clone();
                 self.fit_shape(dims, tensor, &located, what, declared)
             }
-            _ => self.mismatch("times", &located, what, declared),
+            _ => self.mismatch("time", "times", &located, what, declared),
         }
     }
 
@@ -135,7 +150,7 @@ impl Checker<'_> {
             } else {
                 format!("a tensor of {axes}")
             };
-            return self.mismatch(&wanted, located, what, declared);
+            return self.mismatch("f32", &wanted, located, what, declared);
         }
         let shift = own.len() - named;
         for (at, dim) in dims.iter().filter(|dim| !matches!(dim, ast::Dim::Rest(_))).enumerate() {

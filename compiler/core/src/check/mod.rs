@@ -31,6 +31,7 @@ mod words;
 use crate::graph::{Graph, NodeId, Program};
 use crate::ops::Op;
 use crate::problem::{Problem, Severity, suggest};
+use crate::scalar::ScalarOp;
 use crate::sources::Sources;
 use crate::spec::{Forward, Spec};
 use feature::Feature;
@@ -331,10 +332,14 @@ impl<'s> Checker<'s> {
     fn use_module(&mut self, module: usize, path: &[Name], names: &[Name], span: Span) {
         let full = path.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(".");
         let Some(from) = self.modules.iter().skip(1).position(|known| known.name == full).map(|at| at + 1) else {
-            // The names are known for what they were meant for.
-            names.iter().for_each(|name| self.declare(module, name, Value::Poison));
+            names.iter().for_each(|name| self.declare_wrong(module, name));
             let known: Vec<String> = self.modules.iter().skip(1).map(|module| module.name.clone()).collect();
-            let help = suggest(&full, known.iter().map(String::as_str));
+            let help = match names {
+                [name] if known.contains(&format!("{full}.{}", name.text)) => {
+                    format!("name what is used: `use {full}.{}.{{…}}`", name.text)
+                }
+                _ => suggest(&full, known.iter().map(String::as_str)),
+            };
             let at = path.first().map_or(span, |first| first.span.to(path[path.len() - 1].span));
             return self.report(Problem::error("E0103", at, format!("there is no library module `{full}`")).help(help));
         };
@@ -343,11 +348,20 @@ impl<'s> Checker<'s> {
                 Some(value) => self.declare(module, name, value),
                 None => {
                     let known: Vec<String> = self.modules[from].names.keys().cloned().collect();
-                    let help = suggest(&name.text, known.iter().map(String::as_str));
+                    let help = match self.module_with(&name.text) {
+                        Some(other) => format!("`{other}` has it: `use {other}.{}`", name.text),
+                        None => suggest(&name.text, known.iter().map(String::as_str)),
+                    };
                     self.report(Problem::error("E0103", name.span, format!("`{full}` has no block `{}`", name.text)).help(help));
+                    self.declare_wrong(module, name);
                 }
             }
         }
+    }
+
+    /// A name that stands for nothing is known, so that its uses are not reported too.
+    fn declare_wrong(&mut self, module: usize, name: &Name) {
+        self.modules[module].names.entry(name.text.clone()).or_insert(Known { value: Value::Poison, span: name.span });
     }
 
     fn spec(&mut self, file: &ast::File) -> Option<Spec> {
@@ -422,6 +436,7 @@ impl<'s> Checker<'s> {
         self.warn_unused();
         self.warn_unused_cohorts();
         self.warn_unused_names();
+        self.spare_what_is_transformed(&scoring.program.graph);
         let tables = self.finished_tables();
         let mut scored = read_variables(&scoring.program);
         let ranked = self.predictions.iter().filter_map(|own| own.prediction.ranking());
@@ -449,6 +464,25 @@ impl<'s> Checker<'s> {
             training,
             scoring,
         })
+    }
+
+    /// A number that every use in the model brings to another size is not raw.
+    fn spare_what_is_transformed(&mut self, graph: &Graph) {
+        let resizes = |node: &NodeId| match &graph[*node].op {
+            Op::Map(map) => matches!(map.op, ScalarOp::Log | ScalarOp::Log1p | ScalarOp::Sqrt | ScalarOp::Tanh | ScalarOp::Sigmoid),
+            _ => false,
+        };
+        for node in graph.nodes() {
+            if let Op::Input(input) = &graph[node].op
+                && graph.users(node).iter().all(resizes)
+            {
+                for &column in &input.columns {
+                    if let recc_abi::ColumnKind::Number(reading) = &mut self.columns[column as usize].kind {
+                        reading.raw = false;
+                    }
+                }
+            }
+        }
     }
 
     /// Constants, blocks and imports that the rest of the spec does not name. Those in a branch that is not taken are used: with

@@ -107,7 +107,11 @@ impl Checker<'_> {
 
     fn loss(&mut self, value: &Expr, prediction: &Prediction) -> Option<Written> {
         let Some((name, span, args)) = as_call(value) else {
-            self.report(Problem::error("E0508", value.span, "this is no loss").help("such as `bce` or `mse(weight: 0.5)`"));
+            let help = match &value.kind {
+                ExprKind::Text(word) => format!("write it without quotes: `{word}`"),
+                _ => "such as `bce` or `mse(weight: 0.5)`".to_owned(),
+            };
+            self.report(Problem::error("E0508", value.span, "this is no loss").help(help));
             return None;
         };
         let mut kind = match name {

@@ -133,7 +133,9 @@ impl Checker<'_> {
     fn negatives(&mut self, written: &Expr) -> Option<(Negatives, bool)> {
         let args = match (as_call(written), &written.kind) {
             (Some(("shared", _, args)), _) => args,
-            (Some((other, span, _)), ExprKind::Call { .. }) => {
+            (Some((other, span, _)), ExprKind::Call { .. })
+                if super::builtins::find(other).is_none() && !self.modules[self.module].names.contains_key(other) =>
+            {
                 let problem = Problem::error("E0602", span, format!("there is no way `{other}` to draw negatives"));
                 let help = "`negatives: 128` draws rows for each target, `negatives: shared(256)` once for all targets of a batch";
                 self.report(problem.help(help));

@@ -155,13 +155,11 @@ impl Checker<'_> {
             _ if matches!(found, Value::Poison) => None,
             _ => {
                 let text = found.describe(&self.graph);
-                let help = match &found {
-                    Value::Float(_) => "write it without a fraction".to_owned(),
-                    Value::Text(_) => "write it without quotes".to_owned(),
-                    Value::Int(number) if *number < least => format!("the least is {least}"),
-                    Value::Int(_) => format!("the most is {most}"),
-                    _ => format!("such as {}", least.max(1)),
-                };
+                let help = found.as_a_number(true).unwrap_or_else(|| match found.as_int() {
+                    Some(number) if number > most => format!("the most is {most}"),
+                    Some(_) => format!("the least is {least}"),
+                    None => format!("such as {}", least.max(1)),
+                });
                 self.report(
                     Problem::error("E0602", value.span, format!("`{what}` is a whole number from {least} to {most}"))
                         .here(format!("this is {text}"))
@@ -182,10 +180,7 @@ impl Checker<'_> {
                 self.report(
                     Problem::error("E0602", value.span, format!("`{what}` is a number from {least} to {most}"))
                         .here(format!("this is {text}"))
-                        .help(match &found {
-                            Value::Text(_) => "write it without quotes".to_owned(),
-                            _ => format!("the least is {least}, the most {most}"),
-                        }),
+                        .help(found.as_a_number(false).unwrap_or_else(|| "see `recc explain E0602`".to_owned())),
                 );
                 None
             }
@@ -237,6 +232,12 @@ impl Checker<'_> {
             return None;
         }
         self.given_once(args, name, 1)?;
+        let named = args.iter().find_map(|argument| argument.name.as_ref().filter(|name| name.text == "lr"));
+        if let (Some(named), Some(unnamed)) = (named, args.iter().find(|argument| argument.name.is_none())) {
+            let problem = Problem::error("E0218", unnamed.value.span, "`lr` is given twice").and(named.span, "given here too");
+            self.report(problem.help("a number without a name is the rate; a fraction has a point: `0.001`"));
+            return None;
+        }
         let mut spec = OptimizerSpec { kind: *kind, ..adam() };
         match kind {
             OptimizerKind::Sgd => spec.rate = 0.1,
@@ -274,7 +275,9 @@ impl Checker<'_> {
                     known.extend((*kind == OptimizerKind::Adamw).then_some("decay"));
                     known.extend(table.then_some("rows"));
                     let span = argument.name.as_ref().map_or(value.span, |name| name.span);
-                    self.report(Problem::error("E0210", span, format!("`{name}` has no argument `{other}`")).help(suggest(other, known)));
+                    self.report(
+                        Problem::error("E0210", span, format!("`{name}` has no argument `{other}`")).help(words::argument(other, known)),
+                    );
                     return None;
                 }
             }
@@ -367,7 +370,11 @@ impl Checker<'_> {
 
     fn metric(&mut self, value: &Expr) -> Option<Metric> {
         let Some((name, span, args)) = as_call(value) else {
-            self.report(Problem::error("E0603", value.span, "this is no metric").help("such as `auc` or `gauc(by: user)`"));
+            let help = match &value.kind {
+                ExprKind::Text(word) => format!("write it without quotes: `{word}`"),
+                _ => "such as `auc`, `ndcg(10)` or `gauc(by: user)`".to_owned(),
+            };
+            self.report(Problem::error("E0603", value.span, "this is no metric").help(help));
             return None;
         };
         if name == "log_perplexity" {

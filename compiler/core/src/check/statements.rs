@@ -463,9 +463,10 @@ impl Checker<'_> {
                 problem.and(self.features[label].span, "the label").help("predict it with `value(…)`, or declare the label `: binary`"),
             );
         }
-        if link == Link::Logit && self.is_probability(z.node) {
-            let problem = Problem::warning("W0007", argument.value.span, "`logit` is given a probability").here("a sigmoid gives this");
-            self.report(problem.help("give it the value before the sigmoid: `logit` applies one itself"));
+        if let Some((what, by)) = self.bounded(z.node).filter(|_| link == Link::Logit) {
+            let problem =
+                Problem::warning("W0007", argument.value.span, format!("`logit` is given {what}")).here(format!("{by} gives this"));
+            self.report(problem.help(format!("give it the value before {by}: `logit` takes any number, and applies a sigmoid itself")));
         }
         if let Link::Ordinal { levels } = link {
             return self.predict_levels(name, label, levels, z, callee.span);
@@ -473,11 +474,25 @@ impl Checker<'_> {
         self.finish_prediction(name, label, link, z);
     }
 
-    /// Whether a value comes straight from a sigmoid.
-    fn is_probability(&self, node: NodeId) -> bool {
+    /// What a value is, if it cannot be every number, and what makes it so.
+    fn bounded(&self, node: NodeId) -> Option<(&'static str, &'static str)> {
+        let operands = self.graph.operands(node);
         match &self.graph[node].op {
-            Op::Map(map) => map.op == ScalarOp::Sigmoid,
-            Op::Reshape(_) => self.is_probability(self.graph.operands(node)[0]),
+            Op::Map(map) => match map.op {
+                ScalarOp::Sigmoid => Some(("a probability", "a sigmoid")),
+                ScalarOp::Tanh => Some(("a number between -1 and 1", "a tanh")),
+                ScalarOp::Max if operands.iter().any(|own| self.is_zero(*own)) => Some(("a number that is never below 0", "a ReLU")),
+                _ => None,
+            },
+            Op::Reshape(_) => self.bounded(operands[0]),
+            _ => None,
+        }
+    }
+
+    fn is_zero(&self, node: NodeId) -> bool {
+        match &self.graph[node].op {
+            Op::Constant(constant) => constant.value() == 0.0,
+            Op::Broadcast(_) => self.is_zero(self.graph.operands(node)[0]),
             _ => false,
         }
     }

@@ -114,15 +114,7 @@ impl Checker<'_> {
         for setting in &table.settings.entries {
             match setting.key.text.as_str() {
                 "init" => init = self.initializer(&setting.value).unwrap_or(init),
-                "rows" => {
-                    rows = self.table_rows(&setting.value);
-                    if let (Some(rows), Some(reached)) = (rows.filter(|rows| Some(*rows) > reached), reached) {
-                        let message = format!("the table `{}` has {rows} rows, and its keys reach {reached}", name.text);
-                        self.report(
-                            Problem::warning("W0006", setting.value.span, message).help("leave `rows` out, or widen the keys' range"),
-                        );
-                    }
-                }
+                "rows" => rows = self.table_rows(&name.text, &setting.value, reached),
                 "l2" => update.optimizer.l2 = self.number_in(&setting.value, "l2", 0.0, 1e9).unwrap_or(0.0),
                 "optimizer" => {
                     if let Some(own) = self.table_optimizer(&setting.value) {
@@ -170,19 +162,30 @@ impl Checker<'_> {
         storage
     }
 
-    fn table_rows(&mut self, value: &Expr) -> Option<u64> {
+    /// The rows that are asked for, beside row 0; `reached` are those that the keys reach.
+    fn table_rows(&mut self, table: &str, value: &Expr, reached: Option<u64>) -> Option<u64> {
         let found = self.constant(value);
-        match found.as_int() {
-            _ if matches!(found, Value::Poison) => None,
-            Some(rows) if rows >= 1 && rows < i64::from(i32::MAX) => Some(rows as u64),
+        let rows = match found.as_int() {
+            _ if matches!(found, Value::Poison) => return None,
+            Some(rows) if rows >= 1 && rows < i64::from(i32::MAX) => rows as u64,
             _ => {
                 self.report(
                     Problem::error("E0602", value.span, "`rows` is a whole number from 1")
                         .help("it counts the rows beside row 0, which is for unseen values"),
                 );
-                None
+                return None;
             }
+        };
+        if let Some(reached) = reached.filter(|reached| *reached != rows) {
+            let message = format!("the table `{table}` has {rows} rows, and its keys reach {reached}");
+            let problem = if rows < reached {
+                Problem::error("E0602", value.span, message).help("leave `rows` out: there are as many as are reached")
+            } else {
+                Problem::warning("W0006", value.span, message).help("leave `rows` out, or widen the keys' range")
+            };
+            self.report(problem);
         }
+        Some(rows)
     }
 
     fn table_keys(&mut self, keys: &Expr, shared: bool) -> Option<(Vec<u32>, bool)> {

@@ -92,6 +92,16 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// What to do with a value that stands where a number does, or a whole one.
+    pub(super) fn as_a_number(&self, whole: bool) -> Option<String> {
+        match self {
+            Value::Text(text) if text.parse::<f64>().is_ok() => Some(format!("write it without quotes: `{text}`")),
+            Value::Float(number) if whole && number.fract() == 0.0 && number.abs() < 1e15 => Some(format!("write `{number:.0}`")),
+            Value::Float(_) if whole => Some("write it without a fraction; `floor(…)` cuts one off".to_owned()),
+            _ => None,
+        }
+    }
+
     /// The value in a modeler's words.
     pub(super) fn describe(&self, graph: &Graph) -> String {
         match self {

@@ -1,6 +1,6 @@
 //! Words of other tools, and what they are called here: an unknown name may be one that its writer knows from elsewhere.
 
-use crate::problem::{nearest, suggest};
+use crate::problem::suggest;
 
 /// Where words stand (an item's settings by the item's name), the words without capitals and signs, and the help for them.
 const WORDS: &[(&str, &[&str], &str)] = &[
@@ -46,7 +46,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
     (
         "table",
         &["vocabsize", "numembeddings", "vocab", "buckets"],
-        "a table has a row for each value that its feature's `vocab` finds; `rows: N` bounds it",
+        "a table has a row for each value that its feature finds; `vocab(min_count: 2)` or `hash(1000)` of the feature makes them fewer",
     ),
     ("table", &["initializer", "initialization", "std"], "such as `init: normal(0.01)`"),
     ("table", &["regularizer", "weightdecay"], "it is called `l2`"),
@@ -131,25 +131,79 @@ const WORDS: &[(&str, &[&str], &str)] = &[
     ("function", &["pow", "power"], "write `x * x`, or `exp(n * log(x))`"),
     ("function", &["range"], "a range is written `0..n`"),
     ("function", &["len", "length", "size", "shape"], "sizes are dimension variables: `block f(x: f32[F, D])` knows `F` and `D`"),
-    ("function", &["print"], "`expose name = value` shows a value when scoring"),
+    ("function", &["detach", "stopgradient"], "it is called `hold(x)`"),
+    ("function", &["true", "false"], "it is written in small letters: `true`, `false`"),
+    ("function", &["null", "nil"], "an argument that takes it is given `none`; no activation and no norm is `identity`"),
+    ("function", &["batchnorm1d", "batchnormalization"], "it is called `batch_norm`, of `use std.dense.batch_norm`"),
+    ("function", &["layernormalization"], "it is called `layer_norm`, of `use std.dense.layer_norm`"),
+    ("function", &["leakyrelu"], "write `max(x, 0.01 * x)`; `prelu` of std.dense learns the slope"),
+    ("function", &["xaviernormal", "glorotnormal"], "it is called `xavier`"),
+    ("function", &["glorotuniform"], "it is called `xavier_uniform`"),
+    ("function", &["kaiming", "kaimingnormal", "henormal"], "it is called `he`"),
+    ("function", &["gaussian", "randomnormal"], "it is called `normal`"),
+    ("transform", &["normalize", "standardscaler", "zscore", "scale"], "it is called `standardize`"),
+    ("transform", &["clip", "clamp"], "write `max(0) |> min(100)`: not below 0, not above 100"),
+    ("transform", &["fillna", "impute", "default"], "it is called `fill(0)`"),
+    ("transform", &["labelencoder", "labelencode", "factorize", "encode", "index", "dictionary"], "it is called `vocab`"),
+    ("transform", &["hashing", "hashbucket", "featurehash"], "it is called `hash(100_000)`"),
+    ("transform", &["bucketize", "discretize", "bins", "cut"], "it is called `bucket([6, 12, 18])`"),
+    ("transform", &["tokenize", "explode"], "it is called `split(\" \")`"),
+    (
+        "transform",
+        &["pad", "padding", "padsequences", "maxlen", "truncate", "limit"],
+        "nothing is padded: `take(20)` keeps the first, `take_last(20)` the last values",
+    ),
+    ("table", &["pooling", "combiner"], "the model says it: `mean(words[tags], axis: tags)`"),
+    ("table", &["paddingidx", "maskzero"], "nothing is padded, and row 0 is for what is missing"),
+    ("metric", &["prauc", "aucpr", "averageprecision"], "it is not there: report `auc`, `logloss`, `ne` or `calibration`"),
 ];
+
+/// A word without capitals and signs.
+fn plain(word: &str) -> String {
+    word.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
+}
 
 /// What a word of another tool is called here.
 fn meant(place: &str, word: &str) -> Option<&'static str> {
-    let plain: String = word.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    let plain = plain(word);
     let found = WORDS.iter().find(|(known, words, _)| *known == place && words.contains(&plain.as_str()));
     found.map(|(_, _, help)| *help)
 }
 
-/// The help for an unknown word: a known one like it, what another tool's word is called here, or all that are known.
+/// The help for an unknown word: what another tool's word is called here, a known one like it, or all that are known.
 pub(super) fn help<'n>(place: &str, word: &str, known: impl IntoIterator<Item = &'n str> + Clone) -> String {
-    match (nearest(word, known.clone()), meant(place, word)) {
-        (None, Some(help)) => help.to_owned(),
-        _ => suggest(word, known),
+    meant(place, word).map_or_else(|| suggest(word, known), str::to_owned)
+}
+
+/// Arguments of blocks by their names elsewhere.
+const ARGUMENTS: &[(&[&str], &str)] = &[
+    (&["hiddenunits", "hiddensizes", "hiddendims", "dnnhiddenunits", "layersizes"], "units"),
+    (&["hiddenactivations", "act", "activationfn", "nonlinearity"], "activation"),
+    (&["dropoutrate", "dropoutrates", "netdropout", "pdropout", "p"], "dropout"),
+    (&["outfeatures", "outputdim", "outdim", "outputsize"], "out"),
+    (&["numheads", "nheads", "nhead"], "heads"),
+    (&["numlayers", "nlayers", "depth", "numcrosslayers", "numblocks"], "layers"),
+    (&["numexperts", "nexperts"], "experts"),
+    (&["usebias"], "bias"),
+    (&["normalization", "batchnorm"], "norm"),
+    (&["eps"], "epsilon"),
+    (&["reductionratio"], "reduction"),
+    (&["learningrate", "rate"], "lr"),
+    (&["weightdecay"], "l2"),
+    (&["minfreq", "threshold"], "min_count"),
+];
+
+/// The help for an unknown argument of a block or a function.
+pub(super) fn argument<'n>(word: &str, known: impl IntoIterator<Item = &'n str> + Clone) -> String {
+    let plain = plain(word);
+    let meant = ARGUMENTS.iter().filter(|(words, _)| words.contains(&plain.as_str())).map(|(_, own)| *own);
+    match meant.into_iter().find(|own| known.clone().into_iter().any(|known| known == *own)) {
+        Some(own) => format!("it is called `{own}`"),
+        None => suggest(word, known),
     }
 }
 
-/// The same of a name in an expression, where nothing known is like it.
+/// What a name in an expression is called here.
 pub(super) fn function(word: &str) -> Option<&'static str> {
     meant("function", word)
 }

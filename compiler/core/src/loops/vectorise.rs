@@ -30,7 +30,8 @@ fn mark(stmt: &mut Stmt, gathers: bool) -> bool {
         Extent::Fixed(n) => *n >= SHORTEST,
         Extent::Items | Extent::Between(..) => true,
     };
-    *vector = !inside && long && Check { var: *var, gathers, varying: BTreeSet::new(), stored: BTreeSet::new(), inner: Vec::new() }.body(body);
+    *vector =
+        !inside && long && Check { var: *var, gathers, varying: BTreeSet::new(), stored: BTreeSet::new(), inner: Vec::new() }.body(body);
     inside || *vector
 }
 
