@@ -265,6 +265,13 @@ fn a_new_spec_trains_as_it_stands() {
     );
     ok(&mut recc(&["run", "parts.rec", "--", "--epochs", "1"]));
     contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "clik"])), &["clik", "click, age"]);
+    // Another sign between the cells is seen in the header.
+    folder.write("semicolons.csv", text(&rows(300, 1), ";"));
+    ok(&mut recc(&["new", "semicolons", "--from", "semicolons.csv"]));
+    contains(&std::fs::read_to_string(folder.path("semicolons.rec")).expect("a spec"), &["separator: \";\"", "label  click: binary"]);
+    ok(&mut recc(&["run", "semicolons.rec", "--", "--epochs", "1"]));
+    folder.write("same.csv", "click,user,item\n0,a,x\n0,b,y\n0,a,y\n");
+    contains(&fails(1, &mut recc(&["new", "other", "--from", "same.csv"])), &["\"click\"", "the same in all rows"]);
     contains(&fails(1, &mut recc(&["new", "other", "--from", "train.csv", "--label", "user"])), &["user", "neither"]);
 }
 

@@ -454,7 +454,7 @@ fn new_spec(args: &NewArgs) -> Result<u8, Failure> {
     let text = match &args.from {
         Some(data) => {
             let wanted = new::Wanted { label: args.label.as_deref(), next: args.next.as_deref(), by: args.by.as_deref() };
-            new::inferred(name, data, &recc_rt::sample(data, new::ROWS)?, &wanted)?
+            new::inferred(name, data, &wanted)?
         }
         None => new::plain(name),
     };

@@ -52,7 +52,7 @@ impl Column {
     }
 
     /// How usual its name is for a label: less is more usual; none if it is no such name.
-    fn label_rank(&self) -> Option<usize> {
+    pub(super) fn label_rank(&self) -> Option<usize> {
         let name = self.name.to_ascii_lowercase();
         let known = LABELS.iter().position(|label| *label == name);
         let named = || name.starts_with("label_") || name.starts_with("y_") || name.ends_with("_label");

@@ -1,7 +1,7 @@
 //! A spec for rows that are events: what comes next for each user.
 
 use super::columns::Column;
-use super::{feature_of, is_name};
+use super::{DataFile, feature_of, is_name};
 use recc_rt::Failure;
 use recc_syntax::quoted;
 use std::fmt::Write as _;
@@ -58,7 +58,7 @@ impl Events {
     }
 
     /// The spec.
-    pub(super) fn spec(&self, name: &str, path: &Path, columns: &[Column]) -> String {
+    pub(super) fn spec(&self, name: &str, file: &DataFile<'_>, columns: &[Column]) -> String {
         let column = |at: usize| &columns[at].name;
         let (user, item) = (column(self.user), column(self.item));
         let as_setting = |at: usize| if is_name(column(at)) { column(at).clone() } else { quoted(column(at)) };
@@ -66,11 +66,13 @@ impl Events {
             Some(time) => format!("the order of {:?}", column(time)),
             None => "the order of the file".to_owned(),
         };
-        let mut out =
-            format!("// The next {item:?} of each {user:?} in {order}, as {} looks; change what is meant otherwise.\n", path.display());
+        let mut out = format!(
+            "// The next {item:?} of each {user:?} in {order}, as {} looks; change what is meant otherwise.\n",
+            file.path.display()
+        );
         out.push_str("use std.sequence.sasrec\n\nconst STEPS = 51  // the last one is what comes next\n\n");
         let ordered = self.time.map_or(String::new(), |time| format!("order: {}, ", as_setting(time)));
-        let train = quoted(&path.display().to_string());
+        let train = quoted(&file.path.display().to_string()) + &file.separator_setting();
         let _ = writeln!(out, "data {{ train: {train}, group: {}, {ordered}split: leave_one_out }}\n", as_setting(self.user));
         let (mut key, mut source) = feature_of(column(self.user), self.user);
         if TAKEN.contains(&key.as_str()) {

@@ -4,14 +4,14 @@ mod columns;
 mod events;
 mod rows;
 
-use columns::{Column, columns, mark_outcomes, usual_label};
+use columns::{Column, Looks, columns, mark_outcomes, usual_label};
 use events::Events;
 use recc_rt::{Failure, Sample};
 use recc_syntax::quoted;
 use std::path::Path;
 
 /// Rows looked at.
-pub(crate) const ROWS: u64 = 20_000;
+const ROWS: u64 = 20_000;
 /// Words that are no names in a spec.
 const RESERVED: [&str; 8] = ["true", "false", "if", "else", "and", "or", "not", "_"];
 
@@ -55,8 +55,32 @@ train     {{ batch: 512, epochs: 4, seed: 1 }}
     )
 }
 
+/// A data file, and what stands between its cells if that is not what its name says.
+struct DataFile<'f> {
+    path: &'f Path,
+    separator: Option<char>,
+}
+
+impl DataFile<'_> {
+    /// Reads some rows. A header that is one cell may be several with another sign between them.
+    fn sample(&mut self) -> Result<Sample, Failure> {
+        let sample = recc_rt::sample(self.path, ROWS, None)?;
+        if let [header] = sample.columns.as_slice() {
+            self.separator = [';', '|', '\t', ',', ' '].into_iter().find(|sign| header.contains(*sign));
+        }
+        if self.separator.is_some() { recc_rt::sample(self.path, ROWS, self.separator) } else { Ok(sample) }
+    }
+
+    /// The setting of `data` for its separator, behind others.
+    fn separator_setting(&self) -> String {
+        self.separator.map_or(String::new(), |sign| format!(", separator: {}", quoted(&sign.to_string())))
+    }
+}
+
 /// A spec for the columns of a data file.
-pub(crate) fn inferred(name: &str, path: &Path, sample: &Sample, wanted: &Wanted<'_>) -> Result<String, Failure> {
+pub(crate) fn inferred(name: &str, path: &Path, wanted: &Wanted<'_>) -> Result<String, Failure> {
+    let mut file = DataFile { path, separator: None };
+    let sample = &file.sample()?;
     if sample.rows.is_empty() {
         return Err(Failure::input(format!(
             "{}: there are no rows to learn the columns from\nhelp: give a file with rows",
@@ -71,7 +95,7 @@ pub(crate) fn inferred(name: &str, path: &Path, sample: &Sample, wanted: &Wanted
     }
     let mut columns = columns(sample);
     if let Some(next) = wanted.next {
-        return Ok(Events::asked(&columns, next, wanted.by, path)?.spec(name, path, &columns));
+        return Ok(Events::asked(&columns, next, wanted.by, path)?.spec(name, &file, &columns));
     }
     let label = match wanted.label {
         Some(label) => Some(asked_label(&columns, label, path)?),
@@ -79,10 +103,14 @@ pub(crate) fn inferred(name: &str, path: &Path, sample: &Sample, wanted: &Wanted
     };
     if let Some(label) = label {
         mark_outcomes(&mut columns, sample, label);
-        return Ok(rows::spec(name, path, &columns, label));
+        return Ok(rows::spec(name, &file, &columns, label));
+    }
+    if let Some(Column { name, .. }) = columns.iter().find(|column| column.label_rank().is_some() && column.looks == Looks::Constant) {
+        let message = format!("{}: {name:?} is named as a label is, and is the same in all rows looked at", path.display());
+        return Err(Failure::input(format!("{message}\nhelp: give a file whose rows differ in it, or name another column with --label")));
     }
     match Events::named(&columns) {
-        Some(events) => Ok(events.spec(name, path, &columns)),
+        Some(events) => Ok(events.spec(name, &file, &columns)),
         None => Err(Failure::input(format!(
             "{}: no column looks like a label\nhelp: name it with --label, or with --next the column whose next value is to be predicted; the columns are {}",
             path.display(),
@@ -144,9 +172,9 @@ impl Parts {
     }
 
     /// As settings of `data`.
-    fn settings(&self) -> String {
+    fn settings(&self, file: &DataFile<'_>) -> String {
         let parts = [("train", Some(&self.train)), ("valid", self.valid.as_ref()), ("test", self.test.as_ref())];
         let setting = |(part, file): (&str, Option<&String>)| file.map(|file| format!("{part}: {}", quoted(file)));
-        parts.into_iter().filter_map(setting).collect::<Vec<_>>().join(", ")
+        parts.into_iter().filter_map(setting).collect::<Vec<_>>().join(", ") + &file.separator_setting()
     }
 }

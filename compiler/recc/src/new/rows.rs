@@ -1,18 +1,17 @@
 //! A spec for rows that are examples, with a label.
 
 use super::columns::{Column, Looks};
-use super::{Parts, feature_of, is_name};
+use super::{DataFile, Parts, feature_of, is_name};
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// A spec for the columns of a data file.
-pub(super) fn spec(name: &str, path: &Path, columns: &[Column], label: usize) -> String {
-    Writer { name, path, columns, label }.spec()
+pub(super) fn spec(name: &str, file: &DataFile<'_>, columns: &[Column], label: usize) -> String {
+    Writer { name, file, columns, label }.spec()
 }
 
 struct Writer<'w> {
     name: &'w str,
-    path: &'w Path,
+    file: &'w DataFile<'w>,
     columns: &'w [Column],
     label: usize,
 }
@@ -35,7 +34,7 @@ impl Writer<'_> {
         // Columns that are features by their own names make one group, with one look-up.
         let (group, single): (Vec<usize>, Vec<usize>) = ids.iter().partition(|&&at| is_name(&self.columns[at].name));
         let (label, source) = self.feature(self.label);
-        let mut out = format!("// Features as the columns of {} look like; change what is meant otherwise.\n", self.path.display());
+        let mut out = format!("// Features as the columns of {} look like; change what is meant otherwise.\n", self.file.path.display());
         for column in self.columns {
             let why = match column.looks {
                 Looks::Constant => "it is the same in every row",
@@ -51,8 +50,8 @@ impl Writer<'_> {
         if fm {
             out.push_str("use std.interaction.fm\n");
         }
-        let parts = Parts::beside(self.path);
-        let _ = write!(out, "\ndata {{ {} }}\n\nfeatures {{\n", parts.settings());
+        let parts = Parts::beside(self.file.path);
+        let _ = write!(out, "\ndata {{ {} }}\n\nfeatures {{\n", parts.settings(self.file));
         let kind = if binary { "binary" } else { "number" };
         let from = if source == label { String::new() } else { format!(" = {source}") };
         let _ = writeln!(out, "label {label}: {kind}{from}");

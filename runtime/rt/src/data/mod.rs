@@ -108,8 +108,9 @@ pub struct Sample {
 }
 
 /// Reads the first rows of a data file with a header.
-pub fn sample(path: &Path, count: u64) -> Result<Sample, Failure> {
-    let mut rows = Rows::open(&[path.display().to_string()], &DataSpec::default(), Some(count))?;
+pub fn sample(path: &Path, count: u64, separator: Option<char>) -> Result<Sample, Failure> {
+    let spec = DataSpec { separator, ..DataSpec::default() };
+    let mut rows = Rows::open(&[path.display().to_string()], &spec, Some(count))?;
     let mut found = Sample { columns: rows.columns().to_vec(), rows: Vec::new() };
     let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
     rows.for_each_chunk(|chunk, _| {
