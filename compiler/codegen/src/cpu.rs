@@ -73,9 +73,9 @@ pub fn compile_kernels(kernels: &[VerifiedKernel<'_>], level: Level) -> Result<C
         let name = kernel.kernel().name.clone();
         let bytes = part.unwrap_or_else(|| Err(CodegenError { kernel: name.clone(), message: "was not compiled".to_owned() }))?;
         compiled.code.resize(compiled.code.len().next_multiple_of(64), 0x90);
-        let Cost { flops, bytes: moved, bf16 } = cost(kernel.kernel());
+        let Cost { flops, bytes: moved, bf16, ragged } = cost(kernel.kernel());
         let (offset, len) = (compiled.code.len() as u64, bytes.len() as u64);
-        compiled.entries.push(KernelEntry { name, offset, len, flops, bytes: moved, bf16 });
+        compiled.entries.push(KernelEntry { name, offset, len, flops, bytes: moved, bf16, ragged });
         compiled.code.extend_from_slice(&bytes);
     }
     Ok(compiled)

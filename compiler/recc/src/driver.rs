@@ -136,9 +136,9 @@ fn code(built: &Built, target: BuildTarget) -> Result<Code, Failure> {
         BuildTarget::Cuda => {
             let module = device_module(built)?;
             let entry = |kernel: &Kernel| {
-                let Cost { flops, bytes, bf16 } = cost(kernel);
+                let Cost { flops, bytes, bf16, ragged } = cost(kernel);
                 let len = module.texts.get(&kernel.name).map_or(0, String::len) as u64;
-                KernelEntry { name: kernel.name.clone(), offset: 0, len, flops, bytes, bf16 }
+                KernelEntry { name: kernel.name.clone(), offset: 0, len, flops, bytes, bf16, ragged }
             };
             Ok((Compiled { code: module.text().into_bytes(), entries: built.kernels().map(entry).collect() }, Some(module.kernels)))
         }

@@ -364,4 +364,6 @@ pub struct KernelEntry {
     pub bytes: f64,
     /// Whether its products round their factors to bfloat16.
     pub bf16: bool,
+    /// Whether there is work for each entry or row, whose number is not known: operations and bytes are those of one.
+    pub ragged: bool,
 }

@@ -110,7 +110,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
         result["device"] = json!(name);
     }
     if let Some(profile) = engine.profiled() {
-        result["profile"] = profile.report(&program.kernels, options.steps, program.device.is_none());
+        result["profile"] = profile.report(&program.kernels, (options.steps, mean * options.threads as f64), program.device.is_none());
     }
     Ok(result)
 }

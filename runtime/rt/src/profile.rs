@@ -30,8 +30,8 @@ impl Profile {
         }
     }
 
-    /// Figures of each kernel that ran, the slowest first, and what this machine's processor can do, if that is what ran them.
-    pub(crate) fn report(&self, entries: &[KernelEntry], steps: u64, by_processor: bool) -> Value {
+    /// Figures of each kernel that ran in steps of so many milliseconds of all threads, the slowest first, and what this machine's processor can do, if that is what ran them.
+    pub(crate) fn report(&self, entries: &[KernelEntry], (steps, milliseconds): (u64, f64), by_processor: bool) -> Value {
         let limits = by_processor.then(|| Limits::measure(entries.iter().any(|entry| entry.bf16)));
         let total: u64 = self.kernels.iter().map(|own| own.nanoseconds.load(Ordering::Relaxed)).sum();
         let mut rows: Vec<(u64, Value)> = Vec::new();
@@ -43,15 +43,22 @@ impl Profile {
             let (gflops, gbytes) = (entry.flops * items / time as f64, entry.bytes * items / time as f64);
             let mut row = json!({
                 "kernel": entry.name, "ms_per_step": time as f64 / 1e6 / steps as f64, "share": time as f64 / total as f64,
-                "gflop_per_s": gflops, "gbyte_per_s": gbytes,
             });
+            // How many entries it went through is not known here.
+            if entry.ragged {
+                rows.push((time, row));
+                continue;
+            }
+            row["gflop_per_s"] = json!(gflops);
+            row["gbyte_per_s"] = json!(gbytes);
             if let Some(limits) = &limits {
                 row["share_of_peak"] = json!(gflops / if entry.bf16 { limits.bf16_gflops } else { limits.gflops });
             }
             rows.push((time, row));
         }
         rows.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-        let mut report = json!({"kernels": rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>()});
+        let beside = (milliseconds - total as f64 / 1e6 / steps as f64).max(0.0);
+        let mut report = json!({"kernels": rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(), "beside_ms_per_step": beside});
         if let Some(Limits { gflops, bf16_gflops, gbytes }) = limits {
             report["peak_gflop_per_s"] = json!(gflops);
             report["peak_bf16_gflop_per_s"] = json!(bf16_gflops);
@@ -71,15 +78,16 @@ pub(crate) fn table(report: &Value) -> String {
     let peak = |text: String| if has_peak { format!(" {text:>8}") } else { String::new() };
     let mut out =
         format!("{:<width$} {:>9} {:>6} {:>8}{} {:>7}\n", "kernel", "ms a step", "share", "GFLOP/s", peak("of peak".to_owned()), "GB/s");
+    let known = |row: &Value, key: &str, text: &dyn Fn(f64) -> String| row[key].as_f64().map_or_else(|| "-".to_owned(), text);
     for row in shown {
         out += &format!(
-            "{:<width$} {:>9.3} {:>5.1}% {:>8.1}{} {:>7.1}\n",
+            "{:<width$} {:>9.3} {:>5.1}% {:>8}{} {:>7}\n",
             row["kernel"].as_str().unwrap_or_default(),
             figure(row, "ms_per_step"),
             100.0 * figure(row, "share"),
-            figure(row, "gflop_per_s"),
-            peak(format!("{:.1}%", 100.0 * figure(row, "share_of_peak"))),
-            figure(row, "gbyte_per_s"),
+            known(row, "gflop_per_s", &|own| format!("{own:.1}")),
+            peak(known(row, "share_of_peak", &|own| format!("{:.1}%", 100.0 * own))),
+            known(row, "gbyte_per_s", &|own| format!("{own:.1}")),
         );
     }
     if !rest.is_empty() {
@@ -87,8 +95,14 @@ pub(crate) fn table(report: &Value) -> String {
         let name = format!("{} others", rest.len());
         out += &format!("{name:<width$} {:>9.3} {:>5.1}%\n", sum("ms_per_step"), 100.0 * sum("share"));
     }
+    // On a device the two overlap.
     if !has_peak {
         return out;
+    }
+    let beside = "beside the kernels: batches, groupings, waiting";
+    out += &format!("{beside:<width$} {:>9.3}\n", figure(report, "beside_ms_per_step"));
+    if rows.iter().any(|row| row["gflop_per_s"].is_null()) {
+        out += "-: work for each entry of a list or row of a table, whose number is not counted\n";
     }
     let bf16 = match report["peak_bf16_gflop_per_s"].as_f64() {
         Some(peak) => format!(", {peak:.0} in bf16"),

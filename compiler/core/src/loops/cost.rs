@@ -3,7 +3,7 @@
 use super::{Extent, Instr, Kernel, Size, Stmt, Term};
 use std::collections::BTreeSet;
 
-/// Work for each item. A loop over a bag counts as one round, since its length is not known.
+/// Work for each item. A loop over a bag or a sequence counts as one round.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// Operations on numbers; two for each multiplication and addition of a matrix product.
@@ -12,6 +12,8 @@ pub struct Cost {
     pub bytes: f64,
     /// Whether its products round their factors.
     pub bf16: bool,
+    /// Whether there is work for each entry of a bag or a sequence, or each row of a table, whose number is not known.
+    pub ragged: bool,
 }
 
 /// Counts a kernel's work.
@@ -42,6 +44,7 @@ impl Counter<'_> {
                         Extent::Fixed(rounds) => *rounds as f64,
                         Extent::Items | Extent::Between(..) => 1.0,
                     };
+                    self.cost.ragged |= matches!(extent, Extent::Between(..));
                     if !matches!(extent, Extent::Fixed(_)) {
                         self.moving.insert(Term::Var(*var));
                     }
@@ -53,6 +56,7 @@ impl Counter<'_> {
                         Size::Fixed(size) | Size::Items(size) | Size::Entries(size) => size as f64,
                     };
                     let (m, n, k) = (size(product.m), size(product.n), size(product.k));
+                    self.cost.ragged |= [product.m, product.n, product.k].iter().any(|size| matches!(size, Size::Entries(_)));
                     let times = product.heads.map_or(1.0, |(count, _)| count as f64);
                     self.cost.flops += 2.0 * m * n * k * times;
                     let sides = [(product.m, product.k, m * k), (product.k, product.n, k * n), (product.m, product.n, m * n)];
@@ -62,8 +66,8 @@ impl Counter<'_> {
                     self.cost.bf16 |= product.bf16;
                 }
                 Stmt::Accumulate { .. } => self.cost.flops += times,
-                // How many rows the table has is not known.
-                Stmt::Accumulator { .. } | Stmt::Partition(_) => {}
+                Stmt::Accumulator { .. } => {}
+                Stmt::Partition(_) => self.cost.ragged = true,
             }
         }
     }
