@@ -41,16 +41,11 @@ impl Profile {
                 continue;
             }
             let (gflops, gbytes) = (entry.flops * items / time as f64, entry.bytes * items / time as f64);
+            // How many entries of a list a kernel went through is not known here: its figures are then of one.
             let mut row = json!({
                 "kernel": entry.name, "ms_per_step": time as f64 / 1e6 / steps as f64, "share": time as f64 / total as f64,
+                "gflop_per_s": gflops, "gbyte_per_s": gbytes, "at_least": entry.ragged,
             });
-            // How many entries it went through is not known here.
-            if entry.ragged {
-                rows.push((time, row));
-                continue;
-            }
-            row["gflop_per_s"] = json!(gflops);
-            row["gbyte_per_s"] = json!(gbytes);
             if let Some(limits) = &limits {
                 row["share_of_peak"] = json!(gflops / if entry.bf16 { limits.bf16_gflops } else { limits.gflops });
             }
@@ -78,16 +73,16 @@ pub(crate) fn table(report: &Value) -> String {
     let peak = |text: String| if has_peak { format!(" {text:>8}") } else { String::new() };
     let mut out =
         format!("{:<width$} {:>9} {:>6} {:>8}{} {:>7}\n", "kernel", "ms a step", "share", "GFLOP/s", peak("of peak".to_owned()), "GB/s");
-    let known = |row: &Value, key: &str, text: &dyn Fn(f64) -> String| row[key].as_f64().map_or_else(|| "-".to_owned(), text);
+    let more = |row: &Value| if row["at_least"] == true { ">" } else { "" };
     for row in shown {
         out += &format!(
             "{:<width$} {:>9.3} {:>5.1}% {:>8}{} {:>7}\n",
             row["kernel"].as_str().unwrap_or_default(),
             figure(row, "ms_per_step"),
             100.0 * figure(row, "share"),
-            known(row, "gflop_per_s", &|own| format!("{own:.1}")),
-            peak(known(row, "share_of_peak", &|own| format!("{:.1}%", 100.0 * own))),
-            known(row, "gbyte_per_s", &|own| format!("{own:.1}")),
+            format!("{}{:.1}", more(row), figure(row, "gflop_per_s")),
+            peak(format!("{}{:.1}%", more(row), 100.0 * figure(row, "share_of_peak"))),
+            format!("{}{:.1}", more(row), figure(row, "gbyte_per_s")),
         );
     }
     if !rest.is_empty() {
@@ -101,8 +96,8 @@ pub(crate) fn table(report: &Value) -> String {
     }
     let beside = "beside the kernels: batches, groupings, waiting";
     out += &format!("{beside:<width$} {:>9.3}\n", figure(report, "beside_ms_per_step"));
-    if rows.iter().any(|row| row["gflop_per_s"].is_null()) {
-        out += "-: work for each entry of a list or row of a table, whose number is not counted\n";
+    if rows.iter().any(|row| row["at_least"] == true) {
+        out += ">: more than that, as lists and tables are counted with one entry\n";
     }
     let bf16 = match report["peak_bf16_gflop_per_s"].as_f64() {
         Some(peak) => format!(", {peak:.0} in bf16"),
