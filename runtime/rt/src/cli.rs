@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::discovery::{self, Search};
 use crate::engine::Loaded;
 use crate::failure::Failure;
+use crate::progress::say;
 use crate::recommend::recommend;
 use crate::train::{self, TrainOptions};
 use crate::{report, score};
@@ -218,12 +219,6 @@ fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::input(format!("cannot write the result: {error}"))),
         _ => Ok(()),
     }
-}
-
-/// A message for people.
-pub(crate) fn say(text: &str) {
-    // Messages are for people; a closed standard error changes nothing.
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Runs the command line of a model and gives the exit status. `weights` are the trained weights inside the executable, if any.

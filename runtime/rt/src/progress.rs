@@ -1,7 +1,7 @@
 //! Progress of long work: a bar with time left, on a terminal only.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 /// A bar, or nothing.
 pub(crate) struct Meter {
@@ -44,4 +44,10 @@ impl Meter {
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A message for people.
+pub(crate) fn say(text: &str) {
+    // A closed standard error changes nothing.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::json::number;
 use crate::metrics::{Figures, Scores, measure};
 use crate::model::Model;
-use crate::progress::Meter;
+use crate::progress::{self, Meter};
 use crate::remarks::{Extent, remarks};
 use crate::report::{ROWS, Report, figures_json, print_report, report};
 use crate::score::{Scored, score, score_by, settled_spool};
@@ -225,7 +225,7 @@ impl<'r, 'p> Run<'r, 'p> {
         }
         if resumed.is_none() {
             // Also where nothing else is said: they are about the data, and not about progress.
-            remarks(program, &model.fitted, &extent, &layout).iter().for_each(|remark| crate::cli::say(&format!("warning: {remark}")));
+            remarks(program, &model.fitted, &extent, &layout).iter().for_each(|remark| progress::say(&format!("warning: {remark}")));
         }
         if let Some((path, from)) = &warm {
             let kept = crate::warm::start(&mut model, from)?;

@@ -190,7 +190,6 @@ const ARGUMENTS: &[(&[&str], &str)] = &[
     (&["reductionratio"], "reduction"),
     (&["learningrate", "rate"], "lr"),
     (&["weightdecay"], "l2"),
-    (&["minfreq", "threshold"], "min_count"),
 ];
 
 /// The help for an unknown argument of a block or a function.
