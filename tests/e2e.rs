@@ -918,3 +918,37 @@ fn a_warm_start_keeps_what_diff_says() {
     );
     contains(&out, &["none", "no checkpoint"]);
 }
+
+#[test]
+fn parts_of_numbers_index_small_tables() {
+    let Trained { folder, train, .. } = trained();
+    let trained_by = |name: &str, changes: [(&str, &str); 2]| {
+        let spec = changes.iter().fold(SPEC.to_owned(), |spec, (from, to)| {
+            assert!(spec.contains(from), "{from}");
+            spec.replacen(from, to, 1)
+        });
+        let (model, checkpoint) = (folder.build(name, &spec), folder.path(&format!("{name}-ck")));
+        ok(Command::new(model).args(["train", "--epochs", "1", "--train"]).arg(&train).arg("--out").arg(&checkpoint));
+        checkpoint
+    };
+    let whole = trained_by("whole", [("", ""), ("", "")]);
+    // Parts that are all of a number change no bit.
+    let same = trained_by("same", [("user |> vocab", "user |> vocab |> quotient(1)"), ("hash(50)", "hash(50) |> remainder(1000)")]);
+    assert!(weights(&whole) == weights(&same), "the whole number as a part");
+    // 20 users by 4 are 5 quotients, and each table has row 0; both halves read one dictionary.
+    let halves = [
+        (
+            "id     user = user |> vocab",
+            "id     low = column(\"user\") |> vocab |> remainder(4)\n    id user = user |> vocab_of(low) |> quotient(4)",
+        ),
+        ("let x = concat(users[user]", "table lows { keys: low, dim: 4, init: 1 }\n    let x = concat(users[user] * lows[low]"),
+    ];
+    let small = trained_by("small_tables", halves);
+    let header = String::from_utf8_lossy(&weights(&small)).into_owned();
+    for (table, rows) in [("users", 6), ("lows", 5)] {
+        let own = header.split(&format!("\"small.{table}\":")).nth(1).and_then(|own| own.split('}').next()).unwrap_or_default();
+        contains(own, &[&format!("[{rows},4]")]);
+    }
+    let said = ok(Command::new(RECC).arg("diff").args([&small, &small])).stdout;
+    contains(&String::from_utf8_lossy(&said), &["small.lows", "begins anew: a vocabulary learned again"]);
+}

@@ -368,8 +368,8 @@ impl Spec {
         let kind = match &column.kind {
             recc_abi::ColumnKind::Ids { encoder, split, ordered } => {
                 let encoder = match encoder {
-                    recc_abi::Encoder::VocabOf(other) => format!("of the vocabulary of {}", self.columns[*other as usize].name),
-                    other => format!("by {other:?}"),
+                    recc_abi::Encoder::VocabOf(_) => format!("of {}", self.encoder(encoder)),
+                    other => format!("by {}", self.encoder(other)),
                 };
                 format!("{} {encoder}, {}", if *ordered { "sequence of ids" } else { "ids" }, self.split(split))
             }
@@ -377,13 +377,21 @@ impl Spec {
             recc_abi::ColumnKind::Numbers { split, reading, .. } => {
                 format!("sequence of numbers, {}{}", self.split(split), reading_text(reading))
             }
-            recc_abi::ColumnKind::Id { encoder: recc_abi::Encoder::VocabOf(other) } => {
-                format!("id of the vocabulary of {}", self.columns[*other as usize].name)
-            }
+            recc_abi::ColumnKind::Id { encoder: encoder @ recc_abi::Encoder::VocabOf(_) } => format!("id of {}", self.encoder(encoder)),
+            recc_abi::ColumnKind::Id { encoder } => format!("Id {{ encoder: {} }}", self.encoder(encoder)),
             recc_abi::ColumnKind::Number(reading) => format!("number{}", reading_text(reading)),
             other => format!("{other:?}"),
         };
         format!("{}: {token}, {kind}", column.name)
+    }
+
+    fn encoder(&self, encoder: &recc_abi::Encoder) -> String {
+        match encoder {
+            recc_abi::Encoder::VocabOf(other) => format!("the vocabulary of {}", self.columns[*other as usize].name),
+            recc_abi::Encoder::Hash { buckets, seed: 0 } => format!("Hash {{ buckets: {buckets} }}"),
+            recc_abi::Encoder::Part { of, part, divisor } => format!("{part:?} by {divisor} of {}", self.encoder(of)),
+            other => format!("{other:?}"),
+        }
     }
 
     fn split(&self, split: &recc_abi::Split) -> String {

@@ -1,6 +1,6 @@
 //! `check --cost`: what a model holds, and what an example costs it.
 
-use recc_abi::{Column, ColumnKind, Element, Encoder, ItemSpace, Role, TableMember, Variable};
+use recc_abi::{Column, ColumnKind, Element, ItemSpace, Role, TableMember, Variable};
 use recc_core::loops::cost;
 use recc_core::plan::Planned;
 use recc_core::spec::{Spec, Table};
@@ -92,9 +92,7 @@ fn table_line(out: &mut String, spec: &Spec, built: &Built, number: u32, table: 
 /// Rows of a member with row 0, where the spec alone tells.
 fn rows_of(member: &TableMember, columns: &[Column]) -> Option<u64> {
     let of = |&column: &u32| match columns[column as usize].kind.encoder() {
-        Some(Encoder::Hash { buckets }) => Some(u64::from(*buckets) + 1),
-        Some(Encoder::Bucket { bounds }) => Some(bounds.len() as u64 + 2),
-        Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)) => None,
+        Some(encoder) => encoder.rows_reached().map(|rows| rows + 1),
         // Drawn from the rows that others reach.
         None => Some(0),
     };

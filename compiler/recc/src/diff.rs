@@ -56,6 +56,7 @@ fn words(fate: &Fate) -> String {
         Fate::Differs { here, there } => format!("begins anew: {there} became {here}"),
         Fate::New => "new".to_owned(),
         Fate::Gone => "gone".to_owned(),
+        Fate::ByPlace => "begins anew: a vocabulary learned again may have its values at other places".to_owned(),
     }
 }
 

@@ -4,12 +4,14 @@
 //! data, everything the runtime needs beside the code: how columns become inputs, which buffers there are, in which order
 //! kernels run, and how to initialise, train, measure and save.
 
+mod column;
 mod device;
 mod kernel;
 mod plan;
 mod predicate;
 mod program;
 
+pub use column::{Column, ColumnKind, Domain, Encoder, FeatureKind, NumberStep, Reading, RowPart, Split, Take, Token, entries_of};
 pub use device::{BLOCK, Blocks, Count, DeviceFunction, Grid, Times};
 pub use kernel::{KernelFn, KernelFunctions, MatMulFn, PartitionFn, PartitionPart, STORED_F16, STORED_I8};
 pub use plan::{
@@ -18,9 +20,8 @@ pub use plan::{
 };
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
-    BuildInfo, Cohort, Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, FeatureKind, GROUPED, Init, Inspected, Link, LossKind,
-    Metric, MetricKind, Monitor, Negatives, NumberStep, OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Reading, Role,
-    Schedule, Split, Stopping, Table, TableMember, Take, Token, TrainSpec, Variable, entries_of,
+    BuildInfo, Cohort, DataFormat, DataSpec, GROUPED, Init, Inspected, Link, LossKind, Metric, MetricKind, Monitor, Negatives,
+    OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Role, Schedule, Stopping, Table, TableMember, TrainSpec, Variable,
 };
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -6,7 +6,7 @@ use crate::spool::Window;
 use crate::touched::TouchedRows;
 use crate::transform::{Fitted, Ids, long, stored_entries, taken_entries};
 use rayon::prelude::*;
-use recc_abi::{Column, ColumnKind, InputSource, Plan, RowSource, Table};
+use recc_abi::{Column, ColumnKind, Encoder, InputSource, Plan, RowPart, RowSource, Table};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -101,6 +101,21 @@ pub(crate) struct Layout<'p> {
     pub(crate) draw: u64,
 }
 
+/// The rows of tables that the ids of a column's records stand for.
+#[derive(Clone, Copy)]
+struct RowsOf<'p> {
+    ids: &'p Ids,
+    /// Where a part of them indexes the table: which, and the divisor.
+    part: Option<(RowPart, u32)>,
+}
+
+impl RowsOf<'_> {
+    fn row(&self, id: u32) -> u32 {
+        let row = self.ids.row(id);
+        self.part.map_or(row, |(part, divisor)| part.of(row, divisor))
+    }
+}
+
 impl<'p> Layout<'p> {
     /// The column that says where a column's entries begin.
     fn entries_of(&self, column: u32) -> u32 {
@@ -108,8 +123,9 @@ impl<'p> Layout<'p> {
     }
 
     /// What the ids of a column's records are.
-    fn ids(&self, column: u32) -> &'p Ids {
-        self.fitted.ids(Fitted::vocab_column(self.columns, column as usize))
+    fn ids(&self, column: u32) -> RowsOf<'p> {
+        let ids = self.fitted.ids(Fitted::vocab_column(self.columns, column as usize));
+        RowsOf { ids, part: self.columns[column as usize].kind.encoder().and_then(Encoder::part) }
     }
 
     /// Whether a ranking predicts the next entry of a column, and not its id.
@@ -268,7 +284,7 @@ impl<'p> Assembler<'p> {
     fn ids(&self, window: &Window, rows: &[u32], columns: &[u32]) -> Vec<u32> {
         let layout = self.layout;
         let own = |&column: &u32| (layout.words[column as usize], layout.ids(column));
-        let columns: Vec<(usize, &Ids)> = columns.iter().map(own).collect();
+        let columns: Vec<(usize, RowsOf<'_>)> = columns.iter().map(own).collect();
         let mut found = Vec::with_capacity(rows.len() * columns.len());
         for &row in rows {
             let record = &window.records[row as usize * layout.width..(row as usize + 1) * layout.width];

@@ -117,7 +117,7 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
 
 /// Dictionaries of known sizes, whose words nobody asks for.
 fn dictionaries(program: &Program, sizes: &[u64]) -> Result<Vec<Vocab>, Failure> {
-    let is_learned = |column: &&Column| matches!(column.kind.encoder(), Some(Encoder::Vocab { .. }));
+    let is_learned = |column: &&Column| matches!(column.kind.numbering(), Some(Encoder::Vocab { .. }));
     let learned = program.columns.iter().filter(is_learned).count();
     if sizes.len() != 1 && sizes.len() != learned {
         let message = format!("--vocab gives {} sizes, and the model has {learned} dictionaries", sizes.len());
@@ -152,7 +152,7 @@ fn draw(model: &Model<'_>, rows: usize, batch: usize) -> Window {
         for (at, column) in columns.iter().enumerate() {
             let place = key(batch as u64, &column.name);
             let u = uniform(place, row as u64);
-            let count = model.fitted.row_count(columns, at).max(2) - 1;
+            let count = model.fitted.numbered(columns, at).max(2) - 1;
             let id = |u: f64| (1 + mix64(zipf(u, count)) % count) as u32;
             match &column.kind {
                 ColumnKind::Label { .. } => window.records.push(if u < 0.3 { 1f32 } else { 0.0 }.to_bits()),

@@ -572,7 +572,7 @@ impl Generation {
         let mut parts = self.vocabularies()?;
         let transforms: BTreeMap<String, Transform> =
             serde_json::from_slice(self.file(TRANSFORMS)?).map_err(|error| self.damaged(TRANSFORMS, &error))?;
-        let vocabs = program.columns.iter().map(|column| match column.kind.encoder() {
+        let vocabs = program.columns.iter().map(|column| match column.kind.numbering() {
             Some(Encoder::Vocab { .. }) => parts.remove(&column.name).unwrap_or_default(),
             _ => Vocab::default(),
         });

@@ -11,7 +11,7 @@ use crate::recommend::recommend;
 use crate::train::{self, TrainOptions};
 use crate::{report, score};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recc_abi::{ColumnKind, Encoder, Program, Role, Split, Take, Token};
+use recc_abi::{ColumnKind, Encoder, Program, Role, RowPart, Split, Take, Token};
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -491,8 +491,12 @@ fn encoder_text(program: &Program, encoder: &Encoder) -> String {
         Encoder::Vocab { min_count: 0 | 1 } => "dictionary".to_owned(),
         Encoder::Vocab { min_count } => format!("dictionary of values seen {min_count} times or more"),
         Encoder::VocabOf(other) => format!("dictionary of {}", program.columns[*other as usize].name),
-        Encoder::Hash { buckets } => format!("hashed to {buckets} rows"),
+        Encoder::Hash { buckets, seed: 0 } => format!("hashed to {buckets} rows"),
+        Encoder::Hash { buckets, seed } => format!("hashed to {buckets} rows by function {seed}"),
         Encoder::Bucket { bounds } => format!("{} buckets", bounds.len() + 1),
+        Encoder::Part { of, part, divisor } => {
+            format!("{} by {divisor} of {}", if *part == RowPart::Quotient { "quotient" } else { "remainder" }, encoder_text(program, of))
+        }
     }
 }
 

@@ -33,7 +33,7 @@ fn ranked<'p>(program: &'p Program, fitted: &Fitted) -> Result<(&'p Prediction, 
         ));
     };
     let column = Fitted::vocab_column(&program.columns, prediction.label as usize);
-    match program.columns[column].kind.encoder() {
+    match program.columns[column].kind.numbering() {
         Some(Encoder::Vocab { .. }) => {
             let text = |(word, _): (&[u8], u64)| String::from_utf8_lossy(word).into_owned();
             Ok((prediction, fitted.vocabs[column].words().map(text).collect()))

@@ -66,10 +66,9 @@ pub(crate) fn remarks(program: &Program, fitted: &Fitted, extent: &Extent, layou
                     ));
                 }
             }
-            ColumnKind::Id { encoder: Encoder::Vocab { min_count } } | ColumnKind::Ids { encoder: Encoder::Vocab { min_count }, .. }
-                if fitted.vocabs[at].len() == 0 =>
-            {
-                found.push(format!("no value of `{name}` is seen {min_count} times or more: all are unknown"));
+            ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } if fitted.vocabs[at].len() == 0 && learns(encoder).is_some() => {
+                let least = learns(encoder).unwrap_or(1);
+                found.push(format!("no value of `{name}` is seen {least} times or more: all are unknown"));
             }
             ColumnKind::Id { .. } if same => found.push(format!("every `{name}` is the same, which says nothing")),
             _ => {}
@@ -84,6 +83,14 @@ pub(crate) fn remarks(program: &Program, fitted: &Fitted, extent: &Extent, layou
 }
 
 /// Whether the training step is given a column's numbers.
+/// How often a value is seen at least, of a column that learns a dictionary.
+fn learns(encoder: &Encoder) -> Option<u32> {
+    match encoder.numbering() {
+        Encoder::Vocab { min_count } => Some(*min_count),
+        _ => None,
+    }
+}
+
 fn reads(program: &Program, column: usize) -> bool {
     let holds = |source: &InputSource| matches!(source, InputSource::Numbers { columns } if columns.contains(&(column as u32)));
     program.step.inputs.iter().any(|input| holds(&input.source))

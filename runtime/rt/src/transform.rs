@@ -11,7 +11,7 @@ use recc_abi::{Column, ColumnKind, Encoder, GROUPED, Reading, Split, Token};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Whole numbers below this, most counts, find their interval in a table.
 const COUNTS: u16 = 256;
@@ -94,18 +94,27 @@ impl Fitted {
 
     /// The dictionary a column uses.
     pub(crate) fn vocab_column(columns: &[Column], column: usize) -> usize {
-        match columns[column].kind.encoder() {
+        match columns[column].kind.numbering() {
             Some(Encoder::VocabOf(other)) => *other as usize,
             _ => column,
         }
     }
 
-    /// Rows a column's ids reach, row 0 included.
+    /// Rows of a table that a column's ids reach, row 0 included.
     pub(crate) fn row_count(&self, columns: &[Column], column: usize) -> u64 {
-        match columns[column].kind.encoder() {
-            Some(Encoder::Hash { buckets }) => u64::from(*buckets) + 1,
-            Some(Encoder::Bucket { bounds }) => bounds.len() as u64 + 2,
-            Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)) => self.vocabs[Self::vocab_column(columns, column)].len() as u64 + 1,
+        let all = self.numbered(columns, column);
+        match columns[column].kind.encoder().and_then(Encoder::part) {
+            Some((part, divisor)) => 1 + part.reached(all - 1, divisor),
+            None => all,
+        }
+    }
+
+    /// Ids that a column numbers, that of unseen values included; none if it has no ids.
+    pub(crate) fn numbered(&self, columns: &[Column], column: usize) -> u64 {
+        match columns[column].kind.numbering() {
+            Some(numbering) => {
+                1 + numbering.rows_reached().unwrap_or_else(|| self.vocabs[Self::vocab_column(columns, column)].len() as u64)
+            }
             None => 0,
         }
     }
@@ -236,12 +245,12 @@ impl<'p> Transformer<'p> {
         }
         let (layout, width) = record_layout(columns);
         let learning = fitted.is_none();
-        let is_shared = |own: usize| columns.iter().any(|other| other.kind.encoder() == Some(&Encoder::VocabOf(own as u32)));
+        let is_shared = |own: usize| columns.iter().any(|other| other.kind.numbering() == Some(&Encoder::VocabOf(own as u32)));
         // Columns whose cells are found together, one column after another.
         let is_alone = |at: usize| matches!(columns[at].token, Token::Column(_)) && cells[at].is_some() && !data.is_grouped();
-        let is_word =
-            |&at: &usize| matches!(columns[at].kind, ColumnKind::Id { encoder: Encoder::Vocab { .. } }) && is_alone(at) && !is_shared(at);
-        let is_interval = |&at: &usize| matches!(columns[at].kind, ColumnKind::Id { encoder: Encoder::Bucket { .. } }) && is_alone(at);
+        let id = |at: usize| columns[at].kind.numbering().filter(|_| matches!(columns[at].kind, ColumnKind::Id { .. }));
+        let is_word = |&at: &usize| matches!(id(at), Some(Encoder::Vocab { .. })) && is_alone(at) && !is_shared(at);
+        let is_interval = |&at: &usize| matches!(id(at), Some(Encoder::Bucket { .. })) && is_alone(at);
         let (words, others): (_, Vec<usize>) = (0..columns.len()).partition(is_word);
         let (intervals, others) = others.into_iter().partition(is_interval);
         let fitted = fitted.unwrap_or_else(|| Fitted {
@@ -371,8 +380,8 @@ impl<'p> Transformer<'p> {
             ColumnKind::Key => set_long(record, part, xxh3_64(cell)),
             ColumnKind::Id { encoder } => {
                 record[part] = match &column.token {
-                    Token::Column(_) => self.encode(at, encoder, cell)?,
-                    Token::Cross(parts) => self.cross(at, encoder, parts, row)?,
+                    Token::Column(_) => self.encode(at, encoder.numbering(), cell)?,
+                    Token::Cross(parts) => self.cross(at, encoder.numbering(), parts, row)?,
                     Token::Condition | Token::Part { .. } => 0,
                 };
             }
@@ -382,7 +391,7 @@ impl<'p> Transformer<'p> {
                 let before = if self.remembered.contains(&(at as u32)) { taken.start } else { 0 };
                 for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start - before) {
                     let (token, _) = weighted(split, token.trim_ascii())?;
-                    bags.push(self.encode(at, encoder, token)?);
+                    bags.push(self.encode(at, encoder.numbering(), token)?);
                 }
                 set_entries(record, part, start, bags);
                 record[part + 3] = before as u32;
@@ -460,12 +469,14 @@ impl<'p> Transformer<'p> {
             return Ok(if self.learning && matches!(encoder, Encoder::Vocab { .. } | Encoder::VocabOf(_)) { NOTHING } else { 0 });
         }
         Ok(match encoder {
-            Encoder::Hash { buckets } => 1 + (xxh3_64(token) % u64::from(*buckets)) as u32,
+            Encoder::Hash { buckets, seed } => 1 + (xxh3_64_with_seed(token, u64::from(*seed)) % u64::from(*buckets)) as u32,
             Encoder::Bucket { bounds } => self.interval(at, bounds, token)?,
             Encoder::Vocab { .. } if self.learning => self.learned[at].learn(token, 1),
             Encoder::VocabOf(other) if self.learning => self.learned[*other as usize].learn(token, 0),
             Encoder::Vocab { .. } => self.fitted.vocabs[at].row(token),
             Encoder::VocabOf(other) => self.fitted.vocabs[*other as usize].row(token),
+            // Records hold whole ids; what indexes a table is taken of them in a batch.
+            Encoder::Part { of, .. } => return self.encode(at, of, token),
         })
     }
 
@@ -495,7 +506,7 @@ impl<'p> Transformer<'p> {
         let mut fitted = std::mem::take(&mut self.fitted);
         for (at, column) in self.columns.iter().enumerate() {
             fitted.moments[at] = self.moments[at].finish();
-            if let Some(Encoder::Vocab { min_count }) = column.kind.encoder() {
+            if let Some(Encoder::Vocab { min_count }) = column.kind.numbering() {
                 let vocab = std::mem::take(&mut self.learned[at]);
                 let enough = |count: u64| count >= u64::from(*min_count).max(1);
                 let (kept, rows) = vocab.retained(enough);

@@ -31,6 +31,8 @@ pub enum Fate {
     New,
     /// It is in the other state only.
     Gone,
+    /// It begins anew: values share its rows by their places in a vocabulary, which another one has in another order.
+    ByPlace,
 }
 
 impl Fate {
@@ -64,7 +66,12 @@ fn sections(resolved: &str) -> BTreeMap<&str, Vec<(&str, &str)>> {
 
 /// How a feature's ids are numbered: by the vocabulary of a feature, or by what else its pipeline ends in.
 fn numbering(feature: &str, described: &str) -> String {
-    if let Some((_, rest)) = described.split_once("of the vocabulary of ") {
+    // A part of a number: `Quotient by 64 of …`.
+    let part = ["Quotient by ", "Remainder by "].into_iter().find_map(|part| described.find(part));
+    if let Some((own, rest)) = part.and_then(|at| described[at..].split_once(" of ")) {
+        return format!("{own} of {}", numbering(feature, rest));
+    }
+    if let Some((_, rest)) = described.split_once("the vocabulary of ") {
         return format!("vocabulary of {}", rest.split(',').next().unwrap_or(rest));
     }
     if described.contains("Vocab {") {
@@ -106,8 +113,9 @@ pub fn compare(own: &str, other: &str) -> Vec<(String, Fate)> {
     let fate = |path: &String| match (own.get(path), other.get(path)) {
         (Some(_), None) => Fate::New,
         (None, _) => Fate::Gone,
-        (Some(here), Some(there)) if here == there => match here.numbering.as_deref().and_then(|own| own.strip_prefix("vocabulary of ")) {
-            Some(vocabulary) => Fate::ByValue { vocabulary: vocabulary.to_owned() },
+        (Some(here), Some(there)) if here == there => match here.numbering.as_deref().and_then(|own| own.split_once("vocabulary of ")) {
+            Some(("", vocabulary)) => Fate::ByValue { vocabulary: vocabulary.to_owned() },
+            Some(_) => Fate::ByPlace,
             None => Fate::Stays,
         },
         (Some(here), Some(there)) if here.shape == there.shape => {

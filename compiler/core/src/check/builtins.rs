@@ -657,16 +657,22 @@ impl Checker<'_> {
         Value::Tensor(Tensor { node, axes: tensor.axes.last().copied().into_iter().collect() })
     }
 
-    /// `x[0]`, `x[2..4]`: a part along the first axis, of each entry where there are entries.
-    pub(super) fn index_tensor(&mut self, tensor: &Tensor, index: &Located) -> Value {
+    /// `x[0]`, `x[2..4]`, `x[0..2, 1]`: a part along an axis, of each entry where there are entries.
+    pub(super) fn index_tensor(&mut self, tensor: &Tensor, index: &Located, axis: usize) -> Value {
         let tensor = &self.spread(tensor.clone());
         let ty = self.graph[tensor.node].ty.clone();
-        let axis = usize::from(ty.entries().is_some());
+        let place = match axis {
+            0 => "first".to_owned(),
+            1 => "second".to_owned(),
+            2 => "third".to_owned(),
+            other => format!("{}th", other + 1),
+        };
+        let axis = axis + usize::from(ty.entries().is_some());
         let Some(&Dim::Fixed(len)) = ty.dims.get(axis).filter(|_| ty.is_storable() && !ty.is_pairs()) else {
             let text = describe_type(&self.graph, tensor.node);
             self.report(
-                Problem::error("E0208", index.span, format!("{text} has no first axis to take a part of"))
-                    .help("only values with a fixed first axis are indexed"),
+                Problem::error("E0208", index.span, format!("{text} has no {place} axis to take a part of"))
+                    .help("an index takes a part of an axis of fixed size; the first index is of the first such axis"),
             );
             return Value::Poison;
         };
@@ -679,7 +685,7 @@ impl Checker<'_> {
         };
         if start < 0 || end > len as i64 || start >= end {
             self.report(
-                Problem::error("E0208", index.span, format!("the first axis has the elements 0 to {}", len - 1))
+                Problem::error("E0208", index.span, format!("the {place} axis has the elements 0 to {}", len - 1))
                     .here("this lies outside")
                     .help("counting starts at 0"),
             );

@@ -279,7 +279,7 @@ impl Checker<'_> {
     /// One of some values of an id, a key or a bag, as the data write them.
     fn one_of(&mut self, at: usize, span: Span, values: &Expr) -> Option<Predicate> {
         let name = self.columns[at].name.clone();
-        let dictionary = matches!(self.columns[at].kind.encoder(), Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)));
+        let dictionary = matches!(self.columns[at].kind.numbering(), Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)));
         if !dictionary && self.columns[at].kind != ColumnKind::Key {
             let problem = Problem::error("E0805", span, format!("`{name}` keeps no dictionary, so that its values cannot be told apart"));
             self.report(problem.help(format!("declare the column once more, such as `key {name}_key = column(\"…\")`, and ask for that")));

@@ -239,7 +239,9 @@ impl Checker<'_> {
         }
         let near = crate::problem::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         let library = self.module_with(name);
+        let outside = self.parameter_instead(name);
         let help = match (library, self.member(name), words::function(name), near) {
+            _ if outside.is_some() => outside.unwrap_or_default(),
             (Some(module), ..) => format!("the library has it: `use {module}.{name}`"),
             (None, Some((group, at)), ..) => member_help(&group, at),
             (None, None, Some(meant), _) => meant.to_owned(),
@@ -248,6 +250,18 @@ impl Checker<'_> {
         };
         self.report(Problem::error("E0101", span, format!("there is no `{name}` here")).help(help));
         Value::Poison
+    }
+
+    /// The help for a feature or a table that a block names: it sees its parameters only.
+    fn parameter_instead(&self, name: &str) -> Option<String> {
+        let kind = self.features.iter().find(|feature| feature.name == name).map(|feature| &feature.kind);
+        let ty = match kind {
+            _ if self.calls.is_empty() || self.in_model => return None,
+            Some(Kind::Id | Kind::Ids { .. }) => "id",
+            Some(_) => "f32",
+            None => self.table_named(name).map(|_| "table")?,
+        };
+        Some(format!("a block sees its parameters only: declare `{name}: {ty}` among them, and pass it"))
     }
 
     /// The group that has a feature of this name, and its place there.
@@ -345,17 +359,12 @@ impl Checker<'_> {
     }
 
     fn index(&mut self, base: &Expr, indices: &[Expr], span: Span) -> Value {
-        let value = self.eval(base);
-        let [index] = indices else {
-            self.not_yet(span, "indexing by several indices");
-            return Value::Poison;
-        };
-        match value {
-            Value::Table(table) => {
+        match (self.eval(base), indices) {
+            (Value::Table(table), [index]) => {
                 self.origin();
                 self.look_up(table, index)
             }
-            Value::List(items) => {
+            (Value::List(items), [index]) => {
                 let at = self.eval(index);
                 match at.as_int() {
                     Some(at) if (0..items.len() as i64).contains(&at) => items[at as usize].clone(),
@@ -368,12 +377,25 @@ impl Checker<'_> {
                     None => self.wrong_index(&Located { value: at, span: index.span }),
                 }
             }
-            Value::Tensor(tensor) => {
-                let index = Located { value: self.eval(index), span: index.span };
-                self.index_tensor(&tensor, &index)
+            (value @ Value::Tensor(_), indices) => {
+                let indices = indices.iter().map(|index| Located { value: self.eval(index), span: index.span });
+                let indices: Vec<Located> = indices.collect();
+                let mut axis = 0;
+                indices.iter().fold(value, |value, index| {
+                    let Value::Tensor(tensor) = value else { return value };
+                    let part = self.index_tensor(&tensor, index, axis);
+                    axis += usize::from(matches!(index.value, Value::Range(..)));
+                    part
+                })
             }
-            Value::Poison => Value::Poison,
-            other => {
+            (Value::Poison, _) => Value::Poison,
+            (value @ (Value::Table(_) | Value::List(_)), _) => {
+                let text = value.describe(&self.graph);
+                let problem = Problem::error("E0208", span, format!("{text} takes one index"));
+                self.report(problem.help("indices behind one another go on with what the first one gives: `x[0][1]`"));
+                Value::Poison
+            }
+            (other, _) => {
                 let text = other.describe(&self.graph);
                 self.report(Problem::error("E0216", base.span, format!("{text} cannot be indexed")).help("tables, lists and tensors can"));
                 Value::Poison
@@ -543,7 +565,8 @@ impl Checker<'_> {
         let inner = match right.dims.as_slice() {
             [k] | [k, _] => *k,
             _ => {
-                self.not_yet(span, &format!("a product of {here} and {there}"));
+                let problem = Problem::error("E0204", b.span, format!("the right side of `@` is a vector or a matrix, not {there}"));
+                self.report(problem.help("name the axes that are summed: `einsum(\"f i, f i o -> f o\", x, w)`"));
                 return Value::Poison;
             }
         };

@@ -6,7 +6,7 @@ use super::sequences::Splitting;
 use super::value::Value;
 use super::words;
 use crate::problem::{Problem, suggest};
-use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Planted, Reading, Split, Token};
+use recc_abi::{Column, ColumnKind, DataFormat, DataSpec, Domain, Encoder, NumberStep, Planted, Reading, RowPart, Split, Token};
 use recc_syntax::ast::{self, Expr, ExprKind, Name, Span};
 
 /// A pipeline as written: its source and its steps.
@@ -23,7 +23,8 @@ enum Source {
 }
 
 const KINDS: [&str; 8] = ["label", "number", "id", "ids", "key", "seq", "vector", "time"];
-const ID_STEPS: [&str; 9] = ["hash", "vocab", "vocab_of", "bucket", "split", "take", "take_last", "aligned", "weighted"];
+const ID_STEPS: [&str; 11] =
+    ["hash", "vocab", "vocab_of", "bucket", "quotient", "remainder", "split", "take", "take_last", "aligned", "weighted"];
 
 impl Checker<'_> {
     pub(super) fn check_features(&mut self, features: &[ast::Feature]) {
@@ -134,8 +135,8 @@ impl Checker<'_> {
                 continue;
             }
             columns.push(self.columns.len() as u32);
-            let weights =
-                column_kind.as_ref().and_then(weights_of).map(|split| Split { aligned: Some(self.columns.len() as u32), ..split });
+            let own = self.columns.len() as u32;
+            let weights = column_kind.as_ref().and_then(weights_of).map(|split| Split { aligned: split.aligned.or(Some(own)), ..split });
             if let Kind::Ids { .. } | Kind::Steps { .. } = kind {
                 let sign = if kind == (Kind::Ids { ordered: false }) { '*' } else { '~' };
                 self.graph.name_entries(self.columns.len() as u32, format!("{sign}{member}"));
@@ -299,10 +300,11 @@ impl Checker<'_> {
         Pipeline { source, steps }
     }
 
-    /// Only `vocab` has an argument with a name.
+    /// Only `vocab` and `hash` have an argument with a name.
     fn named_rightly(&mut self, step: &Step) {
-        let named = step.args.iter().filter_map(|argument| argument.name.as_ref());
-        if let Some(name) = named.into_iter().find(|_| step.name.text != "vocab") {
+        let mut named = step.args.iter().filter_map(|argument| argument.name.as_ref());
+        let known = |name: &&Name| step.name.text == "vocab" || step.name.text == "hash" && name.text == "seed";
+        if let Some(name) = named.find(|name| !known(name)) {
             let problem = Problem::error("E0305", name.span, format!("`{}` has no argument `{}`", step.name.text, name.text));
             self.report(problem.help(format!("give the value without a name: `{}(…)`", step.name.text)));
         }
@@ -515,6 +517,10 @@ impl Checker<'_> {
                     Some(found) => encoder = Some((found, step.span)),
                     None => sound = false,
                 },
+                "quotient" | "remainder" => match self.part(step, encoder.take()) {
+                    Some(found) => encoder = Some((found, step.span)),
+                    None => sound = false,
+                },
                 "split" | "take" | "take_last" | "aligned" | "weighted" => {
                     let problem = Problem::error("E0303", step.span, format!("`{}` does not fit here", step.name.text));
                     self.report(problem.help("it belongs to features of several values: declare the feature as `ids` or `seq`"));
@@ -554,7 +560,7 @@ impl Checker<'_> {
 
     fn encoder(&mut self, step: &Step) -> Option<Encoder> {
         match step.name.text.as_str() {
-            "hash" => Some(Encoder::Hash { buckets: self.count_argument(step, 1, i64::from(i32::MAX) - 1)? as u32 }),
+            "hash" => self.hash(step),
             "bucket" => self.bucket(step),
             "vocab_of" => self.vocab_of(step),
             _ => {
@@ -571,6 +577,39 @@ impl Checker<'_> {
                     min_count = self.count(&argument.value, "min_count", 1, i64::from(u32::MAX))? as u32;
                 }
                 Some(Encoder::Vocab { min_count })
+            }
+        }
+    }
+
+    fn hash(&mut self, step: &Step) -> Option<Encoder> {
+        // Another name is reported already.
+        if step.args.iter().any(|argument| argument.name.as_ref().is_some_and(|name| name.text != "seed")) {
+            return None;
+        }
+        let (seeds, counts): (Vec<_>, Vec<_>) = step.args.iter().cloned().partition(|argument| argument.name.is_some());
+        let buckets = self.count_argument(&Step { args: counts, ..step.clone() }, 1, i64::from(i32::MAX) - 1)? as u32;
+        self.given_once(&step.args, "hash", usize::MAX)?;
+        let seed = match seeds.first() {
+            Some(seed) => self.count(&seed.value, "seed", 0, i64::from(u32::MAX))? as u32,
+            None => 0,
+        };
+        Some(Encoder::Hash { buckets, seed })
+    }
+
+    /// `quotient(n)` or `remainder(n)` behind what numbers the ids.
+    fn part(&mut self, step: &Step, numbered: Option<(Encoder, Span)>) -> Option<Encoder> {
+        let name = &step.name.text;
+        let divisor = self.count_argument(step, 1, i64::from(i32::MAX) - 1)? as u32;
+        match numbered {
+            Some((of @ (Encoder::Vocab { .. } | Encoder::VocabOf(_) | Encoder::Hash { .. }), _)) => {
+                let part = if name == "quotient" { RowPart::Quotient } else { RowPart::Remainder };
+                Some(Encoder::Part { of: Box::new(of), part, divisor })
+            }
+            other => {
+                let problem = Problem::error("E0303", step.span, format!("`{name}` divides the number of a `vocab` or a `hash`"));
+                let problem = other.iter().fold(problem, |problem, (_, span)| problem.and(*span, "what stands before it"));
+                self.report(problem.help(format!("such as `vocab |> {name}(64)` or `hash(1_000_003) |> {name}(1000)`")));
+                None
             }
         }
     }
@@ -610,7 +649,7 @@ impl Checker<'_> {
             .iter()
             .find(|feature| feature.name == name && !feature.group && matches!(feature.kind, Kind::Id | Kind::Ids { .. }));
         match found {
-            Some(feature) if matches!(self.columns[feature.columns[0] as usize].kind.encoder(), Some(Encoder::Vocab { .. })) => {
+            Some(feature) if matches!(self.columns[feature.columns[0] as usize].kind.numbering(), Some(Encoder::Vocab { .. })) => {
                 Some(Encoder::VocabOf(feature.columns[0]))
             }
             Some(feature) if !feature.sound => None,

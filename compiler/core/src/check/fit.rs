@@ -75,14 +75,12 @@ impl Checker<'_> {
                 }
                 matches!(located.value, Value::Init(_))
             }
-            "id" => {
-                self.not_yet(name.span, &format!("parameters of type `{ty}`"));
-                return Value::Poison;
-            }
+            "id" => matches!(located.value, Value::Feature(_)),
+            "table" => matches!(located.value, Value::Table(_)),
             other => {
                 self.report(
                     Problem::error("E0101", name.span, format!("there is no type `{other}`"))
-                        .help(suggest(other, ["f32", "time", "int", "float", "bool", "option", "block", "init"])),
+                        .help(suggest(other, ["f32", "time", "id", "table", "int", "float", "bool", "option", "block", "init"])),
                 );
                 return Value::Poison;
             }
@@ -91,6 +89,8 @@ impl Checker<'_> {
             "bool" => "`true` or `false`",
             "option" => "a number or a word",
             "block" => "a block",
+            "id" => "a feature of ids",
+            "table" => "a table",
             _ => "an initializer",
         };
         if fits { located.value } else { self.mismatch(ty, wanted, &located, what, declared) }

@@ -285,6 +285,12 @@ impl Checker<'_> {
             self.report(problem.help("take two steps or more: `take_last(50)`"));
             return false;
         }
+        if self.columns[column as usize].kind.encoder().is_some_and(|encoder| encoder.part().is_some()) {
+            let name = self.columns[column as usize].name.clone();
+            let problem = Problem::error("E0228", target, format!("several values of `{name}` share a row"));
+            self.report(problem.help("rank the rows of a table that has one for each value: leave `quotient` and `remainder` out"));
+            return false;
+        }
         let declared = self.tables[table].clone();
         if !declared.columns.contains(&column) {
             let name = self.columns[column as usize].name.clone();

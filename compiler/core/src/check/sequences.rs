@@ -128,14 +128,10 @@ impl Checker<'_> {
             self.report(problem.help("begin with `split(\"|\")` or what stands between its values"));
             return None;
         };
+        let weighted = splitting.weighted.map(|(sign, _)| sign);
         let Some((column, _)) = splitting.aligned else {
-            let (take, weighted) = (splitting.take.map(|(take, _)| take), splitting.weighted.map(|(sign, _)| sign));
-            return Some(Split { separator, take, aligned: None, weighted });
+            return Some(Split { separator, take: splitting.take.map(|(take, _)| take), aligned: None, weighted });
         };
-        if let Some((_, span)) = splitting.weighted {
-            self.not_yet(span, "weights of an aligned sequence");
-            return None;
-        }
         if let Some((_, span)) = splitting.take {
             let other = self.columns[column as usize].name.clone();
             let problem = Problem::error("E0303", span, format!("`{}` takes the entries that `{other}` takes", name.text));
@@ -143,7 +139,7 @@ impl Checker<'_> {
             return None;
         }
         let take = self.columns[column as usize].kind.split().and_then(|split| split.take);
-        Some(Split { separator, take, aligned: Some(column), weighted: None })
+        Some(Split { separator, take, aligned: Some(column), weighted })
     }
 
     /// `seq times: time = times |> split(" ") |> aligned(history)`: the steps behind the splitting are transforms of numbers.

@@ -238,23 +238,24 @@ impl Checker<'_> {
 
     /// The rows beside row 0 that a column's ids reach, where the spec alone tells.
     fn rows_reached(&self, column: u32) -> Option<u64> {
-        match self.columns[column as usize].kind.encoder()? {
-            Encoder::Hash { buckets } => Some(u64::from(*buckets)),
-            Encoder::Bucket { bounds } => Some(bounds.len() as u64 + 1),
-            Encoder::Vocab { .. } | Encoder::VocabOf(_) => None,
-        }
+        self.columns[column as usize].kind.encoder()?.rows_reached()
     }
 
     fn one_numbering(&self, columns: &[u32]) -> bool {
-        let root = |column: u32| match self.columns[column as usize].kind.encoder() {
+        let root = |column: u32| match self.columns[column as usize].kind.numbering() {
             Some(Encoder::VocabOf(other)) => *other,
             _ => column,
         };
+        let encoder = |column: u32| self.columns[column as usize].kind.encoder();
+        let part = |column: u32| encoder(column).and_then(Encoder::part);
+        let buckets = |column: u32| match encoder(column).map(Encoder::numbering) {
+            Some(Encoder::Hash { buckets, .. }) => Some(*buckets),
+            _ => None,
+        };
         let first = columns[0];
         columns.iter().all(|&column| {
-            let (a, b) = (self.columns[first as usize].kind.encoder(), self.columns[column as usize].kind.encoder());
-            root(first) == root(column)
-                || matches!((a, b), (Some(Encoder::Hash { buckets: x }), Some(Encoder::Hash { buckets: y })) if x == y)
+            let same = root(first) == root(column) || buckets(first).is_some_and(|own| buckets(column) == Some(own));
+            same && part(first) == part(column)
         })
     }
 

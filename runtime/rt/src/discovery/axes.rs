@@ -38,7 +38,7 @@ pub(super) fn axes(program: &Program, layout: &Layout<'_>, spool: &Spool, rows: 
         }
         let word = layout.words[at];
         let (name, column_number) = (&column.name, at as u32);
-        let has_vocab = matches!(column.kind.encoder(), Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)));
+        let has_vocab = matches!(column.kind.numbering(), Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)));
         let cohorts = match &column.kind {
             ColumnKind::Number(_) => {
                 let words = spool.words(word)?;
