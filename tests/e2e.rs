@@ -928,12 +928,12 @@ fn parts_of_numbers_index_small_tables() {
             spec.replacen(from, to, 1)
         });
         let (model, checkpoint) = (folder.build(name, &spec), folder.path(&format!("{name}-ck")));
-        ok(Command::new(model).args(["train", "--epochs", "1", "--train"]).arg(&train).arg("--out").arg(&checkpoint));
-        checkpoint
+        ok(Command::new(&model).args(["train", "--epochs", "1", "--train"]).arg(&train).arg("--out").arg(&checkpoint));
+        (model, checkpoint)
     };
-    let whole = trained_by("whole", [("", ""), ("", "")]);
+    let (_, whole) = trained_by("whole", [("", ""), ("", "")]);
     // Parts that are all of a number change no bit.
-    let same = trained_by("same", [("user |> vocab", "user |> vocab |> quotient(1)"), ("hash(50)", "hash(50) |> remainder(1000)")]);
+    let (_, same) = trained_by("same", [("user |> vocab", "user |> vocab |> quotient(1)"), ("hash(50)", "hash(50) |> remainder(1000)")]);
     assert!(weights(&whole) == weights(&same), "the whole number as a part");
     // 20 users by 4 are 5 quotients, and each table has row 0; both halves read one dictionary.
     let halves = [
@@ -943,7 +943,7 @@ fn parts_of_numbers_index_small_tables() {
         ),
         ("let x = concat(users[user]", "table lows { keys: low, dim: 4, init: 1 }\n    let x = concat(users[user] * lows[low]"),
     ];
-    let small = trained_by("small_tables", halves);
+    let (_, small) = trained_by("small_tables", halves);
     let header = String::from_utf8_lossy(&weights(&small)).into_owned();
     for (table, rows) in [("users", 6), ("lows", 5)] {
         let own = header.split(&format!("\"small.{table}\":")).nth(1).and_then(|own| own.split('}').next()).unwrap_or_default();
@@ -951,4 +951,19 @@ fn parts_of_numbers_index_small_tables() {
     }
     let said = ok(Command::new(RECC).arg("diff").args([&small, &small])).stdout;
     contains(&String::from_utf8_lossy(&said), &["small.lows", "begins anew: a vocabulary learned again"]);
+    // Rows of whole values are kept by a dictionary that a part of it owns.
+    let (again, _) = trained_by(
+        "owned",
+        [("user |> vocab", "user |> vocab |> quotient(4)"), ("item |> hash(50)", "column(\"user\") |> vocab_of(user)")],
+    );
+    let from = folder.path("owned-ck");
+    let warm = Command::new(again)
+        .args(["train", "--epochs", "1", "--train"])
+        .arg(&train)
+        .arg("--warm-start")
+        .arg(from)
+        .arg("--out")
+        .arg(folder.path("warm"))
+        .output();
+    contains(&String::from_utf8_lossy(&warm.expect("a run").stderr), &["small.items: 21 of 21 rows"]);
 }

@@ -453,10 +453,7 @@ impl Encoder {
             Encoder::Hash { buckets, .. } => Some(u64::from(*buckets)),
             Encoder::Bucket { bounds } => Some(bounds.len() as u64 + 1),
             Encoder::Vocab { .. } | Encoder::VocabOf(_) => None,
-            Encoder::Part { of, part, divisor } => match (of.rows_reached(), part) {
-                (Some(rows), part) => Some(part.reached(rows, *divisor)),
-                (None, _) => None,
-            },
+            Encoder::Part { of, part, divisor } => of.rows_reached().map(|rows| part.reached(rows, *divisor)),
         }
     }
 }

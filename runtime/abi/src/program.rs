@@ -415,6 +415,8 @@ pub enum MetricKind {
     },
     /// Mean of 1 / rank of the targets.
     Mrr,
+    /// Mean negative log likelihood of the targets by a softmax over all rows.
+    LogPerplexity,
 }
 
 impl MetricKind {
@@ -422,7 +424,7 @@ impl MetricKind {
     pub fn higher_is_better(self) -> bool {
         match self {
             MetricKind::Auc | MetricKind::Gauc { .. } | MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => true,
-            MetricKind::Logloss | MetricKind::Ne | MetricKind::Calibration | MetricKind::Rmse => false,
+            MetricKind::Logloss | MetricKind::Ne | MetricKind::Calibration | MetricKind::Rmse | MetricKind::LogPerplexity => false,
         }
     }
 
@@ -433,7 +435,9 @@ impl MetricKind {
                 *link == Link::Logit
             }
             MetricKind::Rmse => matches!(link, Link::Value | Link::Ordinal { .. }),
-            MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => matches!(link, Link::Softmax(_)),
+            MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr | MetricKind::LogPerplexity => {
+                matches!(link, Link::Softmax(_))
+            }
         }
     }
 }

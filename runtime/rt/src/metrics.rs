@@ -8,7 +8,7 @@ use recc_abi::{LossKind, Metric, MetricKind, Prediction};
 pub(crate) struct Scores {
     /// Logits, values, or of a ranking where the target stands: 0 where nothing comes next.
     pub(crate) links: Vec<f32>,
-    /// Labels.
+    /// Labels; of a ranking, if a metric asks, the negative log likelihood of each target, no number where none is known.
     pub(crate) labels: Vec<f32>,
 }
 
@@ -88,6 +88,10 @@ impl Scores {
             MetricKind::Hr { k } => self.mean_of_ranks(|rank| f64::from(u8::from(rank <= f64::from(k)))),
             MetricKind::Ndcg { k } => self.mean_of_ranks(|rank| if rank <= f64::from(k) { 1.0 / (rank + 1.0).log2() } else { 0.0 }),
             MetricKind::Mrr => self.mean_of_ranks(|rank| 1.0 / rank),
+            MetricKind::LogPerplexity => {
+                let known = self.labels.iter().filter(|loss| !loss.is_nan());
+                known.clone().map(|&loss| f64::from(loss)).sum::<f64>() / known.count() as f64
+            }
         }
     }
 

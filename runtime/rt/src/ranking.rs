@@ -31,6 +31,8 @@ pub(crate) struct Candidates<'r> {
     width: usize,
     /// Whether what was seen may come again.
     repeats: bool,
+    /// What products are divided by to be logits.
+    temperature: f64,
 }
 
 /// A row and its product with a query.
@@ -59,14 +61,14 @@ impl<'r> Candidates<'r> {
     /// The rows of a table, brought to length 1 where the ranking says so.
     pub(crate) fn new(rows: &'r [f32], width: usize, ranking: &Ranking) -> Self {
         if !ranking.normalize {
-            return Candidates { rows: rows.into(), width, repeats: ranking.repeats };
+            return Candidates { rows: rows.into(), width, repeats: ranking.repeats, temperature: ranking.temperature };
         }
         let mut unit = rows.to_vec();
         for row in unit.chunks_exact_mut(width.max(1)) {
             let length = (row.iter().map(|x| x * x).sum::<f32>() + LEAST_LENGTH).sqrt();
             row.iter_mut().for_each(|x| *x /= length);
         }
-        Candidates { rows: unit.into(), width, repeats: ranking.repeats }
+        Candidates { rows: unit.into(), width, repeats: ranking.repeats, temperature: ranking.temperature }
     }
 
     /// Numbers of a row.
@@ -78,8 +80,8 @@ impl<'r> Candidates<'r> {
         self.rows.len() / self.width.max(1)
     }
 
-    /// Calls for each query with its number and its products with all rows; those of rows that are no candidates are least.
-    fn each<T: Send>(&self, queries: &[f32], targets: &[Target], work: impl Fn(usize, &[f32]) -> T + Sync) -> Vec<T> {
+    /// Calls for each query with its number and its products with all rows, of which row 0's is least.
+    fn each<T: Send>(&self, queries: &[f32], work: impl Fn(usize, &mut [f32]) -> T + Sync) -> Vec<T> {
         let count = self.count();
         let block = (BLOCK / count.max(1)).clamp(1, 256);
         let blocks = queries.par_chunks(block * self.width.max(1)).enumerate();
@@ -87,39 +89,60 @@ impl<'r> Candidates<'r> {
             let mut products = vec![0.0; queries.len() / self.width.max(1) * count];
             products_of_rows(queries, &self.rows, self.width, &mut products);
             let own = products.chunks_exact_mut(count.max(1)).enumerate().map(|(within, products)| {
-                let query = at * block + within;
                 products[0] = f32::NEG_INFINITY;
-                let target = &targets[query];
-                for &seen in target.seen.iter().filter(|&&seen| !self.repeats && seen != target.row) {
-                    products[seen as usize] = f32::NEG_INFINITY;
-                }
-                work(query, products)
+                work(at * block + within, products)
             });
             own.collect::<Vec<T>>()
         });
         ranked.flatten().collect()
     }
 
+    /// Makes the products of rows that are no candidates any more the least.
+    fn leave_out(&self, target: &Target, products: &mut [f32]) {
+        for &seen in target.seen.iter().filter(|&&seen| !self.repeats && seen != target.row) {
+            products[seen as usize] = f32::NEG_INFINITY;
+        }
+    }
+
+    /// The negative log likelihood of each query's target by a softmax over all rows but row 0, those that were seen too, as in training; no
+    /// number where no known one comes next.
+    pub(crate) fn losses(&self, queries: &[f32], targets: &[Target]) -> Vec<f32> {
+        self.each(queries, |query, products| {
+            let own = targets[query].row as usize;
+            if own == 0 {
+                return f32::NAN;
+            }
+            let largest = products.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let logit = |product: f32| f64::from(product - largest) / self.temperature;
+            let partition = products.iter().map(|&product| logit(product).exp()).sum::<f64>();
+            (partition.ln() - logit(products[own])) as f32
+        })
+    }
+
     /// Where each query's target stands, from 1; 0 where nothing comes next. A target that is not known stands behind all.
     pub(crate) fn ranks(&self, queries: &[f32], targets: &[Target]) -> Vec<f32> {
-        self.each(queries, targets, |query, products| match &targets[query] {
-            Target { exists: false, .. } => 0.0,
-            Target { row: 0, .. } => f32::MAX,
-            // Not a number: it is for the metrics to report.
-            Target { row, .. } if products[*row as usize].is_nan() => f32::NAN,
-            Target { row, .. } => {
-                let own = products[*row as usize];
-                let before = |(at, product): (usize, &f32)| *product > own || *product == own && at < *row as usize;
-                1.0 + products.iter().enumerate().filter(|pair| before(*pair)).count() as f32
+        self.each(queries, |query, products| {
+            self.leave_out(&targets[query], products);
+            match &targets[query] {
+                Target { exists: false, .. } => 0.0,
+                Target { row: 0, .. } => f32::MAX,
+                // Not a number: it is for the metrics to report.
+                Target { row, .. } if products[*row as usize].is_nan() => f32::NAN,
+                Target { row, .. } => {
+                    let own = products[*row as usize];
+                    let before = |(at, product): (usize, &f32)| *product > own || *product == own && at < *row as usize;
+                    1.0 + products.iter().enumerate().filter(|pair| before(*pair)).count() as f32
+                }
             }
         })
     }
 
     /// The first candidates of each query, best first.
     pub(crate) fn first(&self, queries: &[f32], targets: &[Target], count: usize) -> Vec<Vec<Candidate>> {
-        self.each(queries, targets, |_, products| {
+        self.each(queries, |query, products| {
+            self.leave_out(&targets[query], products);
             let mut heap: BinaryHeap<Candidate> = BinaryHeap::with_capacity(count + 1);
-            for (row, &score) in (0u32..).zip(products) {
+            for (row, &mut score) in (0u32..).zip(products) {
                 let own = Candidate { row, score };
                 if score > f32::NEG_INFINITY && (heap.len() < count || heap.peek().is_some_and(|worst| own < *worst)) {
                     heap.push(own);
@@ -158,6 +181,21 @@ mod tests {
         let first = candidates.first(&queries[..4], &targets[..2], 2);
         let rows = |of: &[Candidate]| of.iter().map(|own| own.row).collect::<Vec<_>>();
         assert_eq!((rows(&first[0]), rows(&first[1])), (vec![2, 4], vec![4, 1]));
+    }
+
+    #[test]
+    fn losses_are_those_of_a_softmax_over_all_rows() {
+        // Products with the query 2: row 0 does not count, and what was seen does.
+        let rows = [100.0, 1.0, -0.5, 3.0];
+        let candidates = Candidates::new(&rows, 1, &Ranking { temperature: 0.5, ..RANKING });
+        let logits = [4.0f64, -2.0, 12.0];
+        let partition = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+        let targets = [target(1, &[3]), target(3, &[]), Target { row: 0, exists: true, seen: vec![] }];
+        let losses = candidates.losses(&[2.0; 3], &targets);
+        for (loss, logit) in losses.iter().zip([4.0, 12.0]) {
+            assert!((f64::from(*loss) - (partition - logit)).abs() < 1e-6, "{loss}");
+        }
+        assert!(losses[2].is_nan());
     }
 
     #[test]

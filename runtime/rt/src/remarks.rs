@@ -66,8 +66,8 @@ pub(crate) fn remarks(program: &Program, fitted: &Fitted, extent: &Extent, layou
                     ));
                 }
             }
-            ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } if fitted.vocabs[at].len() == 0 && learns(encoder).is_some() => {
-                let least = learns(encoder).unwrap_or(1);
+            ColumnKind::Id { encoder } | ColumnKind::Ids { encoder, .. } if fitted.vocabs[at].len() == 0 && learns(encoder) > 0 => {
+                let least = learns(encoder);
                 found.push(format!("no value of `{name}` is seen {least} times or more: all are unknown"));
             }
             ColumnKind::Id { .. } if same => found.push(format!("every `{name}` is the same, which says nothing")),
@@ -81,16 +81,15 @@ pub(crate) fn remarks(program: &Program, fitted: &Fitted, extent: &Extent, layou
     }
     found
 }
-
-/// Whether the training step is given a column's numbers.
-/// How often a value is seen at least, of a column that learns a dictionary.
-fn learns(encoder: &Encoder) -> Option<u32> {
+/// How often a value is seen at least to be in a column's dictionary; 0 where it learns none.
+fn learns(encoder: &Encoder) -> u32 {
     match encoder.numbering() {
-        Encoder::Vocab { min_count } => Some(*min_count),
-        _ => None,
+        Encoder::Vocab { min_count } => (*min_count).max(1),
+        _ => 0,
     }
 }
 
+/// Whether the training step is given a column's numbers.
 fn reads(program: &Program, column: usize) -> bool {
     let holds = |source: &InputSource| matches!(source, InputSource::Numbers { columns } if columns.contains(&(column as u32)));
     program.step.inputs.iter().any(|input| holds(&input.source))

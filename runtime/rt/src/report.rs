@@ -89,7 +89,7 @@ impl Scored {
         let Some(rows) = rows else { return (Cow::Borrowed(scores), Cow::Borrowed(&self.keys)) };
         let pick = |values: &[f32]| rows.iter().map(|&at| values[at]).collect();
         let keys = self.keys.iter().map(|(column, keys)| (*column, rows.iter().map(|&at| keys[at]).collect()));
-        // A ranking has no labels.
+        // A ranking may have none.
         let labels = if scores.labels.is_empty() { Vec::new() } else { pick(&scores.labels) };
         (Cow::Owned(Scores { links: pick(&scores.links), labels }), Cow::Owned(keys.collect()))
     }

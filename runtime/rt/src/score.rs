@@ -12,7 +12,7 @@ use crate::ranking::Candidates;
 use crate::spool::Spool;
 use crate::stored::Stored;
 use crate::transform::Transformer;
-use recc_abi::{InputSource, Inspected, Program, Token};
+use recc_abi::{InputSource, Inspected, MetricKind, Program, Token};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -105,6 +105,7 @@ pub(crate) fn score_by(
     (layout.ranks, layout.holds_back) = (true, true);
     let mut assembler = Assembler::new(layout, &program.score);
     let candidates: Vec<Option<Candidates<'_>>> = program.predictions.iter().map(|own| model.candidates(own)).collect();
+    let perplexity = program.metrics.iter().any(|metric| metric.kind == MetricKind::LogPerplexity);
     let count = program.predictions.len();
     let mut scored = Scored {
         scores: vec![Scores::default(); count],
@@ -124,6 +125,9 @@ pub(crate) fn score_by(
                     let queries = engine.output(&format!("{}.query", prediction.name), batch.rows * candidates.width());
                     let ranks = pool.install(|| candidates.ranks(queries, &batch.targets[at]));
                     scored.scores[at].links.extend(ranks);
+                    if perplexity {
+                        scored.scores[at].labels.extend(pool.install(|| candidates.losses(queries, &batch.targets[at])));
+                    }
                     continue;
                 }
                 let result = prediction.result();

@@ -380,8 +380,8 @@ impl<'p> Transformer<'p> {
             ColumnKind::Key => set_long(record, part, xxh3_64(cell)),
             ColumnKind::Id { encoder } => {
                 record[part] = match &column.token {
-                    Token::Column(_) => self.encode(at, encoder.numbering(), cell)?,
-                    Token::Cross(parts) => self.cross(at, encoder.numbering(), parts, row)?,
+                    Token::Column(_) => self.encode(at, encoder, cell)?,
+                    Token::Cross(parts) => self.cross(at, encoder, parts, row)?,
                     Token::Condition | Token::Part { .. } => 0,
                 };
             }
@@ -391,7 +391,7 @@ impl<'p> Transformer<'p> {
                 let before = if self.remembered.contains(&(at as u32)) { taken.start } else { 0 };
                 for token in tokens(cell, &split.separator).take(taken.end).skip(taken.start - before) {
                     let (token, _) = weighted(split, token.trim_ascii())?;
-                    bags.push(self.encode(at, encoder.numbering(), token)?);
+                    bags.push(self.encode(at, encoder, token)?);
                 }
                 set_entries(record, part, start, bags);
                 record[part + 3] = before as u32;
@@ -407,14 +407,7 @@ impl<'p> Transformer<'p> {
                     let (_, token) = weighted(split, token.trim_ascii())?;
                     bags.push(match times {
                         true => time(token).map_err(|text| wrong(token, text))?,
-                        false => self
-                            .number(
-                                at,
-                                reading,
-                                token,
-                                "a sequence of numbers has one for each step, or say what stands for it: `|> fill(0)`",
-                            )?
-                            .to_bits(),
+                        false => self.number(at, reading, token, missing_entry(split))?.to_bits(),
                     });
                 }
                 set_entries(record, part, start, bags);
@@ -464,7 +457,9 @@ impl<'p> Transformer<'p> {
         Ok(split.taken(count))
     }
 
+    /// The id of a value. Records hold whole ids; what indexes a table is taken of them in a batch.
     fn encode(&mut self, at: usize, encoder: &Encoder, token: &[u8]) -> Result<u32, Wrong> {
+        let encoder = encoder.numbering();
         if token.is_empty() {
             return Ok(if self.learning && matches!(encoder, Encoder::Vocab { .. } | Encoder::VocabOf(_)) { NOTHING } else { 0 });
         }
@@ -475,8 +470,7 @@ impl<'p> Transformer<'p> {
             Encoder::VocabOf(other) if self.learning => self.learned[*other as usize].learn(token, 0),
             Encoder::Vocab { .. } => self.fitted.vocabs[at].row(token),
             Encoder::VocabOf(other) => self.fitted.vocabs[*other as usize].row(token),
-            // Records hold whole ids; what indexes a table is taken of them in a batch.
-            Encoder::Part { of, .. } => return self.encode(at, of, token),
+            Encoder::Part { of, .. } => self.encode(at, of, token)?,
         })
     }
 
@@ -515,6 +509,14 @@ impl<'p> Transformer<'p> {
             }
         }
         fitted
+    }
+}
+
+/// What helps where an entry that is a number is empty.
+fn missing_entry(split: &Split) -> &'static str {
+    match split.weighted {
+        Some(_) => "write a weight behind each value",
+        None => "a sequence of numbers has one for each step, or say what stands for it: `|> fill(0)`",
     }
 }
 

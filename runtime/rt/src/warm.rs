@@ -99,8 +99,11 @@ fn described(resolved: &str) -> BTreeMap<String, Described> {
         let members = table.split_once("members [").map_or("", |(_, members)| members.trim_end_matches(']'));
         for member in members.split(", ") {
             let Some((path, columns)) = member.split_once(" of ") else { continue };
-            let first = columns.split(['+', ' ']).next().unwrap_or(columns);
-            let numbering = numbering(first, features.get(first).copied().unwrap_or_default());
+            let columns = columns.split(' ').next().unwrap_or(columns).split('+');
+            let mut numberings: Vec<String> = columns.map(|own| numbering(own, features.get(own).copied().unwrap_or_default())).collect();
+            numberings.sort();
+            numberings.dedup();
+            let numbering = numberings.join(", ");
             found.insert(path.to_owned(), Described { shape: shape.clone(), numbering: Some(numbering) });
         }
     }
@@ -204,7 +207,7 @@ fn take_rows(
     let table = program.variables[at].table.unwrap_or_default() as usize;
     let column = program.tables[table].members[member].columns[0];
     let own = Fitted::vocab_column(&program.columns, column as usize);
-    if !matches!(program.columns[own].kind.encoder(), Some(Encoder::Vocab { .. })) {
+    if !matches!(program.columns[own].kind.numbering(), Some(Encoder::Vocab { .. })) {
         return Ok(0);
     }
     let width: usize = part.shape[1..].iter().product();
@@ -241,5 +244,13 @@ mod tests {
         assert_eq!((&fates["a.z.w"], &fates["a.y.w"]), (&Fate::New, &Fate::Gone));
         assert_eq!(renamed(&new, OLD), [("a.y.w".to_owned(), "a.z.w".to_owned())]);
         assert!(compare(OLD, OLD).iter().all(|(_, fate)| fate.keeps()));
+        // Of several keys each counts.
+        let pool = |seed: u32| {
+            OLD.replace("a.shops of shop", "a.shops of shop+mall")
+                .replace("  seen: ", &format!("  mall: column \"shop\", Id {{ encoder: Hash {{ buckets: 50, seed: {seed} }} }}\n  seen: "))
+        };
+        let shops =
+            |own: &str, other: &str| compare(own, other).into_iter().find(|(path, _)| path == "a.shops").map(|(_, fate)| fate.keeps());
+        assert_eq!((shops(&pool(1), &pool(1)), shops(&pool(2), &pool(1))), (Some(true), Some(false)));
     }
 }

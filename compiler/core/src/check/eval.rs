@@ -239,14 +239,13 @@ impl Checker<'_> {
         }
         let near = crate::problem::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         let library = self.module_with(name);
-        let outside = self.parameter_instead(name);
-        let help = match (library, self.member(name), words::function(name), near) {
-            _ if outside.is_some() => outside.unwrap_or_default(),
-            (Some(module), ..) => format!("the library has it: `use {module}.{name}`"),
-            (None, Some((group, at)), ..) => member_help(&group, at),
-            (None, None, Some(meant), _) => meant.to_owned(),
-            (None, None, None, Some(near)) => format!("did you mean `{near}`?"),
-            (None, None, None, None) => "bind it with `let`, or declare it above".to_owned(),
+        let help = match (self.parameter_instead(name), library, self.member(name), words::function(name), near) {
+            (Some(help), ..) => help,
+            (None, Some(module), ..) => format!("the library has it: `use {module}.{name}`"),
+            (None, None, Some((group, at)), ..) => member_help(&group, at),
+            (None, None, None, Some(meant), _) => meant.to_owned(),
+            (None, None, None, None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None, None, None, None) => "bind it with `let`, or declare it above".to_owned(),
         };
         self.report(Problem::error("E0101", span, format!("there is no `{name}` here")).help(help));
         Value::Poison
@@ -254,11 +253,18 @@ impl Checker<'_> {
 
     /// The help for a feature or a table that a block names: it sees its parameters only.
     fn parameter_instead(&self, name: &str) -> Option<String> {
-        let kind = self.features.iter().find(|feature| feature.name == name).map(|feature| &feature.kind);
-        let ty = match kind {
-            _ if self.calls.is_empty() || self.in_model => return None,
-            Some(Kind::Id | Kind::Ids { .. }) => "id",
-            Some(_) => "f32",
+        if self.calls.is_empty() || self.in_model {
+            return None;
+        }
+        let feature = self.features.iter().find(|feature| feature.name == name);
+        let ty = match feature.map(|feature| (&feature.kind, feature.group)) {
+            Some((Kind::Id | Kind::Ids { .. }, _)) => "id",
+            Some((Kind::Number, true)) => "f32[F]",
+            Some((Kind::Number, false)) => "f32",
+            Some((Kind::Time, _)) => "time",
+            Some((Kind::Steps { times: true }, _)) => "time[~L]",
+            Some((Kind::Steps { times: false }, _)) => "f32[~L]",
+            Some((Kind::Label { .. } | Kind::Key, _)) => return None,
             None => self.table_named(name).map(|_| "table")?,
         };
         Some(format!("a block sees its parameters only: declare `{name}: {ty}` among them, and pass it"))
@@ -380,12 +386,10 @@ impl Checker<'_> {
             (value @ Value::Tensor(_), indices) => {
                 let indices = indices.iter().map(|index| Located { value: self.eval(index), span: index.span });
                 let indices: Vec<Located> = indices.collect();
-                let mut axis = 0;
-                indices.iter().fold(value, |value, index| {
-                    let Value::Tensor(tensor) = value else { return value };
-                    let part = self.index_tensor(&tensor, index, axis);
-                    axis += usize::from(matches!(index.value, Value::Range(..)));
-                    part
+                // From the last on, so that the axes before keep their places.
+                indices.iter().enumerate().rev().fold(value, |value, (axis, index)| match value {
+                    Value::Tensor(tensor) => self.index_tensor(&tensor, index, axis),
+                    wrong => wrong,
                 })
             }
             (Value::Poison, _) => Value::Poison,
@@ -644,6 +648,12 @@ impl Checker<'_> {
         }
         let value = self.eval(axis);
         match value {
+            Value::Feature(at) => {
+                let id = self.feature_axis(at);
+                let found = tensor.axes.iter().position(|own| *own == id);
+                let text = recc_syntax::print_expr(axis);
+                found.or_else(|| self.no_axis(tensor, axis, &text))
+            }
             Value::Axis(_, id) => match tensor.axes.iter().position(|own| *own == id) {
                 Some(at) => Some(at),
                 None => {

@@ -1,6 +1,7 @@
 //! The `features` and `data` items: columns, encoders, and the transforms of numbers.
 
 use super::Checker;
+use super::ensembles::split_argument;
 use super::feature::{Feature, Kind, Step};
 use super::sequences::Splitting;
 use super::value::Value;
@@ -306,7 +307,11 @@ impl Checker<'_> {
         let known = |name: &&Name| step.name.text == "vocab" || step.name.text == "hash" && name.text == "seed";
         if let Some(name) = named.find(|name| !known(name)) {
             let problem = Problem::error("E0305", name.span, format!("`{}` has no argument `{}`", step.name.text, name.text));
-            self.report(problem.help(format!("give the value without a name: `{}(…)`", step.name.text)));
+            let help = match step.name.text.as_str() {
+                "hash" => "only `seed` has a name: `hash(100, seed: 1)`".to_owned(),
+                other => format!("give the value without a name: `{other}(…)`"),
+            };
+            self.report(problem.help(help));
         }
     }
 
@@ -348,7 +353,13 @@ impl Checker<'_> {
             match self.features.iter_mut().find(|feature| feature.name == *name) {
                 Some(feature) if feature.kind == Kind::Id && !feature.group => {
                     feature.used = true;
-                    columns.push(feature.columns[0]);
+                    let column = feature.columns[0];
+                    if self.columns[column as usize].kind.encoder().is_some_and(|encoder| encoder.part().is_some()) {
+                        let problem = Problem::error("E0303", *span, format!("`{name}` is a part of a number, and a cross joins values"));
+                        self.report(problem.help("cross a feature of the same column without `quotient` or `remainder`"));
+                        return None;
+                    }
+                    columns.push(column);
                 }
                 Some(_) => {
                     self.report(
@@ -517,6 +528,8 @@ impl Checker<'_> {
                     Some(found) => encoder = Some((found, step.span)),
                     None => sound = false,
                 },
+                // Of what has a mistake there is no part.
+                "quotient" | "remainder" if !sound && encoder.is_none() => {}
                 "quotient" | "remainder" => match self.part(step, encoder.take()) {
                     Some(found) => encoder = Some((found, step.span)),
                     None => sound = false,
@@ -582,17 +595,19 @@ impl Checker<'_> {
     }
 
     fn hash(&mut self, step: &Step) -> Option<Encoder> {
-        // Another name is reported already.
-        if step.args.iter().any(|argument| argument.name.as_ref().is_some_and(|name| name.text != "seed")) {
+        self.given_once(&step.args, "hash", usize::MAX)?;
+        let (seed, counts) = split_argument(&step.args, "seed");
+        if counts.iter().any(|argument| argument.name.is_some()) {
+            // Reported already.
             return None;
         }
-        let (seeds, counts): (Vec<_>, Vec<_>) = step.args.iter().cloned().partition(|argument| argument.name.is_some());
-        let buckets = self.count_argument(&Step { args: counts, ..step.clone() }, 1, i64::from(i32::MAX) - 1)? as u32;
-        self.given_once(&step.args, "hash", usize::MAX)?;
-        let seed = match seeds.first() {
-            Some(seed) => self.count(&seed.value, "seed", 0, i64::from(u32::MAX))? as u32,
-            None => 0,
+        let [buckets] = counts.as_slice() else {
+            let problem = Problem::error("E0305", step.span, "`hash` takes the number of buckets");
+            self.report(problem.help("such as `hash(100)`; `hash(100, seed: 1)` is another hash function"));
+            return None;
         };
+        let buckets = self.count(&buckets.value, "hash", 1, i64::from(i32::MAX) - 1)? as u32;
+        let seed = seed.map_or(Some(0), |seed| self.count(seed, "seed", 0, i64::from(u32::MAX)))? as u32;
         Some(Encoder::Hash { buckets, seed })
     }
 
@@ -646,10 +661,12 @@ impl Checker<'_> {
         };
         let found = self
             .features
-            .iter()
+            .iter_mut()
             .find(|feature| feature.name == name && !feature.group && matches!(feature.kind, Kind::Id | Kind::Ids { .. }));
         match found {
             Some(feature) if matches!(self.columns[feature.columns[0] as usize].kind.numbering(), Some(Encoder::Vocab { .. })) => {
+                // Its dictionary is.
+                feature.used = true;
                 Some(Encoder::VocabOf(feature.columns[0]))
             }
             Some(feature) if !feature.sound => None,

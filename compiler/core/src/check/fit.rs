@@ -17,9 +17,14 @@ impl Checker<'_> {
             ast::TypeKind::List { element, len } => self.fit_list(element, len, located, what, declared),
             ast::TypeKind::Named { name, dims } => match name.text.as_str() {
                 // What may be left out has `none` as its default.
-                "f32" | "time" if matches!(&located.value, Value::Text(text) if text == "none") => located.value,
+                "f32" | "time" | "id" | "table" if matches!(&located.value, Value::Text(text) if text == "none") => located.value,
                 "f32" => self.fit_tensor(dims, located, what, declared),
                 "time" => self.fit_times(dims, located, what, declared),
+                other if !dims.is_empty() => {
+                    let problem = Problem::error("E0201", ty.span, format!("`{other}` has no shape"));
+                    self.report(problem.help(format!("write `{other}`, or `[{other}; n]` for a list of n")));
+                    Value::Poison
+                }
                 other => self.fit_constant(other, name, located, what, declared),
             },
         }

@@ -18,7 +18,7 @@ const OPTIMIZERS: [(&str, OptimizerKind); 5] = [
     ("adamw", OptimizerKind::Adamw),
 ];
 
-const METRICS: [(&str, MetricKind); 9] = [
+const METRICS: [(&str, MetricKind); 10] = [
     ("auc", MetricKind::Auc),
     ("gauc", MetricKind::Gauc { key: 0 }),
     ("logloss", MetricKind::Logloss),
@@ -28,6 +28,7 @@ const METRICS: [(&str, MetricKind); 9] = [
     ("hr", MetricKind::Hr { k: 10 }),
     ("ndcg", MetricKind::Ndcg { k: 10 }),
     ("mrr", MetricKind::Mrr),
+    ("log_perplexity", MetricKind::LogPerplexity),
 ];
 /// Candidates that a metric of a ranking may look at.
 const MOST_RANKED: i64 = 1_000_000;
@@ -377,10 +378,6 @@ impl Checker<'_> {
             self.report(Problem::error("E0603", value.span, "this is no metric").help(help));
             return None;
         };
-        if name == "log_perplexity" {
-            self.not_yet(span, &format!("the metric `{name}`"));
-            return None;
-        }
         let Some((_, kind)) = METRICS.iter().find(|(known, _)| *known == name) else {
             let help = words::help("metric", name, METRICS.iter().map(|(known, _)| *known));
             self.report(Problem::error("E0603", span, format!("there is no metric `{name}`")).help(help));
@@ -389,7 +386,9 @@ impl Checker<'_> {
         let fits = self.predictions.iter().any(|own| kind.fits(&own.prediction.link));
         if !fits && !self.predictions.is_empty() {
             let (of, nothing) = match kind {
-                MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr => ("a ranking", "nothing is predicted by a `softmax`"),
+                MetricKind::Hr { .. } | MetricKind::Ndcg { .. } | MetricKind::Mrr | MetricKind::LogPerplexity => {
+                    ("a ranking", "nothing is predicted by a `softmax`")
+                }
                 MetricKind::Rmse => ("a value or a level", "nothing is predicted as one"),
                 _ => ("a probability", "nothing is predicted as one"),
             };

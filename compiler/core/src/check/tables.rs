@@ -233,6 +233,12 @@ impl Checker<'_> {
             );
             return None;
         }
+        let part = |column: &u32| self.columns[*column as usize].kind.encoder().and_then(Encoder::part);
+        if !split && columns.iter().any(|column| part(column) != part(&columns[0])) {
+            let problem = Problem::error("E0404", keys.span, "the keys are different parts of numbers");
+            self.report(problem.help("give quotients, remainders and whole numbers a table each"));
+            return None;
+        }
         Some((columns, split))
     }
 
@@ -246,17 +252,12 @@ impl Checker<'_> {
             Some(Encoder::VocabOf(other)) => *other,
             _ => column,
         };
-        let encoder = |column: u32| self.columns[column as usize].kind.encoder();
-        let part = |column: u32| encoder(column).and_then(Encoder::part);
-        let buckets = |column: u32| match encoder(column).map(Encoder::numbering) {
+        let buckets = |column: u32| match self.columns[column as usize].kind.numbering() {
             Some(Encoder::Hash { buckets, .. }) => Some(*buckets),
             _ => None,
         };
         let first = columns[0];
-        columns.iter().all(|&column| {
-            let same = root(first) == root(column) || buckets(first).is_some_and(|own| buckets(column) == Some(own));
-            same && part(first) == part(column)
-        })
+        columns.iter().all(|&column| root(first) == root(column) || buckets(first).is_some_and(|own| buckets(column) == Some(own)))
     }
 
     /// `table[key]`
