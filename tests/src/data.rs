@@ -90,10 +90,10 @@ pub fn draw(spec: &Spec, built: &Built, rows: usize, seed: u64) -> Data {
         }
     }
     for (at, column) in spec.columns.iter().enumerate() {
-        if let ColumnKind::Drawn { of, count, shared, .. } = column.kind {
+        if let ColumnKind::Drawn { of, count, drawing, .. } = column.kind {
             let each = |row: usize| data.bags.get(&of).map_or(1, |bags| bags[row].len());
             // What is drawn for the batch is the first row's.
-            let targets = |row: usize| if shared { usize::from(row == 0) } else { each(row) };
+            let targets = |row: usize| if drawing.is_shared() { usize::from(row == 0) } else { each(row) };
             let ids = (0..rows).map(|row| (0..targets(row) * count as usize).map(|_| draw.below(VOCAB)).collect()).collect();
             data.bags.insert(at as u32, ids);
         }
@@ -139,7 +139,7 @@ pub fn lookups_of_bags(spec: &Spec, built: &Built) -> BTreeMap<(u32, u32), u32> 
         for (lookup, columns) in own.lookups.iter().enumerate() {
             let by_entries = match spec.columns[columns[0] as usize].kind {
                 ColumnKind::Ids { .. } => true,
-                ColumnKind::Drawn { of, shared, .. } => !shared && spec.columns[of as usize].kind.split().is_some(),
+                ColumnKind::Drawn { of, drawing, .. } => !drawing.is_shared() && spec.columns[of as usize].kind.split().is_some(),
                 _ => false,
             };
             if by_entries {

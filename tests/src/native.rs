@@ -59,7 +59,6 @@ pub fn call(loaded: &Loaded, buffers: &mut [Vec<u32>], items: usize) {
 
 /// The words of an input, if it comes from data.
 fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
-    let _ = plan;
     let float = |value: f64| (value as f32).to_bits();
     let rows = 0..data.rows;
     match source {
@@ -80,13 +79,11 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         // One more than there are: what follows the last entry is read and not used.
         InputSource::Entries { column } => data.bags[column].iter().flatten().map(|&id| id as u32).chain([0]).collect(),
         InputSource::Drawn { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
-        InputSource::HasTarget { column } if data.ids.contains_key(column) => {
-            data.ids[column].iter().map(|&id| float(f64::from(u8::from(id > 0)))).collect()
+        InputSource::HasTarget { column } => targets(data, *column).map(|row| float(f64::from(u8::from(row > 0)))).collect(),
+        InputSource::LogShare { column } if plan_draws(plan, *column) => {
+            data.bags[column].iter().flatten().map(|&row| float(data.log_share(row))).collect()
         }
-        InputSource::HasTarget { column } => {
-            let next = |ids: &Vec<usize>| (0..ids.len()).map(|at| ids.get(at + 1).is_some_and(|next| *next > 0)).collect::<Vec<_>>();
-            data.bags[column].iter().flat_map(next).map(|has| float(f64::from(u8::from(has)))).collect()
-        }
+        InputSource::LogShare { column } => targets(data, *column).map(|row| float(data.log_share(row))).collect(),
         InputSource::EntryNumbers { column } => {
             data.entry_numbers[column].iter().flatten().map(|&number| float(number)).chain([0]).collect()
         }
@@ -112,6 +109,17 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         InputSource::RowCount { table } => vec![data.touched[&TableId(*table)].rows.len() as u32],
         InputSource::Rows { table, source } => rows_part(data, TableId(*table), source),
     }
+}
+
+/// The rows that a ranking's targets are.
+fn targets(data: &Data, column: u32) -> impl Iterator<Item = usize> + '_ {
+    let steps = !data.ids.contains_key(&column);
+    (0..data.rows).flat_map(move |row| data.targets(column, steps, row))
+}
+
+/// Whether a column is of rows that are drawn.
+fn plan_draws(plan: &Plan, column: u32) -> bool {
+    plan.inputs.iter().any(|input| input.source == InputSource::Drawn { column })
 }
 
 fn uniform(data: &Data, kind: &UniformKind) -> u32 {

@@ -148,6 +148,9 @@ pub struct StepLogits {
     pub table: crate::graph::TableId,
     /// 1 where the target is a known value, else 0: `f32[~L]`.
     pub has_target: NodeId,
+    /// What the cross entropy takes off the logits because values are drawn more often the more frequent they are: of the target, `f32[~L]`, and
+    /// of the drawn rows, `f32[N]` (Bengio and Senécal 2008; Yi et al. 2019).
+    pub log_shares: Option<(NodeId, NodeId)>,
 }
 
 /// Logits of the rows that the target's is compared with.
@@ -341,9 +344,12 @@ impl Spec {
         for loss in &self.losses {
             let nodes = match loss.of {
                 LossOf::Head { link, label, .. } => vec![("link", link), ("label", label)],
-                LossOf::Steps { logits: StepLogits { hit, others, has_target, .. }, .. } => {
+                LossOf::Steps { logits: StepLogits { hit, others, has_target, log_shares, .. }, .. } => {
                     let (OtherLogits::Drawn(others) | OtherLogits::All(others)) = others;
-                    vec![("target", hit), ("others", others), ("has_target", has_target)]
+                    let shares = log_shares.map(|(target, drawn)| [("target share", target), ("drawn shares", drawn)]);
+                    let mut nodes = vec![("target", hit), ("others", others), ("has_target", has_target)];
+                    nodes.extend(shares.into_iter().flatten());
+                    nodes
                 }
                 LossOf::Each(each) => vec![("loss", each)],
             };

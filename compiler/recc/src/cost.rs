@@ -115,7 +115,7 @@ fn example(planned: &Planned, spec: &Spec, built: &Built, trains: bool) -> Examp
         let row = (4 * table.dim) as f64;
         let state: u64 = built.variables.iter().filter(|own| own.table == Some(number)).map(|own| 4 * numbers(own)).sum();
         let lookups = table.members.iter().flat_map(|member| &member.columns).map(|&column| match spec.columns[column as usize].kind {
-            ColumnKind::Drawn { count, shared: true, .. } if trains => f64::from(count) / spec.train.batch as f64,
+            ColumnKind::Drawn { count, drawing, .. } if trains && drawing.is_shared() => f64::from(count) / spec.train.batch as f64,
             ColumnKind::Drawn { count, .. } if trains => f64::from(count),
             ColumnKind::Drawn { .. } => 0.0,
             _ => 1.0,

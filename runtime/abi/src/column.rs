@@ -1,6 +1,7 @@
 //! Columns: how the text of a cell becomes numbers and rows of tables.
 
 use crate::predicate::Predicate;
+use crate::program::Drawing;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -248,8 +249,8 @@ pub enum ColumnKind {
         table: u32,
         /// How many for each step, or for a batch.
         count: u32,
-        /// Whether they are drawn once for all of a batch.
-        shared: bool,
+        /// How.
+        drawing: Drawing,
     },
     /// Groups rows; not an input.
     Key,

@@ -20,7 +20,7 @@ pub use plan::{
 };
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
-    BuildInfo, Cohort, DataFormat, DataSpec, GROUPED, Init, Inspected, Link, LossKind, Metric, MetricKind, Monitor, Negatives,
+    BuildInfo, Cohort, DataFormat, DataSpec, Drawing, GROUPED, Init, Inspected, Link, LossKind, Metric, MetricKind, Monitor, Negatives,
     OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Role, Schedule, Stopping, Table, TableMember, TrainSpec, Variable,
 };
 

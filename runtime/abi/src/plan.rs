@@ -168,6 +168,14 @@ pub enum InputSource {
         /// Position of the sequence or the id in `Program::columns`.
         column: u32,
     },
+    /// The log of the share of the training data's values that each row drawn for the batch is: `f32`, global; or each target, as [`HasTarget`]
+    /// has one, 0 where it is not known.
+    ///
+    /// [`HasTarget`]: InputSource::HasTarget
+    LogShare {
+        /// Position of the drawn rows, the sequence or the id in `Program::columns`.
+        column: u32,
+    },
     /// First row of each column's member of a table: `i32`, global.
     RowBase {
         /// Position in `Program::tables`.

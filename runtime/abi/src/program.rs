@@ -264,8 +264,28 @@ impl Link {
 pub struct Negatives {
     /// How many for each target, or for a batch.
     pub count: u32,
-    /// Whether they are drawn once for all targets of a batch.
-    pub shared: bool,
+    /// How.
+    pub drawing: Drawing,
+}
+
+/// How rows that targets are compared with are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Drawing {
+    /// Anew for each target, every row alike.
+    Each,
+    /// Once for all targets of a batch, every row alike.
+    Shared,
+    /// Once for all targets of a batch, by how often the training data hold each value.
+    Popularity,
+    /// Once for all targets of a batch, among these targets.
+    Batch,
+}
+
+impl Drawing {
+    /// Whether all targets of a batch are compared with the same rows.
+    pub fn is_shared(self) -> bool {
+        self != Drawing::Each
+    }
 }
 
 /// What a softmax ranks.

@@ -1,13 +1,15 @@
 //! One batch as a plan's inputs: columns of numbers and ids, bags, and the grouping of each table's rows.
 
 use crate::cohort::Condition;
+use crate::drawn::{Popularity, below, draw_key, some_of};
 use crate::ranking::Target;
 use crate::spool::Window;
 use crate::touched::TouchedRows;
 use crate::transform::{Fitted, Ids, long, stored_entries, taken_entries};
 use rayon::prelude::*;
-use recc_abi::{Column, ColumnKind, Encoder, InputSource, Plan, RowPart, RowSource, Table};
+use recc_abi::{Column, ColumnKind, Drawing, Encoder, InputSource, Plan, RowPart, RowSource, Table};
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 /// The touched rows of a table, and where each occurs per look-up.
@@ -161,6 +163,8 @@ pub(crate) struct Assembler<'p> {
     plan: &'p Plan,
     /// Per table: what numbers its touched rows; none where no row is grouped.
     touched: Vec<Option<TouchedRows>>,
+    /// By dictionary, where rows are drawn by it or their shares are asked for.
+    popularity: Vec<OnceCell<Popularity>>,
 }
 
 /// Makes several batches side by side, each of which depends on its own rows alone.
@@ -198,7 +202,8 @@ impl<'p> Assembler<'p> {
         };
         let rows = layout.row_counts.iter().enumerate();
         let touched = rows.map(|(table, &rows)| grouped(table).then(|| TouchedRows::new(rows as usize))).collect();
-        Assembler { touched, layout, plan }
+        let popularity = layout.columns.iter().map(|_| OnceCell::new()).collect();
+        Assembler { touched, layout, plan, popularity }
     }
 
     /// The batch of some of a window's rows.
@@ -229,6 +234,7 @@ impl<'p> Assembler<'p> {
                 InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => self.steps(window, rows, *column),
                 InputSource::Drawn { column } => self.drawn(window, rows, *column),
                 InputSource::HasTarget { column } => self.has_target(window, rows, *column),
+                InputSource::LogShare { column } => self.log_shares(window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
                 InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => {
                     Vec::new()
@@ -355,13 +361,19 @@ impl<'p> Assembler<'p> {
     /// Rows of a table drawn for each step or id: uniformly among all but row 0 and the target's. Drawn for the whole batch, any but row 0.
     fn drawn(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
         let layout = self.layout;
-        let ColumnKind::Drawn { of, table, count, shared } = layout.columns[column as usize].kind else { return Vec::new() };
+        let ColumnKind::Drawn { of, table, count, drawing } = layout.columns[column as usize].kind else { return Vec::new() };
         let candidates = layout.row_counts[table as usize] as u32 - 1;
-        if shared {
-            // By the batch's first row: another one in each batch of an epoch.
-            let first = rows.first().map_or(0, |&row| window.rows[row as usize]);
-            let key = draw_key(layout.draw ^ u64::from(column) << 32, first, u32::MAX);
-            return (0..count).map(|at| 1 + below(key, at, candidates)).collect();
+        // By the batch's first row: another one in each batch of an epoch.
+        let first = rows.first().map_or(0, |&row| window.rows[row as usize]);
+        let key = draw_key(layout.draw ^ u64::from(column) << 32, first, u32::MAX);
+        match drawing {
+            Drawing::Each => {}
+            Drawing::Shared => return (0..count).map(|at| 1 + below(key, at, candidates)).collect(),
+            Drawing::Popularity => {
+                let popularity = self.popularity(of);
+                return (0..count).map(|at| popularity.draw(key ^ u64::from(at))).collect();
+            }
+            Drawing::Batch => return some_of(self.target_rows(window, rows, of).filter(|row| *row > 0).collect(), count, key),
         }
         let place = rows.iter().flat_map(|&row| {
             let steps = predicted_ids(window, layout, row, of).len() as u64;
@@ -377,6 +389,26 @@ impl<'p> Assembler<'p> {
             }));
         }
         drawn
+    }
+
+    /// How often the values of a column are in the training data.
+    fn popularity(&self, column: u32) -> &Popularity {
+        let vocab = Fitted::vocab_column(self.layout.columns, column as usize);
+        self.popularity[vocab].get_or_init(|| Popularity::new(&self.layout.fitted.vocabs[vocab]))
+    }
+
+    /// For each drawn row, or each step or id that is a target, the log of the share of the training data that its value is.
+    fn log_shares(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        match self.layout.columns[column as usize].kind {
+            ColumnKind::Drawn { of, .. } => {
+                let popularity = self.popularity(of);
+                self.drawn(window, rows, column).into_iter().map(|row| popularity.log_share(row).to_bits()).collect()
+            }
+            _ => {
+                let popularity = self.popularity(column);
+                self.target_rows(window, rows, column).map(|row| popularity.log_share(row).to_bits()).collect()
+            }
+        }
     }
 
     fn bag(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
@@ -406,7 +438,7 @@ impl<'p> Assembler<'p> {
         };
         let is_bag = |column: u32| matches!(layout.columns[column as usize].kind, ColumnKind::Ids { .. });
         let drawn = |column: u32| match layout.columns[column as usize].kind {
-            ColumnKind::Drawn { of, count, shared, .. } => Some((of, count, shared)),
+            ColumnKind::Drawn { of, count, drawing, .. } => Some((of, count, drawing.is_shared())),
             _ => None,
         };
         // Each occurrence's place among the touched rows, by look-up.
@@ -459,17 +491,6 @@ impl<'p> Assembler<'p> {
         }
         group
     }
-}
-
-/// The key of what is drawn for a place of a row.
-fn draw_key(draw: u64, row: u32, place: u32) -> u64 {
-    crate::random::mix64(draw ^ crate::random::mix64(u64::from(row) << 32 | u64::from(place)))
-}
-
-/// One of `count` numbers, by a key.
-fn below(key: u64, at: u32, count: u32) -> u32 {
-    let bits = crate::random::mix64(key ^ u64::from(at)) >> 32;
-    ((bits * u64::from(count)) >> 32) as u32
 }
 
 /// A row's entries of a column, less one that is held back.

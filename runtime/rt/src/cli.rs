@@ -11,7 +11,7 @@ use crate::recommend::recommend;
 use crate::train::{self, TrainOptions};
 use crate::{report, score};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recc_abi::{ColumnKind, Encoder, Program, Role, RowPart, Split, Take, Token};
+use recc_abi::{ColumnKind, Drawing, Encoder, Program, Role, RowPart, Split, Take, Token};
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -536,9 +536,14 @@ fn info(program: &Program, baked: bool, as_json: bool) -> Result<(), Failure> {
                 }
                 ColumnKind::Key => "key".to_owned(),
                 ColumnKind::Flag { .. } => "condition".to_owned(),
-                ColumnKind::Drawn { count, shared: true, .. } => format!("{count} rows drawn for each batch"),
-                ColumnKind::Drawn { of, count, .. } => {
-                    format!("{count} rows drawn for each {}", program.columns[*of as usize].name)
+                ColumnKind::Drawn { of, count, drawing, .. } => {
+                    let of = &program.columns[*of as usize].name;
+                    match drawing {
+                        Drawing::Each => format!("{count} rows drawn for each {of}"),
+                        Drawing::Shared => format!("{count} rows drawn for each batch"),
+                        Drawing::Popularity => format!("{count} rows drawn for each batch, by how frequent each {of} is"),
+                        Drawing::Batch => format!("{count} rows drawn of each batch's {of}"),
+                    }
                 }
             };
             (column.name.clone(), kind)

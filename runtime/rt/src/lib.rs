@@ -12,6 +12,7 @@ mod cohort;
 mod data;
 mod device;
 mod discovery;
+mod drawn;
 mod engine;
 mod failure;
 pub mod html;

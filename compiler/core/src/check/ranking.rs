@@ -11,7 +11,7 @@ use crate::ops::{Broadcast, Elapsed, Gather, Input, InputKind, LogPartition, Mat
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
 use crate::spec::{OtherLogits, StepLogits};
-use recc_abi::{Column, ColumnKind, Element, Link, Negatives, Prediction, Ranking, Token};
+use recc_abi::{Column, ColumnKind, Drawing, Element, Encoder, Link, Negatives, Prediction, Ranking, Token};
 use recc_syntax::ast::{Argument, Expr, ExprKind, Name, Span};
 use std::collections::BTreeSet;
 
@@ -31,6 +31,16 @@ struct Softmax<'a> {
     temperature: f64,
     normalize: bool,
     repeats: bool,
+}
+
+/// How targets are compared with drawn rows.
+#[derive(Clone, Copy)]
+struct Draws {
+    negatives: Negatives,
+    /// Whether a drawn row that happens to be the target counts against it.
+    keeps_hits: bool,
+    /// Whether logits lose what frequent values gain by being drawn more often.
+    corrected: bool,
 }
 
 impl Checker<'_> {
@@ -61,17 +71,18 @@ impl Checker<'_> {
         if !self.ranks(&query, &query_tensor, (table, softmax.over.span), (column, softmax.target.span)) {
             return self.poison_ranking(name);
         }
-        let (negatives, keeps_hits) = match softmax.negatives.map(|written| self.negatives(written)) {
-            None => (None, false),
-            Some(Some((negatives, keeps_hits))) => (Some(negatives), keeps_hits),
+        let draws = match softmax.negatives.map(|written| self.negatives(written, column)) {
+            None => None,
+            Some(Some(draws)) => Some(draws),
             Some(None) => return self.poison_ranking(name),
         };
         self.tables[table].used = true;
         self.origin();
         let Softmax { temperature, normalize, repeats, .. } = softmax;
+        let negatives = draws.map(|draws| draws.negatives);
         let ranking = Ranking { table: table as u32, temperature, normalize, negatives, repeats };
         let steps = if self.training {
-            Some(self.logits((&name.text, query_tensor.node), column, &ranking, keeps_hits))
+            Some(self.logits((&name.text, query_tensor.node), column, &ranking, draws))
         } else {
             self.query_result(&name.text, query_tensor.node, column, softmax.normalize);
             None
@@ -95,7 +106,7 @@ impl Checker<'_> {
                 table: 0,
                 temperature: 1.0,
                 normalize: false,
-                negatives: Some(Negatives { count: 1, shared: false }),
+                negatives: Some(Negatives { count: 1, drawing: Drawing::Each }),
                 repeats: false,
             },
             None,
@@ -128,9 +139,8 @@ impl Checker<'_> {
         Some(Softmax { query, over, target, negatives: find("negatives"), temperature, normalize, repeats })
     }
 
-    /// `128`, rows drawn for each target, or `shared(256, keep_hits: false)`, rows drawn once for all targets of a batch. Also whether such a row counts where it
-    /// happens to be the target.
-    fn negatives(&mut self, written: &Expr) -> Option<(Negatives, bool)> {
+    /// `128`, rows drawn for each target, or `shared(256, by: batch)`, rows drawn once for all targets of a batch.
+    fn negatives(&mut self, written: &Expr, target: u32) -> Option<Draws> {
         let args = match (as_call(written), &written.kind) {
             (Some(("shared", _, args)), _) => args,
             (Some((other, span, _)), ExprKind::Call { .. })
@@ -143,14 +153,15 @@ impl Checker<'_> {
             }
             _ => {
                 let count = self.whole(written, "negatives", 1, MOST_DRAWN)? as u32;
-                return Some((Negatives { count, shared: false }, false));
+                return Some(Draws { negatives: Negatives { count, drawing: Drawing::Each }, keeps_hits: false, corrected: false });
             }
         };
         self.given_once(args, "shared", 1)?;
-        let unknown = args.iter().filter_map(|own| own.name.as_ref()).find(|name| name.text != "keep_hits");
+        let known = ["by", "keep_hits", "correct"];
+        let unknown = args.iter().filter_map(|own| own.name.as_ref()).find(|name| !known.contains(&name.text.as_str()));
         if let Some(unknown) = unknown {
             let problem = Problem::error("E0210", unknown.span, format!("`shared` has no argument `{}`", unknown.text));
-            self.report(problem.help(suggest(&unknown.text, ["keep_hits"])));
+            self.report(problem.help(suggest(&unknown.text, known)));
             return None;
         }
         let Some(count) = args.iter().find(|own| own.name.is_none()) else {
@@ -159,11 +170,44 @@ impl Checker<'_> {
             return None;
         };
         let count = self.whole(&count.value, "shared", 1, MOST_DRAWN)? as u32;
-        let keeps_hits = match args.iter().find(|own| own.name.is_some()) {
-            Some(own) => self.yes_or_no(&own.value, "keep_hits", "with `true` a drawn row that is a step's target counts against it")?,
-            None => false,
-        };
-        Some((Negatives { count, shared: true }, keeps_hits))
+        let find = |name: &str| args.iter().find(|own| own.name.as_ref().is_some_and(|own| own.text == name)).map(|own| &own.value);
+        let drawing = find("by").map_or(Some(Drawing::Shared), |by| self.drawn_by(by))?;
+        let mut flag = |name: &str, usual: bool, help: &str| find(name).map_or(Some(usual), |written| self.yes_or_no(written, name, help));
+        let keeps_hits = flag("keep_hits", false, "with `true` a drawn row that is a step's target counts against it")?;
+        let corrected = flag(
+            "correct",
+            drawing != Drawing::Shared,
+            "with `true` the cross entropy takes off what frequent values gain by being drawn more often",
+        )?;
+        if corrected && drawing == Drawing::Shared {
+            let problem = Problem::error("E0602", written.span, "where every row is drawn alike there is nothing to correct");
+            self.report(problem.help("leave `correct` out, or draw `by: popularity` or `by: batch`"));
+            return None;
+        }
+        let counted = matches!(self.columns[target as usize].kind.numbering(), Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)));
+        if (corrected || drawing == Drawing::Popularity) && !counted {
+            let name = self.columns[target as usize].name.clone();
+            let problem = Problem::error("E0228", written.span, format!("how frequent the values of `{name}` are is not known"));
+            self.report(problem.help("number them by `vocab`, or draw every row alike: `shared(256)`"));
+            return None;
+        }
+        Some(Draws { negatives: Negatives { count, drawing }, keeps_hits, corrected })
+    }
+
+    /// `by: popularity`
+    fn drawn_by(&mut self, written: &Expr) -> Option<Drawing> {
+        match &written.kind {
+            ExprKind::Name(name) if name == "uniform" => Some(Drawing::Shared),
+            ExprKind::Name(name) if name == "popularity" => Some(Drawing::Popularity),
+            ExprKind::Name(name) if name == "batch" => Some(Drawing::Batch),
+            _ => {
+                let problem = Problem::error("E0602", written.span, "`by` is `uniform`, `popularity` or `batch`");
+                self.report(problem.help(
+                    "`popularity` draws values as often as the training data hold them, `batch` among the targets of the same batch",
+                ));
+                None
+            }
+        }
     }
 
     /// The table that `over` names.
@@ -328,12 +372,12 @@ impl Checker<'_> {
     }
 
     /// The column of the rows drawn for each target.
-    fn drawn_column(&mut self, name: &str, of: u32, table: usize, Negatives { count, shared }: Negatives) -> u32 {
+    fn drawn_column(&mut self, name: &str, of: u32, table: usize, Negatives { count, drawing }: Negatives) -> u32 {
         let name = format!("{name}.negatives");
         if let Some(known) = self.columns.iter().position(|column| column.name == name) {
             return known as u32;
         }
-        let kind = ColumnKind::Drawn { of, table: table as u32, count, shared };
+        let kind = ColumnKind::Drawn { of, table: table as u32, count, drawing };
         self.columns.push(Column { name, kind, token: Token::Condition, domain: None });
         let column = self.columns.len() as u32 - 1;
         self.tables[table].columns.push(column);
@@ -341,20 +385,25 @@ impl Checker<'_> {
     }
 
     /// Logits of the target, and of what it is compared with.
-    fn logits(&mut self, (name, query): (&str, NodeId), column: u32, ranking: &Ranking, keeps_hits: bool) -> StepLogits {
+    fn logits(&mut self, (name, query): (&str, NodeId), column: u32, ranking: &Ranking, draws: Option<Draws>) -> StepLogits {
         let (of, table) = (self.steps_of(column), ranking.table as usize);
         let ids = self.ids_of(column, of.map_or(InputKind::Ids, |of| InputKind::Entries { of }));
         let rows = self.rows(table, column, ids);
         let target = if of.is_some() { self.graph.add(Op::Shift(Shift { back: false }), &[rows]) } else { rows };
         let query = if ranking.normalize { self.unit_length(query) } else { query };
         let hit = self.scaled_dot(query, target, ranking);
-        let others = match ranking.negatives {
-            Some(negatives) if negatives.shared => {
-                let drawn = self.drawn_column(name, column, table, negatives);
+        let mut log_shares = None;
+        let others = match draws {
+            Some(Draws { negatives, keeps_hits, corrected }) if negatives.drawing.is_shared() => {
+                let (drawn, count) = (self.drawn_column(name, column, table, negatives), u64::from(negatives.count));
                 let targets = if of.is_some() { self.graph.add(Op::Shift(Shift { back: false }), &[ids]) } else { ids };
-                OtherLogits::Drawn(self.shared_logits(query, targets, (drawn, u64::from(negatives.count)), ranking, keeps_hits))
+                if corrected {
+                    log_shares =
+                        Some((self.ids_of(column, InputKind::LogShare { of }), self.ids_of(drawn, InputKind::LogShareDrawn { count })));
+                }
+                OtherLogits::Drawn(self.shared_logits(query, targets, (drawn, count), ranking, keeps_hits))
             }
-            Some(negatives) => {
+            Some(Draws { negatives, .. }) => {
                 let drawn = self.drawn_column(name, column, table, negatives);
                 let drawn_ids = self.ids_of(drawn, InputKind::Drawn { of, count: u64::from(negatives.count) });
                 let rows = self.rows(table, drawn, drawn_ids);
@@ -365,7 +414,8 @@ impl Checker<'_> {
             }
             None => OtherLogits::All(self.log_partition(query, ranking)),
         };
-        StepLogits { hit, others, table: TableId(ranking.table), has_target: self.ids_of(column, InputKind::HasTarget { of }) }
+        let has_target = self.ids_of(column, InputKind::HasTarget { of });
+        StepLogits { hit, others, table: TableId(ranking.table), has_target, log_shares }
     }
 
     /// Logits of rows that are drawn once for the batch, one matrix for all targets; where one is the target itself, none that counts.

@@ -104,6 +104,18 @@ impl Data {
     pub(crate) fn bag(&self, column: u32, item: usize) -> Vec<f64> {
         self.bags[&column][item].iter().map(|&id| id as f64).collect()
     }
+    /// The row that comes next after each step of a sequence, or the id itself; 0 where none is known.
+    pub fn targets(&self, column: u32, steps: bool, item: usize) -> Vec<usize> {
+        if !steps {
+            return vec![self.ids[&column][item]];
+        }
+        let ids = &self.bags[&column][item];
+        (0..ids.len()).map(|at| ids.get(at + 1).copied().unwrap_or(0)).collect()
+    }
+    /// The log of the share of the training data that a row is, by a law that any counts could follow.
+    pub fn log_share(&self, row: usize) -> f64 {
+        if row == 0 { 0.0 } else { -1.5 - (row as f64).sqrt() }
+    }
     pub(crate) fn moment(&self, column: u32, which: u8) -> f64 {
         self.moments[&column][which as usize]
     }

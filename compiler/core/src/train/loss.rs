@@ -29,10 +29,19 @@ pub fn loss_of(graph: &mut Graph, kind: LossKind, link: NodeId, label: NodeId) -
 
 /// The loss of each example, summed over its steps, and how many of them have a target.
 pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (NodeId, NodeId) {
-    let StepLogits { hit, others, table, has_target } = logits;
+    let StepLogits { hit, others, table, has_target, log_shares } = logits;
     let each = match (kind, others) {
         (LossKind::CrossEntropy, OtherLogits::All(log_sum)) => graph.map(ScalarOp::Sub, &[log_sum, hit]),
-        (LossKind::CrossEntropy, OtherLogits::Drawn(missed)) => cross_entropy(graph, hit, missed),
+        (LossKind::CrossEntropy, OtherLogits::Drawn(missed)) => match log_shares {
+            None => cross_entropy(graph, hit, missed),
+            Some((of_target, of_drawn)) => {
+                let dims = graph[missed].ty.dims.clone();
+                let axes = vec![dims.len() - 1];
+                let of_drawn = graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[of_drawn]);
+                let (hit, missed) = (graph.map(ScalarOp::Sub, &[hit, of_target]), graph.map(ScalarOp::Sub, &[missed, of_drawn]));
+                cross_entropy(graph, hit, missed)
+            }
+        },
         (LossKind::Bce, OtherLogits::Drawn(missed)) => {
             let (own, others) = (loss_of_hit(graph, hit), loss_of_missed(graph, missed));
             graph.sum(own, others)
