@@ -37,16 +37,18 @@ fn run(path: &Path) -> Result<(), Failed> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let loops: Vec<String> = built.kernels().map(ToString::to_string).collect();
     let mut clif = Vec::new();
-    for kernel in &built.score_plan.kernels {
+    for kernel in built.plans().skip(1).flat_map(|planned| &planned.kernels) {
         let verified = verify(kernel).map_err(|found| format!("{found:?}"))?;
         clif.push(print_clif(verified, Level::V3)?);
     }
+    let grouped = built.grouped.as_ref();
+    let grouped = grouped.map_or(String::new(), |own| format!("\nonce\n{}\neach\n{}", own.once.0, own.each.0));
     let (_, on_device) = recc_tests::build_for(&text, Machine::Device);
     let ptx = recc_tests::device::module(&on_device.score_plan).summary();
     settings.bind(|| {
         insta::assert_snapshot!(
             format!("{stem}.graph"),
-            format!("forward\n{}\nstep\n{}\nscore\n{}", built.forward, built.step, built.score)
+            format!("forward\n{}\nstep\n{}\nscore\n{}{grouped}", built.forward, built.step, built.score)
         );
         insta::assert_snapshot!(format!("{stem}.loops"), loops.join("\n"));
         insta::assert_snapshot!(format!("{stem}.clif"), clif.join("\n"));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Folder, contains, fails, json, ok};
+use common::{Folder, SPEC, contains, fails, json, ok};
 use std::path::Path;
 use std::process::Command;
 
@@ -348,4 +348,73 @@ fn sequences_that_are_too_short_to_learn_from_are_refused() {
     let data = folder.write("short.csv", format!("user,item,time\n{text}"));
     let said = fails(1, Command::new(&model).args(["train", "--train"]).arg(&data).arg("--out").arg(folder.path("ck")));
     contains(&said, &["`history`", "two steps", "leave_one_out"]);
+}
+
+const CANDIDATES: &str = "use std.dense.{linear, mlp}
+use std.sequence.{hstu, positions, target_attention}
+features {
+    label click: binary
+    key   user
+    id    item    = item |> vocab
+    seq   history = history |> split(\" \") |> vocab_of(item) |> take_last(20)
+}
+model m {
+    table items { keys: [item, history], dim: 8 }
+    let e    = items[history]
+    let h    = hstu(e + positions(e, max: 20), layers: 2)
+    let pool = target_attention(items[item], h, normalize: true)
+    predict click = logit(mlp(concat(items[item], pool, last(h), mean(h, axis: history)), [16]) |> linear(1))
+    predict warm  = value(sum(last(h)))
+}
+objective { click: bce, warm: mse }
+train     { batch: 32, epochs: 1, dense: adam(lr: 1e-2), tables: adam(lr: 1e-2), seed: 3 }
+";
+
+#[test]
+fn rows_of_one_key_are_scored_together_as_they_are_alone() {
+    let folder = Folder::new();
+    let row = |user: usize, candidate: usize| {
+        // Histories without a step, with one, and longer than what is taken.
+        let steps = [0, 1, 7, 30][user % 4];
+        let history: Vec<String> = (0..steps).map(|at| format!("i{}", (user * 5 + at * at) % 40)).collect();
+        format!("{},{},u{user},i{},{}\n", candidate % 2, candidate % 3, (user + candidate * 7) % 40, history.join(" "))
+    };
+    let spec = CANDIDATES.replace("    label click: binary\n", "    label click: binary\n    label warm: number\n");
+    let text = |rows: &[String]| format!("click,warm,user,item,history\n{}", rows.concat());
+    // Those of a user lie apart, and some users have one row.
+    let mut rows: Vec<String> = (0..600).map(|at| row(at % 37, at)).chain((100..110).map(|user| row(user, user))).collect();
+    let data = folder.write("data.csv", text(&rows));
+    let scores = |model: &Path, checkpoint: &Path, more: &[&str]| -> Vec<f64> {
+        let out = ok(Command::new(model).args(["predict", "--weights"]).arg(checkpoint).arg("--data").arg(&data).args(more)).stdout;
+        let text = String::from_utf8_lossy(&out).into_owned();
+        text.lines().skip(1).flat_map(|line| line.split(',').map(|cell| cell.parse().expect("a number")).collect::<Vec<_>>()).collect()
+    };
+    for (name, storage) in [("whole", ""), ("small", ", storage: int8")] {
+        let model = folder.build(name, &spec.replace("dim: 8 }", &format!("dim: 8{storage} }}")));
+        let checkpoint = folder.path(&format!("{name}-ck"));
+        train(&model, &data, &checkpoint, "2");
+        let alone = scores(&model, &checkpoint, &[]);
+        let together = scores(&model, &checkpoint, &["--group-by", "user"]);
+        // Sums may be grouped otherwise: the last bits.
+        let far = alone.iter().zip(&together).find(|(a, b)| (*a - *b).abs() > 1e-6 * a.abs().max(1.0));
+        assert!(alone.len() == 1220 && together.len() == 1220 && far.is_none(), "{name}: {far:?}");
+        assert!(together == scores(&model, &checkpoint, &["--group-by", "user", "--threads", "1"]), "{name}: on one thread");
+        let distinct: std::collections::BTreeSet<u64> = together.iter().map(|score| score.to_bits()).collect();
+        assert!(distinct.len() > 200, "{name}: {} scores", distinct.len());
+    }
+    let predict = |model: &Path, checkpoint: &Path, data: &Path, key: &str| {
+        let mut command = Command::new(model);
+        command.args(["predict", "--weights"]).arg(checkpoint).arg("--data").arg(data).args(["--group-by", key]);
+        command
+    };
+    let (model, checkpoint) = (folder.path("whole"), folder.path("whole-ck"));
+    contains(&fails(2, &mut predict(&model, &checkpoint, &data, "item")), &["no such key", "user"]);
+    rows[39] = rows[39].replace("i10 ", "i11 ");
+    let wrong = folder.write("wrong.csv", text(&rows));
+    contains(&fails(1, &mut predict(&model, &checkpoint, &wrong, "user")), &["row 40", "`history`", "row 3", "`user`"]);
+    // Without a sequence nothing is shared.
+    let plain = folder.build("plain", SPEC);
+    let users = folder.write("users.csv", common::text(&common::rows(200, 1), ","));
+    train(&plain, &users, &folder.path("plain-ck"), "1");
+    contains(&fails(2, &mut predict(&plain, &folder.path("plain-ck"), &users, "user_id")), &["nothing from sequences", "leave it out"]);
 }

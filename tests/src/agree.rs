@@ -5,6 +5,7 @@ use crate::native::Outcome;
 use crate::{device, native};
 use recc_abi::VariableId;
 use recc_codegen::Level;
+use recc_core::Grouped;
 use recc_core::graph::Program;
 use recc_core::graph::reference::{Data, evaluate};
 use recc_core::ops::Op;
@@ -61,7 +62,7 @@ impl On {
 pub fn difference(spec: &str, rows: usize, seed: u64, on: On) -> Option<String> {
     let machine = if let On::Device = on { Machine::Device } else { Machine::Processor };
     let (spec, built) = crate::build_for(spec, machine);
-    let data = draw(&spec, &built, rows, seed);
+    let mut data = draw(&spec, &built, rows, seed);
     let bags = lookups_of_bags(&spec, &built);
     let first = |what: &str, native: &[f32], reference: &[f64]| {
         if native.len() != reference.len() {
@@ -78,6 +79,20 @@ pub fn difference(spec: &str, rows: usize, seed: u64, on: On) -> Option<String> 
     let trained = built.step.results.iter().map(|own| (own.name.clone(), &step.results[&own.name], values[&own.node].flat()));
     let scored = built.score.results.iter().map(|own| (own.name.clone(), &score.results[&own.name], scores[&own.node].flat()));
     let path = |id: VariableId| built.variables[id.0 as usize].path.clone();
+    let mut grouped = Vec::new();
+    if let Some(Grouped { once, each, values }) = &built.grouped {
+        // Each row as if it were alone with its key: what is shared is handed over as the reference has it.
+        let (native, shared) = (on.run(&once.1, &data, &bags), evaluate(&once.0, &data));
+        for (value, own) in values.iter().zip(&once.0.results) {
+            let items = &shared[&own.node].items;
+            data.shared.insert(value.slot, items.iter().map(|item| item.data.clone()).collect());
+            grouped.push((own.name.clone(), native.results[&own.name].clone(), shared[&own.node].flat()));
+        }
+        let native = on.run(&each.1, &data, &bags);
+        let whole = built.score.results.iter().map(|own| (own.name.clone(), scores[&own.node].flat()));
+        grouped.extend(whole.map(|(name, reference)| (format!("{name} of a group"), native.results[&name].clone(), reference)));
+    }
+    let grouped = grouped.iter().map(|(name, native, reference)| (name.clone(), native, reference.clone()));
     let updated = step.variables.iter().map(|(id, native)| (path(*id), native, after[id].clone()));
-    trained.chain(scored).chain(updated).find_map(|(what, native, reference)| first(&what, native, &reference))
+    trained.chain(scored).chain(grouped).chain(updated).find_map(|(what, native, reference)| first(&what, native, &reference))
 }

@@ -27,6 +27,7 @@ features {
     seq times: time = times |> split(\" \") |> aligned(h)
     ids heavy = heavy |> split(\"|\") |> weighted(\":\") |> vocab
     time now
+    key who
     seq other = other |> split(\" \") |> vocab |> take(3)
 }
 ";

@@ -80,6 +80,7 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         InputSource::Entries { column } => data.bags[column].iter().flatten().map(|&id| id as u32).chain([0]).collect(),
         InputSource::Drawn { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
         InputSource::HasTarget { column } => targets(data, *column).map(|row| float(f64::from(u8::from(row > 0)))).collect(),
+        InputSource::Shared { slot } => data.shared[slot].iter().flatten().map(|&value| float(value)).chain([0]).collect(),
         InputSource::LogShare { column } if plan_draws(plan, *column) => {
             data.bags[column].iter().flatten().map(|&row| float(data.log_share(row))).collect()
         }

@@ -1,6 +1,7 @@
 //! From a checked spec to graphs, plans and kernels: the levels below the spec, in order.
 
 use crate::graph::{Graph, Named, NodeId, Program, TableId, Violation};
+use crate::grouped::{Divided, divide};
 use crate::loops::Kernel;
 use crate::ops::{Input, Op, Uniform, UniformKind};
 use crate::passes::run_passes;
@@ -8,7 +9,7 @@ use crate::plan::{Machine, PlanSpec, Planned, StoredVariable, plan};
 use crate::scalar::ScalarOp;
 use crate::spec::{LossOf, Precision, Spec};
 use crate::train::{Parts, Seeded, StepSpec, TableSpec, Trained, add_loss, add_updates, balanced, differentiate, loss_of, loss_of_steps};
-use recc_abi::{Element, Role, Table, TrainSpec, Variable, VariableId};
+use recc_abi::{Element, Role, SharedValue, Table, TrainSpec, Variable, VariableId};
 use std::collections::BTreeSet;
 
 /// A bug of the compiler.
@@ -34,16 +35,35 @@ pub struct Built {
     pub step_plan: Planned,
     /// The scoring call's plan.
     pub score_plan: Planned,
+    /// Scoring of rows that share their sequences, in two parts.
+    pub grouped: Option<Grouped>,
     /// The spec's variables and the optimizers' slots.
     pub variables: Vec<Variable>,
     /// Tables, with the look-ups that are trained.
     pub tables: Vec<Table>,
 }
 
+/// The two parts of scoring rows that share their sequences.
+#[derive(Debug)]
+pub struct Grouped {
+    /// What is computed once for the rows of a key, rewritten, and its plan.
+    pub once: (Program, Planned),
+    /// What is computed for each row, rewritten, and its plan.
+    pub each: (Program, Planned),
+    /// What the first hands to the second.
+    pub values: Vec<SharedValue>,
+}
+
 impl Built {
-    /// All kernels; the scoring plan's follow the step's.
+    /// All plans: the step's, the scoring call's, and those of rows that share their sequences.
+    pub fn plans(&self) -> impl Iterator<Item = &Planned> {
+        let grouped = self.grouped.iter().flat_map(|grouped| [&grouped.once.1, &grouped.each.1]);
+        [&self.step_plan, &self.score_plan].into_iter().chain(grouped)
+    }
+
+    /// All kernels, in the order of the plans.
     pub fn kernels(&self) -> impl Iterator<Item = &Kernel> {
-        self.step_plan.kernels.iter().chain(&self.score_plan.kernels)
+        self.plans().flat_map(|planned| &planned.kernels)
     }
 }
 
@@ -92,13 +112,21 @@ pub fn build_for(spec: &Spec, machine: Machine) -> Result<Built, InternalError> 
         variables: variables.iter().zip(elements).map(stored).collect(),
     };
     let step_plan = plan(&step, &plan_spec("step", spec.train.batch, vec![Element::F32; variables.len()]));
-    let score_plan = plan(&score, &plan_spec("score", SCORED, storage(spec, &score, variables.len())));
-    for planned in [&step_plan, &score_plan] {
-        let found = planned.verify();
-        if !found.is_empty() {
-            return Err(violations("plan", &found));
+    let stored_for_scoring = storage(spec, &score, variables.len());
+    let score_plan = plan(&score, &plan_spec("score", SCORED, stored_for_scoring.clone()));
+    // Devices score whole rows.
+    let divided = if machine == Machine::Processor { divide(spec, &score) } else { None };
+    let grouped = match divided {
+        Some(Divided { once, each, values }) => {
+            let part = |name: &str, program: Program| {
+                let program = run_passes(program).map_err(|(pass, found)| violations(pass, &found))?;
+                let planned = plan(&program, &plan_spec(name, SCORED, stored_for_scoring.clone()));
+                Ok((program, planned))
+            };
+            Some(Grouped { once: part("once", once)?, each: part("each", each)?, values })
         }
-    }
+        None => None,
+    };
     let lookups = |at: usize| {
         trained.lookups.iter().find(|(table, _)| table.0 as usize == at).map(|(_, columns)| columns.clone()).unwrap_or_default()
     };
@@ -110,7 +138,14 @@ pub fn build_for(spec: &Spec, machine: Machine) -> Result<Built, InternalError> 
         all_rows: table.update.all_rows,
         lookups: lookups(at),
     });
-    Ok(Built { forward, step, score, step_plan, score_plan, tables: tables.collect(), variables })
+    let built = Built { forward, step, score, step_plan, score_plan, grouped, tables: tables.collect(), variables };
+    for planned in built.plans() {
+        let found = planned.verify();
+        if !found.is_empty() {
+            return Err(violations("plan", &found));
+        }
+    }
+    Ok(built)
 }
 
 /// What each variable is stored as for scoring: rows of tables, and weights that only matrix products read.

@@ -5,6 +5,7 @@
 mod build;
 mod check;
 pub mod graph;
+mod grouped;
 pub mod loops;
 pub mod ops;
 pub mod passes;
@@ -15,6 +16,6 @@ mod sources;
 pub mod spec;
 pub mod train;
 
-pub use build::{Built, InternalError, build, build_for, train_spec};
+pub use build::{Built, Grouped, InternalError, build, build_for, train_spec};
 pub use check::{Checked, Override, check};
 pub use sources::{Import, Sources};

@@ -2,13 +2,13 @@
 
 use crate::elf::{Addition, Symbol, add};
 use crate::library::MODULES;
-use recc_abi::{BuildInfo, DeviceFunction, FORMAT, KernelEntry, Program};
+use recc_abi::{BuildInfo, DeviceFunction, FORMAT, GroupedScore, KernelEntry, Program};
 use recc_codegen::{Compiled, Level, Module, compile_kernels, emit_ptx};
 use recc_core::loops::{Cost, Kernel, VerifiedKernel, Violation, cost, verify};
 use recc_core::plan::{Machine, Planned};
 use recc_core::problem::Problem;
 use recc_core::spec::Spec;
-use recc_core::{Built, Checked, Override, Sources};
+use recc_core::{Built, Checked, Grouped, Override, Sources};
 use recc_rt::{Failure, Generation, Purpose};
 use recc_syntax::ast::FileId;
 use sha2::{Digest as _, Sha256};
@@ -149,7 +149,15 @@ fn code(built: &Built, target: BuildTarget) -> Result<Code, Failure> {
 pub(crate) fn compile(sources: &Sources, spec: &Spec, target: BuildTarget) -> Result<Model, Failure> {
     let built = if target == BuildTarget::Cuda { build_for_device(spec)? } else { build(spec)? };
     let (compiled, device) = code(&built, target)?;
-    let first_score = built.step_plan.kernels.len() as u32;
+    let mut first = 0;
+    // Kernels of all plans lie one after another.
+    let mut placed = |planned: Planned| {
+        let own = first;
+        first += planned.kernels.len() as u32;
+        shifted(planned, own)
+    };
+    let (step, score) = (placed(built.step_plan), placed(built.score_plan));
+    let grouped = built.grouped.map(|Grouped { once, each, values }| GroupedScore { once: placed(once.1), each: placed(each.1), values });
     let resolved = spec.resolved();
     let hash = Sha256::digest(resolved.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let program = Program {
@@ -169,8 +177,9 @@ pub(crate) fn compile(sources: &Sources, spec: &Spec, target: BuildTarget) -> Re
         exposed: spec.exposed.clone(),
         inspected: spec.inspected.clone(),
         train: recc_core::train_spec(spec),
-        step: built.step_plan.plan,
-        score: shifted(built.score_plan, first_score),
+        step,
+        score,
+        grouped,
         kernels: compiled.entries,
         device,
     };

@@ -553,7 +553,11 @@ fn emitted(args: &EmitArgs, spec: &Spec) -> Result<String, Failure> {
         Stage::Graph => Ok(graph(&built.forward)),
         Stage::Step => Ok(graph(&built.step)),
         Stage::Score => Ok(graph(&built.score)),
-        Stage::Plan => Ok(format!("step\n{}\nscore\n{}", built.step_plan, built.score_plan)),
+        Stage::Plan => {
+            let names = ["step", "score", "once", "each"];
+            let plans: Vec<String> = names.iter().zip(built.plans()).map(|(name, planned)| format!("{name}\n{planned}")).collect();
+            Ok(plans.join("\n"))
+        }
         Stage::Loop => kernels(&|kernel| Ok(kernel.to_string())),
         Stage::Clif => kernels(&|kernel| verified(kernel, &|kernel| print_clif(kernel, level))),
         Stage::Asm => kernels(&|kernel| {

@@ -20,8 +20,9 @@ pub use plan::{
 };
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
-    BuildInfo, Cohort, DataFormat, DataSpec, Drawing, GROUPED, Init, Inspected, Link, LossKind, Metric, MetricKind, Monitor, Negatives,
-    OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Role, Schedule, Stopping, Table, TableMember, TrainSpec, Variable,
+    BuildInfo, Cohort, DataFormat, DataSpec, Drawing, GROUPED, GroupedScore, Init, Inspected, Link, LossKind, Metric, MetricKind, Monitor,
+    Negatives, OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Role, Schedule, SharedValue, Stopping, Table, TableMember,
+    TrainSpec, Variable,
 };
 
 use serde::{Serialize, de::DeserializeOwned};

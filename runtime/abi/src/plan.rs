@@ -176,6 +176,11 @@ pub enum InputSource {
         /// Position of the drawn rows, the sequence or the id in `Program::columns`.
         column: u32,
     },
+    /// A value that another plan computed for the row's key: `f32`, see [`GroupedScore`](crate::GroupedScore).
+    Shared {
+        /// Position in `GroupedScore::values`.
+        slot: u32,
+    },
     /// First row of each column's member of a table: `i32`, global.
     RowBase {
         /// Position in `Program::tables`.

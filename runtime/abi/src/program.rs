@@ -44,10 +44,41 @@ pub struct Program {
     pub step: Plan,
     /// One scoring call.
     pub score: Plan,
+    /// Scoring of rows that share their sequences, if the model has keys and computes something from sequences alone.
+    pub grouped: Option<GroupedScore>,
     /// The code.
     pub kernels: Vec<KernelEntry>,
     /// Where the code is a module for a device: the functions that each kernel calls there.
     pub device: Option<Vec<Vec<DeviceFunction>>>,
+}
+
+/// Scoring in two parts: what rows of one key share is computed once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupedScore {
+    /// Computes the shared values, by one row of each key.
+    pub once: Plan,
+    /// Computes the results of scoring from them.
+    pub each: Plan,
+    /// The shared values.
+    pub values: Vec<SharedValue>,
+}
+
+/// A value that rows of one key share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedValue {
+    /// Its number.
+    pub slot: u32,
+    /// The column of whose entries each has one, if it is not one for a row.
+    pub of: Option<u32>,
+    /// Its numbers, of each entry or of a row.
+    pub len: u32,
+}
+
+impl SharedValue {
+    /// The name of the result that it is.
+    pub fn result(&self) -> String {
+        format!("shared.{}", self.slot)
+    }
 }
 
 /// A value of each row that is no prediction: a result of the scoring plan.

@@ -236,9 +236,11 @@ impl<'p> Assembler<'p> {
                 InputSource::HasTarget { column } => self.has_target(window, rows, *column),
                 InputSource::LogShare { column } => self.log_shares(window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
-                InputSource::RowBase { .. } | InputSource::Moments { .. } | InputSource::RandomKey { .. } | InputSource::RateScale => {
-                    Vec::new()
-                }
+                InputSource::Shared { .. }
+                | InputSource::RowBase { .. }
+                | InputSource::Moments { .. }
+                | InputSource::RandomKey { .. }
+                | InputSource::RateScale => Vec::new(),
                 InputSource::TargetCount { column } => {
                     let count = self.target_rows(window, rows, *column).filter(|target| *target > 0).count();
                     vec![(count.max(1) as f32).to_bits()]

@@ -48,6 +48,9 @@ enum Command {
         parameters: bool,
     },
     /// Score rows: one row out per row in, in order
+    #[command(
+        after_help = "Examples:\n  model predict --weights ck --data rows.csv.gz --output scores.csv\n  model predict --weights ck --data candidates.csv --group-by user"
+    )]
     Predict(PredictArgs),
     /// The first values that a softmax ranks, for each row: what comes next
     #[command(after_help = "Example:\n  model recommend --weights ck --data events.csv.gz --top 20 --output first.csv")]
@@ -139,6 +142,9 @@ struct PredictArgs {
     /// Where to write: .csv or .parquet [default: csv on standard output]
     #[arg(short, long)]
     output: Option<PathBuf>,
+    /// Compute what is made of sequences alone once for the rows of each value of this key: many candidates for one history
+    #[arg(long, value_name = "KEY")]
+    group_by: Option<String>,
 }
 
 #[derive(Args)]
@@ -434,7 +440,7 @@ fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArg
     check_output("--output", args.output.as_deref(), data)?;
     let pool = train::pool(threads(args.rows.threads))?;
     let generation = generation(weights, args.rows.weights.as_deref())?;
-    let predictions = score::predict(loaded, &generation, data, *limit, &pool)?;
+    let predictions = score::predict(loaded, &generation, data, (*limit, args.group_by.as_deref()), &pool)?;
     let names: Vec<&str> = {
         let own = loaded.program.predictions.iter().filter(|prediction| prediction.scores_rows());
         own.map(|prediction| prediction.name.as_str()).collect()

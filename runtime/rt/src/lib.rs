@@ -15,6 +15,7 @@ mod discovery;
 mod drawn;
 mod engine;
 mod failure;
+mod grouped;
 pub mod html;
 mod inspect;
 mod json;

@@ -5,7 +5,7 @@ use crate::checkpoint::Generation;
 use crate::engine::{Engine, Loaded, StepNumbers};
 use crate::failure::Failure;
 use crate::ranking::Candidate;
-use crate::score::{Scoring, to_score};
+use crate::score::{Beside, Scoring, to_score};
 use crate::transform::Fitted;
 use recc_abi::{ColumnKind, Encoder, Prediction, Program};
 use std::io::Write;
@@ -60,7 +60,7 @@ pub(crate) fn recommend(
         .filter(|column| matches!(column.kind, ColumnKind::Key))
         .filter_map(|column| column.token.column().map(str::to_owned))
         .collect();
-    let Scoring { model, stored, spool, kept } = to_score(program, generation, data, limit, (false, &mut keys), pool)?;
+    let Scoring { model, stored, spool, kept } = to_score(program, generation, data, limit, (Beside::Nothing, &mut keys), pool)?;
     let (prediction, names) = ranked(program, &model.fitted)?;
     let Some(candidates) = model.candidates(prediction) else { return Err(Failure::internal("recommend", "a ranking without candidates")) };
     let temperature = prediction.ranking().map_or(1.0, |ranking| ranking.temperature) as f32;

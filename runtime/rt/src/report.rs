@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::inspect::{self, Inspected, inspect};
 use crate::json::number;
 use crate::metrics::{Figures, Scores, measure};
-use crate::score::{Scored, Scoring, score, to_score};
+use crate::score::{Beside, Scored, Scoring, score, to_score};
 use recc_abi::{Monitor, Program};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -236,6 +236,6 @@ pub(crate) fn evaluate(
     pool: &rayon::ThreadPool,
 ) -> Result<Report, Failure> {
     let parameters = parameters.then(|| inspect(loaded.program, generation, pool)).transpose()?;
-    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (true, &mut Vec::new()), pool)?;
+    let Scoring { model, stored, spool, .. } = to_score(loaded.program, generation, data, limit, (Beside::Labels, &mut Vec::new()), pool)?;
     Ok(Report { parameters, ..report(loaded.program, &score(loaded, &model, stored, &spool, pool)?)? })
 }

@@ -6,13 +6,14 @@ use crate::checkpoint::{Generation, Purpose};
 use crate::data::{Part, Rows};
 use crate::engine::{Engine, Loaded, StepNumbers};
 use crate::failure::Failure;
+use crate::grouped;
 use crate::metrics::{Scores, check_finite};
 use crate::model::Model;
 use crate::ranking::Candidates;
 use crate::spool::Spool;
 use crate::stored::Stored;
 use crate::transform::Transformer;
-use recc_abi::{InputSource, Inspected, MetricKind, Program, Token};
+use recc_abi::{InputSource, Inspected, MetricKind, Prediction, Program, Token};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -41,13 +42,26 @@ fn scored_columns(program: &Program) -> BTreeSet<u32> {
     read
 }
 
+/// What is read of rows beside what scoring needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Nothing,
+    /// Labels, and all that metrics need.
+    Labels,
+    /// The column of a key.
+    Key(u32),
+}
+
 /// A spool of rows transformed by what was learned.
-pub(crate) fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, labels: bool) -> Result<Spool, Failure> {
+pub(crate) fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, beside: Beside) -> Result<Spool, Failure> {
     let (columns, fitted) = (&model.program.columns, model.fitted.settled());
-    let mut transformer = match labels {
-        true => Transformer::fitted(columns, rows, fitted)?,
-        false => {
-            let read = scored_columns(model.program);
+    let mut transformer = match beside {
+        Beside::Labels => Transformer::fitted(columns, rows, fitted)?,
+        Beside::Nothing | Beside::Key(_) => {
+            let mut read = scored_columns(model.program);
+            if let Beside::Key(key) = beside {
+                read.insert(key);
+            }
             Transformer::scoring(columns, rows, fitted, &|column| read.contains(&column))?
         }
     };
@@ -55,7 +69,7 @@ pub(crate) fn settled_spool(model: &Model<'_>, rows: &mut Rows, folder: &Path, l
     transformer = transformer.remembering(ranked.map(|own| own.label).collect());
     let bags = Model::bag_words(model.program, &transformer.layout);
     let spool = Spool::write(folder, rows, &mut transformer, bags, None, &mut |_| {})?;
-    if labels && spool.rows == 0 {
+    if beside == Beside::Labels && spool.rows == 0 {
         return Err(Failure::input(format!(
             "{}: there are no rows to measure\nhelp: give a file with rows, or leave it out",
             rows.place()
@@ -76,6 +90,28 @@ pub(crate) struct Scored {
     pub(crate) weights: Vec<Vec<f32>>,
     /// What units of exposed values do.
     pub(crate) activations: Vec<Activations>,
+}
+
+impl Scored {
+    /// Of no rows yet; by columns of keys and of conditions.
+    pub(crate) fn new(program: &Program, (keys, flags): (&[u32], &[u32]), inspected: &[Inspected]) -> Self {
+        let count = program.predictions.len();
+        Scored {
+            scores: vec![Scores::default(); count],
+            keys: keys.iter().map(|&key| (key, Vec::new())).collect(),
+            flags: flags.iter().map(|&column| (column, Vec::new())).collect(),
+            predictions: vec![Vec::new(); count],
+            weights: vec![Vec::new(); count],
+            activations: inspected.iter().map(Activations::new).collect(),
+        }
+    }
+
+    /// Takes what an engine gave for a prediction that is no ranking.
+    pub(crate) fn take(&mut self, at: usize, prediction: &Prediction, engine: &Engine<'_>, rows: usize) {
+        let result = prediction.result();
+        self.scores[at].links.extend_from_slice(engine.output(&format!("{result}.link"), rows));
+        self.predictions[at].extend_from_slice(engine.output(&result, rows));
+    }
 }
 
 /// Scores all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
@@ -106,15 +142,7 @@ pub(crate) fn score_by(
     let mut assembler = Assembler::new(layout, &program.score);
     let candidates: Vec<Option<Candidates<'_>>> = program.predictions.iter().map(|own| model.candidates(own)).collect();
     let perplexity = program.metrics.iter().any(|metric| metric.kind == MetricKind::LogPerplexity);
-    let count = program.predictions.len();
-    let mut scored = Scored {
-        scores: vec![Scores::default(); count],
-        keys: model.keys.iter().map(|&key| (key, Vec::new())).collect(),
-        flags: model.flags.iter().map(|&column| (column, Vec::new())).collect(),
-        predictions: vec![Vec::new(); count],
-        weights: vec![Vec::new(); count],
-        activations: inspected.iter().map(Activations::new).collect(),
-    };
+    let mut scored = Scored::new(program, (&model.keys, &model.flags), inspected);
     let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
     spool.epoch(0, 0, false, 4096, &mut |window, order| {
         for rows in order.chunks(4096) {
@@ -130,10 +158,9 @@ pub(crate) fn score_by(
                     }
                     continue;
                 }
-                let result = prediction.result();
-                scored.scores[at].links.extend_from_slice(engine.output(&format!("{result}.link"), batch.rows));
+                scored.take(at, prediction, &engine, batch.rows);
                 scored.scores[at].labels.extend_from_slice(&batch.labels[at]);
-                scored.predictions[at].extend_from_slice(engine.output(&result, batch.rows));
+                let result = prediction.result();
                 if let Some(members) = prediction.weights {
                     let count = batch.rows * members as usize;
                     scored.weights[at].extend_from_slice(engine.output(&format!("{result}.weights"), count));
@@ -169,19 +196,19 @@ pub(crate) fn to_score<'p>(
     generation: &Generation,
     data: &[String],
     limit: Option<u64>,
-    (labels, keep): (bool, &mut Vec<String>),
+    (beside, keep): (Beside, &mut Vec<String>),
     pool: &rayon::ThreadPool,
 ) -> Result<Scoring<'p>, Failure> {
     generation.verify(program, Purpose::Score)?;
     let mut model = Model::new(program, generation.fitted(program)?, false)?;
-    if labels {
+    if beside == Beside::Labels {
         model = model.with_conditions()?;
     }
     let mut stored = Stored::default();
     generation.load_values(&mut model, &mut |model, at| stored.take(&program.score, at, &mut model.values[at], pool))?;
     let mut rows = Rows::open_part(data, &program.data, Part::Test, limit)?;
     rows.keep(keep);
-    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), labels)?;
+    let spool = settled_spool(&model, &mut rows, &std::env::temp_dir(), beside)?;
     Ok(Scoring { model, stored, spool, kept: rows.take_kept() })
 }
 
@@ -193,12 +220,12 @@ pub(crate) struct Predicted {
     pub(crate) groups: Option<(String, Vec<String>)>,
 }
 
-/// Predictions of a state for files.
+/// Predictions of a state for files; `group_by` names the key whose rows share their sequences.
 pub(crate) fn predict(
     loaded: Loaded<'_>,
     generation: &Generation,
     data: &[String],
-    limit: Option<u64>,
+    (limit, group_by): (Option<u64>, Option<&str>),
     pool: &rayon::ThreadPool,
 ) -> Result<Predicted, Failure> {
     let scores = loaded.program.predictions.iter().any(recc_abi::Prediction::scores_rows);
@@ -206,8 +233,13 @@ pub(crate) fn predict(
         return Err(Failure::usage(format!("`{}` ranks values, and has no score for a row\nhelp: use `recommend`", ranking.name)));
     }
     let mut group: Vec<String> = loaded.program.data.group.iter().cloned().collect();
-    let Scoring { model, stored, spool, kept } = to_score(loaded.program, generation, data, limit, (false, &mut group), pool)?;
-    let scored = score(loaded, &model, stored, &spool, pool)?;
+    let key = group_by.map(|name| grouped::key_column(loaded.program, name)).transpose()?;
+    let Scoring { model, stored, spool, kept } =
+        to_score(loaded.program, generation, data, limit, (key.map_or(Beside::Nothing, Beside::Key), &mut group), pool)?;
+    let scored = match (key, &loaded.program.grouped) {
+        (Some(key), Some(grouped)) => grouped::score(loaded, &model, (stored, grouped), &spool, key, pool)?,
+        _ => score(loaded, &model, stored, &spool, pool)?,
+    };
     for (prediction, scores) in loaded.program.predictions.iter().zip(&scored.scores) {
         if prediction.ranking().is_none() {
             check_finite(scores, prediction)?;

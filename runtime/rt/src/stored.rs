@@ -6,6 +6,7 @@ use half::f16;
 use rayon::prelude::*;
 use recc_abi::{Buffer, Element, Place, Plan};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The largest 8-bit integer; its negative is the smallest that is used.
 const LARGEST_CODE: f32 = 127.0;
@@ -18,8 +19,8 @@ pub(crate) struct Packed {
 }
 
 /// The variables that a plan reads in few bytes, by their place.
-#[derive(Default)]
-pub(crate) struct Stored(BTreeMap<u32, Packed>);
+#[derive(Clone, Default)]
+pub(crate) struct Stored(BTreeMap<u32, Arc<Packed>>);
 
 impl Stored {
     /// Variables in the form that a plan's buffers have.
@@ -42,7 +43,7 @@ impl Stored {
             return Err(unfit(&buffer.name, values[place], place / width, place % width));
         }
         let packed = pool.install(|| if buffer.element == Element::F16 { halves(values) } else { bytes(values, width) })?;
-        self.0.insert(at as u32, packed);
+        self.0.insert(at as u32, Arc::new(packed));
         Ok(true)
     }
 
@@ -61,7 +62,7 @@ impl Stored {
     }
 
     pub(crate) fn get(&self, variable: u32) -> Option<&Packed> {
-        self.0.get(&variable)
+        self.0.get(&variable).map(Arc::as_ref)
     }
 }
 

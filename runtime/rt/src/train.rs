@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::progress::{self, Meter};
 use crate::remarks::{Extent, remarks};
 use crate::report::{ROWS, Report, figures_json, print_report, report};
-use crate::score::{Scored, score, score_by, settled_spool};
+use crate::score::{Beside, Scored, score, score_by, settled_spool};
 use crate::spool::{Spool, Window};
 use crate::stored::Stored;
 use crate::transform::Transformer;
@@ -232,7 +232,7 @@ impl<'r, 'p> Run<'r, 'p> {
             say(&kept_text(path, &kept));
         }
         let valid = match open_rows(program, options.paths(program, Part::Valid), Part::Valid, options.limit)? {
-            Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), true)?),
+            Some(mut rows) => Some(settled_spool(&model, &mut rows, folder.path(), Beside::Labels)?),
             None => None,
         };
         if valid.is_none() && (program.train.stop.is_some() || program.train.plateau.is_some()) {
@@ -418,7 +418,7 @@ impl<'r, 'p> Run<'r, 'p> {
         let mut result = json!({"spec": program.name, "rows": self.spool.rows, "train_rows": self.spool.rows, "parameters": parameters});
         self.folder.read(Which::Best)?.load_values(&mut self.model, &mut |_, _| Ok(()))?;
         if let Some(mut rows) = test {
-            let spool = settled_spool(&self.model, &mut rows, self.folder.path(), true)?;
+            let spool = settled_spool(&self.model, &mut rows, self.folder.path(), Beside::Labels)?;
             let stored = Stored::new(&program.score, &self.model.values, pool)?;
             let scored = score(self.loaded, &self.model, stored, &spool, pool)?;
             let report = report(program, &scored)?;

@@ -80,6 +80,8 @@ pub struct Data {
     pub bags: BTreeMap<u32, Vec<Vec<usize>>>,
     /// Numbers and times of sequences by column.
     pub entry_numbers: BTreeMap<u32, Vec<Vec<f64>>>,
+    /// What rows of one key share, by its slot and row.
+    pub shared: BTreeMap<u32, Vec<Vec<f64>>>,
     /// Mean and deviation by column.
     pub moments: BTreeMap<u32, [f64; 2]>,
     /// Values of variables.

@@ -58,6 +58,13 @@ pub enum InputKind {
         /// How many.
         count: u64,
     },
+    /// What another plan computed from the sequences that rows of one key share: `f32`.
+    Shared {
+        /// Which value.
+        slot: u32,
+        /// Its shape.
+        dims: Vec<Dim>,
+    },
     /// Mean (0) or deviation (1) learned from training data: `f32`, global.
     Moment(u8),
 }
@@ -87,7 +94,7 @@ impl OpDef for Input {
 
     fn attributes(&self) -> String {
         let kind = match self.kind {
-            InputKind::Numbers => "",
+            InputKind::Numbers | InputKind::Shared { .. } => "",
             InputKind::Time => " time",
             InputKind::Ids => " ids",
             InputKind::Entries { .. } => " entries",
@@ -107,6 +114,7 @@ impl OpDef for Input {
         none(Self::NAME, inputs)?;
         let axis = if self.group { vec![Dim::Fixed(self.columns.len() as u64)] } else { vec![] };
         Ok(match self.kind {
+            InputKind::Shared { ref dims, .. } => TensorType::f32(Space::Example, dims),
             InputKind::Numbers => TensorType::f32(Space::Example, &axis),
             InputKind::Moment(_) => TensorType::f32(Space::Global, &axis),
             InputKind::Time => TensorType { space: Space::Example, dtype: DType::I32, dims: vec![] },
@@ -152,6 +160,7 @@ impl OpDef for Input {
             InputKind::EntryNumbers { .. } | InputKind::EntryTimes { .. } => {
                 cx.each_item(|item, _| cx.data.entry_numbers[&columns[0]][item].clone())
             }
+            InputKind::Shared { slot, .. } => cx.each_item(|item, _| cx.data.shared[&slot][item].clone()),
             InputKind::Moment(which) => cx.each_item(|_, _| columns.iter().map(|column| cx.data.moment(*column, which)).collect()),
         }
     }
@@ -172,6 +181,10 @@ impl OpDef for Input {
             }
             InputKind::EntryNumbers { of } => cx.load_entries(InputSource::EntryNumbers { column: columns[0] }, of, node, at),
             InputKind::EntryTimes { of } => cx.load_entries(InputSource::EntryTimes { column: columns[0] }, of, node, at),
+            InputKind::Shared { slot, ref dims } => {
+                let of = TensorType::f32(Space::Example, dims).entries();
+                cx.load_each(InputSource::Shared { slot }, of, node, at)
+            }
             InputKind::Moment(which) => {
                 let shift = i64::from(which) * self.columns.len() as i64;
                 cx.load_global(InputSource::Moments { columns }, 2 * self.columns.len() as u64, node, at, shift)

@@ -107,6 +107,7 @@ fn input_name(source: &InputSource) -> String {
         InputSource::Time { column } => format!("time {column}"),
         InputSource::Drawn { column } => format!("drawn {column}"),
         InputSource::HasTarget { column } => format!("targets of {column}"),
+        InputSource::Shared { slot } => format!("shared {slot}"),
         InputSource::LogShare { column } => format!("log shares of {column}"),
         InputSource::RowBase { table, columns } => format!("bases of table {table} for {columns:?}"),
         InputSource::Moments { columns } => format!("moments {columns:?}"),

@@ -11,7 +11,7 @@ use crate::engine::Loaded;
 use crate::failure::Failure;
 use crate::json::number;
 use crate::metrics::{Scores, check_finite};
-use crate::score::{Scoring, score, to_score};
+use crate::score::{Beside, Scoring, score, to_score};
 use crate::spool::Spool;
 use axes::{Axis, axes};
 use recc_abi::{Link, Prediction, Program};
@@ -101,7 +101,7 @@ pub(crate) fn discover(
 ) -> Result<Discovery, Failure> {
     let program = loaded.program;
     let (at, prediction) = searched(program, search.prediction)?;
-    let Scoring { model, stored, spool, .. } = to_score(program, generation, data, limit, (true, &mut Vec::new()), pool)?;
+    let Scoring { model, stored, spool, .. } = to_score(program, generation, data, limit, (Beside::Labels, &mut Vec::new()), pool)?;
     let scored = score(loaded, &model, stored, &spool, pool)?;
     check_finite(&scored.scores[at], prediction)?;
     let is_logit = prediction.link == Link::Logit;
