@@ -84,17 +84,23 @@ fn what_comes_next_is_learned_measured_and_recommended() {
 #[test]
 fn negatives_of_a_whole_batch_teach_as_well() {
     let folder = Folder::new();
-    let model = folder.build("next", &NEXT.replace("negatives: 6", "negatives: shared(6)"));
     let data = folder.write("events.csv", events(200).0);
-    let result = train(&model, &data, &folder.path("ck"), "2");
-    assert!(result["metrics"]["next"]["hr(1)"].as_f64().expect("a figure") > 0.9, "{result}");
+    for (name, how) in [("uniform", "shared(6)"), ("popular", "shared(6, by: popularity)"), ("own", "shared(6, by: batch)")] {
+        let spec = NEXT.replace("negatives: 6", &format!("negatives: {how}")).replace("mrr]", "mrr, log_perplexity]");
+        let result = train(&folder.build(name, &spec), &data, &folder.path(&format!("{name}-ck")), "2");
+        let figure = |metric: &str| result["metrics"]["next"][metric].as_f64().expect("a figure");
+        // Of 16 items, ln 16 = 2.8 is what one who knows nothing has.
+        assert!(figure("hr(1)") > 0.9 && figure("log_perplexity") < 1.0, "{how}: {result}");
+    }
 }
 
 #[test]
 fn training_is_the_same_for_any_number_of_threads_and_when_resumed() {
-    for spec in [NEXT.to_owned(), NEXT.replace("negatives: 6", "negatives: shared(6)")] {
-        trains_the_same(&spec);
-    }
+    let (usual, most) = ("negatives: 6", "take_last(10)");
+    trains_the_same(NEXT);
+    trains_the_same(&NEXT.replace(usual, "negatives: shared(6)"));
+    trains_the_same(&NEXT.replace(usual, "negatives: shared(6, by: popularity)"));
+    trains_the_same(&NEXT.replace(usual, "negatives: shared(6, by: batch)").replace(most, "take_last(10) |> stochastic_length(alpha: 1.2)"));
 }
 
 fn trains_the_same(spec: &str) {

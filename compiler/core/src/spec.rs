@@ -403,7 +403,8 @@ impl Spec {
     fn split(&self, split: &recc_abi::Split) -> String {
         let aligned = split.aligned.map_or(String::new(), |other| format!(", aligned with {}", self.columns[other as usize].name));
         let weighted = split.weighted.as_ref().map_or(String::new(), |sign| format!(", weights behind {sign:?}"));
-        format!("separator {:?}, take {:?}{aligned}{weighted}", split.separator, split.take)
+        let stochastic = split.stochastic.map_or(String::new(), |alpha| format!(", stochastic length {alpha:?}"));
+        format!("separator {:?}, take {:?}{stochastic}{aligned}{weighted}", split.separator, split.take)
     }
 
     fn monitor(&self, monitor: &Monitor) -> String {

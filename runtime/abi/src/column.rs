@@ -272,6 +272,8 @@ pub struct Split {
     pub aligned: Option<u32>,
     /// What stands between a value and its weight, in each entry.
     pub weighted: Option<String>,
+    /// Of a sequence that takes its last entries: the exponent by which training shortens long ones at random.
+    pub stochastic: Option<f64>,
 }
 
 /// Which entries are taken.
@@ -289,6 +291,15 @@ pub fn entries_of(columns: &[Column], column: u32) -> u32 {
 }
 
 impl Split {
+    /// How many of so many entries training takes, by a number from 0 to 1 (stochastic length, Zhai et al. 2024, section 2.3): of more than
+    /// `N^(alpha / 2)` all with probability `N^alpha / n^2`, else the last `N^(alpha / 2)`.
+    pub fn stochastic_length(&self, count: usize, uniform: f64) -> usize {
+        let (Some(alpha), Some(Take::Last(most))) = (self.stochastic, self.take) else { return count };
+        let least = f64::from(most).powf(alpha / 2.0);
+        let all = (least / count.max(1) as f64).powi(2);
+        if uniform < all { count } else { count.min((least as usize).max(1)) }
+    }
+
     /// The entries that are taken of so many.
     pub fn taken(&self, count: usize) -> std::ops::Range<usize> {
         match self.take {
@@ -461,8 +472,21 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use super::RowPart;
+    use super::{RowPart, Split, Take};
     use std::collections::BTreeSet;
+
+    #[test]
+    fn long_sequences_are_shortened_as_often_as_the_paper_says() {
+        let (take, aligned, weighted) = (Some(Take::Last(100)), None, None);
+        let split = Split { separator: " ".to_owned(), take, aligned, weighted, stochastic: Some(1.6) };
+        // 100^0.8 is 39.8, and 100^1.6 over 80^2 is 0.248.
+        let lengths = |count: usize| (0..1000).map(move |at| split.stochastic_length(count, f64::from(at) / 1000.0));
+        assert!(lengths.clone()(39).all(|length| length == 39));
+        let kept = lengths(80).filter(|length| *length == 80).count();
+        assert!(kept == 248, "{kept}");
+        let never = Split { separator: " ".to_owned(), take: Some(Take::Last(100)), aligned: None, weighted: None, stochastic: None };
+        assert_eq!(never.stochastic_length(80, 0.9), 80);
+    }
 
     #[test]
     fn parts_of_a_number_tell_rows_apart() {

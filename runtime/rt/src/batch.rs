@@ -7,7 +7,7 @@ use crate::spool::Window;
 use crate::touched::TouchedRows;
 use crate::transform::{Fitted, Ids, long, stored_entries, taken_entries};
 use rayon::prelude::*;
-use recc_abi::{Column, ColumnKind, Drawing, Encoder, InputSource, Plan, RowPart, RowSource, Table};
+use recc_abi::{Column, ColumnKind, Drawing, Encoder, InputSource, Plan, RowPart, RowSource, Split, Table};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -99,8 +99,8 @@ pub(crate) struct Layout<'p> {
     pub(crate) ranks: bool,
     /// Whether the last entry of such a sequence is held back, as what comes next.
     pub(crate) holds_back: bool,
-    /// What rows are drawn by.
-    pub(crate) draw: u64,
+    /// What an epoch of training draws rows and lengths by; nothing else does.
+    pub(crate) draw: Option<u64>,
 }
 
 /// The rows of tables that the ids of a column's records stand for.
@@ -154,6 +154,8 @@ impl<'p> Layout<'p> {
     }
 }
 
+/// The place of a row whose number its length is drawn by.
+const LENGTH: u32 = u32::MAX - 1;
 /// Batches side by side, at most: each keeps two bits for every row of a table.
 const MOST_ASSEMBLERS: usize = 8;
 
@@ -367,7 +369,7 @@ impl<'p> Assembler<'p> {
         let candidates = layout.row_counts[table as usize] as u32 - 1;
         // By the batch's first row: another one in each batch of an epoch.
         let first = rows.first().map_or(0, |&row| window.rows[row as usize]);
-        let key = draw_key(layout.draw ^ u64::from(column) << 32, first, u32::MAX);
+        let key = draw_key(layout.draw.unwrap_or(0) ^ u64::from(column) << 32, first, u32::MAX);
         match drawing {
             Drawing::Each => {}
             Drawing::Shared => return (0..count).map(|at| 1 + below(key, at, candidates)).collect(),
@@ -383,7 +385,7 @@ impl<'p> Assembler<'p> {
         });
         let mut drawn = Vec::new();
         for (place, next) in place.zip(self.target_rows(window, rows, of)) {
-            let key = draw_key(layout.draw, window.rows[(place >> 32) as usize], place as u32);
+            let key = draw_key(layout.draw.unwrap_or(0), window.rows[(place >> 32) as usize], place as u32);
             let others = if next > 0 { candidates - 1 } else { candidates };
             drawn.extend((0..count).map(|at| {
                 let own = 1 + below(key, at, others);
@@ -498,7 +500,18 @@ impl<'p> Assembler<'p> {
 /// A row's entries of a column, less one that is held back.
 fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> &'w [u32] {
     let all = taken_entries(&window.records[row as usize * layout.width..], layout.words[column as usize], &window.bags);
-    if layout.is_held_back(column) && all.len() > 1 { &all[..all.len() - 1] } else { all }
+    if layout.is_held_back(column) && all.len() > 1 {
+        return &all[..all.len() - 1];
+    }
+    let own = layout.entries_of(column);
+    match (layout.draw, layout.columns[own as usize].kind.split()) {
+        (Some(draw), Some(split @ Split { stochastic: Some(_), .. })) => {
+            let key = draw_key(draw ^ u64::from(own) << 32, window.rows[row as usize], LENGTH);
+            let uniform = (key >> 11) as f64 / (1u64 << 53) as f64;
+            &all[all.len() - split.stochastic_length(all.len(), uniform)..]
+        }
+        _ => all,
+    }
 }
 
 /// The ids of a row among which a softmax finds its targets: a sequence's, or the id itself.

@@ -489,7 +489,8 @@ fn split_text(program: &Program, split: &Split) -> String {
     };
     let aligned = split.aligned.map_or(String::new(), |other| format!(", aligned with {}", program.columns[other as usize].name));
     let weighted = split.weighted.as_ref().map_or(String::new(), |sign| format!(", weights behind {sign:?}"));
-    format!("between {:?}{most}{aligned}{weighted}", split.separator)
+    let stochastic = split.stochastic.map_or(String::new(), |alpha| format!(", fewer in training by {alpha}"));
+    format!("between {:?}{most}{stochastic}{aligned}{weighted}", split.separator)
 }
 
 fn encoder_text(program: &Program, encoder: &Encoder) -> String {

@@ -132,7 +132,7 @@ impl<'p> Model<'p> {
             ranked: &self.ranked,
             ranks: false,
             holds_back: false,
-            draw: 0,
+            draw: None,
         }
     }
 

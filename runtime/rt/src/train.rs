@@ -309,7 +309,7 @@ impl<'r, 'p> Run<'r, 'p> {
         let settled = model.fitted.settled();
         let fitted = if self.options.resume.is_some() { &settled } else { &model.fitted };
         let mut layout = model.layout(fitted);
-        layout.draw = crate::random::mix64(crate::random::mix64(seed) ^ u64::from(epoch));
+        layout.draw = Some(crate::random::mix64(crate::random::mix64(seed) ^ u64::from(epoch)));
         let mut assemblers = Assemblers::new(layout, &program.step, program.device.is_some(), pool);
         let (mut total, mut count) = (0.0, 0usize);
         // The batch whose loss is not finite.

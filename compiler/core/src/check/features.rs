@@ -24,8 +24,20 @@ enum Source {
 }
 
 const KINDS: [&str; 8] = ["label", "number", "id", "ids", "key", "seq", "vector", "time"];
-const ID_STEPS: [&str; 11] =
-    ["hash", "vocab", "vocab_of", "bucket", "quotient", "remainder", "split", "take", "take_last", "aligned", "weighted"];
+const ID_STEPS: [&str; 12] = [
+    "hash",
+    "vocab",
+    "vocab_of",
+    "bucket",
+    "quotient",
+    "remainder",
+    "split",
+    "take",
+    "take_last",
+    "stochastic_length",
+    "aligned",
+    "weighted",
+];
 
 impl Checker<'_> {
     pub(super) fn check_features(&mut self, features: &[ast::Feature]) {
@@ -301,10 +313,13 @@ impl Checker<'_> {
         Pipeline { source, steps }
     }
 
-    /// Only `vocab` and `hash` have an argument with a name.
+    /// Few transforms have an argument with a name.
     fn named_rightly(&mut self, step: &Step) {
         let mut named = step.args.iter().filter_map(|argument| argument.name.as_ref());
-        let known = |name: &&Name| step.name.text == "vocab" || step.name.text == "hash" && name.text == "seed";
+        let known = |name: &&Name| match step.name.text.as_str() {
+            "vocab" | "stochastic_length" => true,
+            other => other == "hash" && name.text == "seed",
+        };
         if let Some(name) = named.find(|name| !known(name)) {
             let problem = Problem::error("E0305", name.span, format!("`{}` has no argument `{}`", step.name.text, name.text));
             let help = match step.name.text.as_str() {
@@ -534,7 +549,7 @@ impl Checker<'_> {
                     Some(found) => encoder = Some((found, step.span)),
                     None => sound = false,
                 },
-                "split" | "take" | "take_last" | "aligned" | "weighted" => {
+                "split" | "take" | "take_last" | "stochastic_length" | "aligned" | "weighted" => {
                     let problem = Problem::error("E0303", step.span, format!("`{}` does not fit here", step.name.text));
                     self.report(problem.help("it belongs to features of several values: declare the feature as `ids` or `seq`"));
                     sound = false;

@@ -21,6 +21,8 @@ pub(super) struct Splitting {
     aligned: Option<(u32, Span)>,
     /// What stands before an entry's weight.
     weighted: Option<(String, Span)>,
+    /// The exponent by which training shortens a sequence.
+    stochastic: Option<(f64, Span)>,
 }
 
 /// Most entries that may be taken of one cell.
@@ -78,6 +80,13 @@ impl Checker<'_> {
                     Some(false)
                 }
             },
+            "stochastic_length" => match self.stochastic_length(step) {
+                Some(alpha) => {
+                    into.stochastic = Some((alpha, step.span));
+                    Some(true)
+                }
+                None => Some(false),
+            },
             "aligned" => match self.aligned(step) {
                 Some(column) => {
                     into.aligned = Some((column, step.span));
@@ -87,6 +96,18 @@ impl Checker<'_> {
             },
             _ => None,
         }
+    }
+
+    /// `stochastic_length(alpha: 1.6)`
+    fn stochastic_length(&mut self, step: &Step) -> Option<f64> {
+        let wrong = match step.args.as_slice() {
+            [ast::Argument { name: Some(name), value }] if name.text == "alpha" => return self.number_in(value, "alpha", 1.0, 2.0),
+            _ => Problem::error("E0305", step.span, "`stochastic_length` takes `alpha`, from 1 to 2"),
+        };
+        self.report(
+            wrong.help("such as `take_last(200) |> stochastic_length(alpha: 1.6)`: the less, the shorter long sequences are in training"),
+        );
+        None
     }
 
     /// The sequence that `aligned(history)` names.
@@ -129,8 +150,21 @@ impl Checker<'_> {
             return None;
         };
         let weighted = splitting.weighted.map(|(sign, _)| sign);
+        let take = splitting.take.map(|(take, _)| take);
+        if let Some((_, span)) = splitting.stochastic {
+            let help = match (what, &splitting.aligned, take) {
+                ("bag", ..) => "declare it as `seq`: only sequences have a last part",
+                (_, Some(_), _) => "it belongs to the sequence that this one is aligned with",
+                (_, None, Some(Take::Last(_))) => "",
+                (_, None, _) => "say how many steps are taken at most: `take_last(200) |> stochastic_length(alpha: 1.6)`",
+            };
+            if !help.is_empty() {
+                self.report(Problem::error("E0303", span, "`stochastic_length` does not fit here").help(help));
+                return None;
+            }
+        }
         let Some((column, _)) = splitting.aligned else {
-            return Some(Split { separator, take: splitting.take.map(|(take, _)| take), aligned: None, weighted });
+            return Some(Split { separator, take, aligned: None, weighted, stochastic: splitting.stochastic.map(|(alpha, _)| alpha) });
         };
         if let Some((_, span)) = splitting.take {
             let other = self.columns[column as usize].name.clone();
@@ -139,7 +173,7 @@ impl Checker<'_> {
             return None;
         }
         let take = self.columns[column as usize].kind.split().and_then(|split| split.take);
-        Some(Split { separator, take, aligned: Some(column), weighted })
+        Some(Split { separator, take, aligned: Some(column), weighted, stochastic: None })
     }
 
     /// `seq times: time = times |> split(" ") |> aligned(history)`: the steps behind the splitting are transforms of numbers.
