@@ -94,13 +94,40 @@ fn negatives_of_a_whole_batch_teach_as_well() {
     }
 }
 
+/// A cloze instead of a causal model: the steps behind a hidden one are seen too.
+#[test]
+fn hidden_steps_are_learned_from_both_sides() {
+    let folder = Folder::new();
+    let (from, to) = (
+        "let h = hstu(e + positions(e, max: 10), layers: 1, heads: 2, times: times, dropout: 0.1)",
+        ", negatives: 6, temperature: 0.1, normalize: true)",
+    );
+    let spec = NEXT
+        .replace("hstu, positions", "bert4rec, hidden_steps")
+        .replace(
+            "    let e = items[history]\n",
+            "    let behind = shift(items[history])\n    let hides = hidden_steps(behind, rate: 0.3)\n",
+        )
+        .replace(from, "let h = bert4rec(behind, hides, max: 10, layers: 1)")
+        .replace(to, ", weight: hides)")
+        .replace("    seq times: time = column(\"time\") |> aligned(history)\n", "")
+        .replace("dim: 8", "dim: 16")
+        .replace("epochs: 12", "epochs: 40")
+        .replace("patience(9", "patience(40");
+    let data = folder.write("events.csv", events(200).0);
+    let result = train(&folder.build("cloze", &spec), &data, &folder.path("ck"), "2");
+    assert!(result["metrics"]["next"]["hr(3)"].as_f64().expect("a figure") > 0.9, "{result}");
+}
+
 #[test]
 fn training_is_the_same_for_any_number_of_threads_and_when_resumed() {
     let (usual, most) = ("negatives: 6", "take_last(10)");
     trains_the_same(NEXT);
     trains_the_same(&NEXT.replace(usual, "negatives: shared(6)"));
     trains_the_same(&NEXT.replace(usual, "negatives: shared(6, by: popularity)"));
-    trains_the_same(&NEXT.replace(usual, "negatives: shared(6, by: batch)").replace(most, "take_last(10) |> stochastic_length(alpha: 1.2)"));
+    trains_the_same(
+        &NEXT.replace(usual, "negatives: shared(6, by: batch)").replace(most, "take_last(10) |> stochastic_length(alpha: 1.2)"),
+    );
 }
 
 fn trains_the_same(spec: &str) {

@@ -28,6 +28,7 @@ struct Softmax<'a> {
     over: &'a Expr,
     target: &'a Expr,
     negatives: Option<&'a Expr>,
+    weight: Option<&'a Expr>,
     temperature: f64,
     normalize: bool,
     repeats: bool,
@@ -76,13 +77,20 @@ impl Checker<'_> {
             Some(Some(draws)) => Some(draws),
             Some(None) => return self.poison_ranking(name),
         };
+        let weight = match softmax.weight {
+            Some(weight) => match self.weight_of_targets(weight, column) {
+                Some(weight) => Some(weight),
+                None => return self.poison_ranking(name),
+            },
+            None => None,
+        };
         self.tables[table].used = true;
         self.origin();
         let Softmax { temperature, normalize, repeats, .. } = softmax;
         let negatives = draws.map(|draws| draws.negatives);
         let ranking = Ranking { table: table as u32, temperature, normalize, negatives, repeats };
         let steps = if self.training {
-            Some(self.logits((&name.text, query_tensor.node), column, &ranking, draws))
+            Some(self.logits((&name.text, query_tensor.node), column, &ranking, (draws, weight)))
         } else {
             self.query_result(&name.text, query_tensor.node, column, softmax.normalize);
             None
@@ -116,7 +124,7 @@ impl Checker<'_> {
     fn softmax_arguments<'a>(&mut self, args: &'a [Argument], span: Span) -> Option<Softmax<'a>> {
         self.given_once(args, "softmax", 1)?;
         let find = |name: &str| args.iter().find(|own| own.name.as_ref().is_some_and(|own| own.text == name)).map(|own| &own.value);
-        let known = ["over", "target", "negatives", "temperature", "normalize", "repeats"];
+        let known = ["over", "target", "negatives", "weight", "temperature", "normalize", "repeats"];
         let unknown = args.iter().filter_map(|own| own.name.as_ref()).find(|name| !known.contains(&name.text.as_str()));
         if let Some(unknown) = unknown {
             let problem = Problem::error("E0210", unknown.span, format!("`softmax` has no argument `{}`", unknown.text));
@@ -136,7 +144,7 @@ impl Checker<'_> {
         let mut flag = |name: &str, help: &str| find(name).map_or(Some(false), |written| self.yes_or_no(written, name, help));
         let normalize = flag("normalize", "with `true` queries and rows are brought to length 1")?;
         let repeats = flag("repeats", "with `true` what a row has seen may come again")?;
-        Some(Softmax { query, over, target, negatives: find("negatives"), temperature, normalize, repeats })
+        Some(Softmax { query, over, target, negatives: find("negatives"), weight: find("weight"), temperature, normalize, repeats })
     }
 
     /// `128`, rows drawn for each target, or `shared(256, by: batch)`, rows drawn once for all targets of a batch.
@@ -192,6 +200,22 @@ impl Checker<'_> {
             return None;
         }
         Some(Draws { negatives: Negatives { count, drawing }, keeps_hits, corrected })
+    }
+
+    /// `weight: hidden`: what the loss of each target counts, a number for each step, or for an id one.
+    fn weight_of_targets(&mut self, written: &Expr, target: u32) -> Option<NodeId> {
+        let located = Located { value: self.eval(written), span: written.span };
+        let tensor = self.tensor(&located)?;
+        let wanted: Vec<Dim> = self.steps_of(target).map(Dim::Entries).into_iter().collect();
+        let ty = &self.graph[tensor.node].ty;
+        if ty.space == Space::Example && ty.dims == wanted {
+            return Some(tensor.node);
+        }
+        let text = describe_type(&self.graph, tensor.node);
+        let each = if wanted.is_empty() { "for the target" } else { "for each step of the target" };
+        let problem = Problem::error("E0203", written.span, format!("`weight` is a number {each}")).here(format!("this is {text}"));
+        self.report(problem.help("such as `weight: shift(liked)` of a sequence of numbers that is aligned with the target"));
+        None
     }
 
     /// `by: popularity`
@@ -385,7 +409,13 @@ impl Checker<'_> {
     }
 
     /// Logits of the target, and of what it is compared with.
-    fn logits(&mut self, (name, query): (&str, NodeId), column: u32, ranking: &Ranking, draws: Option<Draws>) -> StepLogits {
+    fn logits(
+        &mut self,
+        (name, query): (&str, NodeId),
+        column: u32,
+        ranking: &Ranking,
+        (draws, weight): (Option<Draws>, Option<NodeId>),
+    ) -> StepLogits {
         let (of, table) = (self.steps_of(column), ranking.table as usize);
         let ids = self.ids_of(column, of.map_or(InputKind::Ids, |of| InputKind::Entries { of }));
         let rows = self.rows(table, column, ids);
@@ -415,6 +445,7 @@ impl Checker<'_> {
             None => OtherLogits::All(self.log_partition(query, ranking)),
         };
         let has_target = self.ids_of(column, InputKind::HasTarget { of });
+        let has_target = weight.map_or(has_target, |weight| self.graph.map(ScalarOp::Mul, &[has_target, weight]));
         StepLogits { hit, others, table: TableId(ranking.table), has_target, log_shares }
     }
 
