@@ -119,6 +119,57 @@ fn hidden_steps_are_learned_from_both_sides() {
     assert!(result["metrics"]["next"]["hr(3)"].as_f64().expect("a figure") > 0.9, "{result}");
 }
 
+/// The values of a sequence are counted where they are targets, whoever's dictionary numbers them.
+#[test]
+fn logits_are_corrected_by_the_targets_own_counts() {
+    let folder = Folder::new();
+    // What comes next is item 1 in nine of ten rows, while the other column has all items alike.
+    let rows = (0..3000u64).map(|at| {
+        let draw = |salt: u64| (at * 2_654_435_761 + salt * 40_503) >> 7;
+        let next = if draw(3) % 10 > 0 { 1 } else { 2 + draw(5) % 19 };
+        format!("i{},i{} i{next}\n", 1 + at % 20, 1 + draw(1) % 20)
+    });
+    let data = folder.write("rows.csv", "item,history\n".to_owned() + &rows.collect::<String>());
+    let spec = |negatives: &str| {
+        format!(
+            "features {{
+    id item = item |> vocab
+    seq history = history |> split(\" \") |> vocab_of(item) |> take_last(2)
+}}
+block bias(x: f32[~L, D]) -> f32[D] {{
+    param b: f32[D] = normal(0.1)
+    b
+}}
+model m {{
+    table items {{ keys: [item, history], dim: 4, init: normal(0.3) }}
+    predict next = softmax(items[history] * 0 + bias(items[history]), over: items, target: shift(history){negatives})
+}}
+objective {{ next: cross_entropy }}
+metrics   {{ report: [mrr, log_perplexity] }}
+train     {{ batch: 100, epochs: 20, dense: adam(lr: 3e-2), tables: adam(lr: 3e-2), seed: 3 }}
+"
+        )
+    };
+    let figure = |name: &str, negatives: &str| {
+        let model = folder.build(name, &spec(negatives));
+        let mut command = Command::new(model);
+        command
+            .args(["train", "--json", "--train"])
+            .arg(&data)
+            .arg("--test")
+            .arg(&data)
+            .arg("--out")
+            .arg(folder.path(&format!("{name}-ck")));
+        json(&ok(&mut command))["metrics"]["next"]["log_perplexity"].as_f64().expect("a figure")
+    };
+    let all = figure("all", "");
+    for by in ["batch", "popularity"] {
+        let negatives = format!(", negatives: shared(64, by: {by}");
+        let (right, wrong) = (figure(by, &format!("{negatives})")), figure(&format!("{by}-raw"), &format!("{negatives}, correct: false)")));
+        assert!((right - all).abs() < 0.02 && wrong > all + 0.04, "{by}: {right} and {wrong}, by all rows {all}");
+    }
+}
+
 #[test]
 fn training_is_the_same_for_any_number_of_threads_and_when_resumed() {
     let (usual, most) = ("negatives: 6", "take_last(10)");
@@ -398,8 +449,9 @@ model m {
     let pool = target_attention(items[item], h, normalize: true)
     predict click = logit(mlp(concat(items[item], pool, last(h), mean(h, axis: history)), [16]) |> linear(1))
     predict warm  = value(sum(last(h)))
+    predict next  = softmax(h, over: items, target: shift(history), negatives: 3)
 }
-objective { click: bce, warm: mse }
+objective { click: bce, warm: mse, next: cross_entropy }
 train     { batch: 32, epochs: 1, dense: adam(lr: 1e-2), tables: adam(lr: 1e-2), seed: 3 }
 ";
 
@@ -422,8 +474,11 @@ fn rows_of_one_key_are_scored_together_as_they_are_alone() {
         let text = String::from_utf8_lossy(&out).into_owned();
         text.lines().skip(1).flat_map(|line| line.split(',').map(|cell| cell.parse().expect("a number")).collect::<Vec<_>>()).collect()
     };
-    for (name, storage) in [("whole", ""), ("small", ", storage: int8")] {
-        let model = folder.build(name, &spec.replace("dim: 8 }", &format!("dim: 8{storage} }}")));
+    // A ranking beside them holds nothing back from the scores, and needs its table whole.
+    let small = spec.replace("dim: 8 }", "dim: 8, storage: int8 }").replace(", next: cross_entropy", "");
+    let small: String = small.lines().filter(|line| !line.contains("predict next")).map(|line| format!("{line}\n")).collect();
+    for (name, spec) in [("whole", &spec), ("small", &small)] {
+        let model = folder.build(name, spec);
         let checkpoint = folder.path(&format!("{name}-ck"));
         train(&model, &data, &checkpoint, "2");
         let alone = scores(&model, &checkpoint, &[]);
@@ -445,6 +500,9 @@ fn rows_of_one_key_are_scored_together_as_they_are_alone() {
     rows[39] = rows[39].replace("i10 ", "i11 ");
     let wrong = folder.write("wrong.csv", text(&rows));
     contains(&fails(1, &mut predict(&model, &checkpoint, &wrong, "user")), &["row 40", "`history`", "row 3", "`user`"]);
+    // Rows without a key share nothing.
+    let none = folder.write("none.csv", text(&rows).replace(",u2,", ",,"));
+    ok(&mut predict(&model, &checkpoint, &none, "user"));
     // Without a sequence nothing is shared.
     let plain = folder.build("plain", SPEC);
     let users = folder.write("users.csv", common::text(&common::rows(200, 1), ","));

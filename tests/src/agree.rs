@@ -83,14 +83,15 @@ pub fn difference(spec: &str, rows: usize, seed: u64, on: On) -> Option<String> 
     if let Some(Grouped { once, each, values }) = &built.grouped {
         // Each row as if it were alone with its key: what is shared is handed over as the reference has it.
         let (native, shared) = (on.run(&once.1, &data, &bags), evaluate(&once.0, &data));
-        for (value, own) in values.iter().zip(&once.0.results) {
+        for (slot, own) in (0..values.len() as u32).zip(&once.0.results) {
             let items = &shared[&own.node].items;
-            data.shared.insert(value.slot, items.iter().map(|item| item.data.clone()).collect());
+            data.shared.insert(slot, items.iter().map(|item| item.data.clone()).collect());
             grouped.push((own.name.clone(), native.results[&own.name].clone(), shared[&own.node].flat()));
         }
         let native = on.run(&each.1, &data, &bags);
-        let whole = built.score.results.iter().map(|own| (own.name.clone(), scores[&own.node].flat()));
-        grouped.extend(whole.map(|(name, reference)| (format!("{name} of a group"), native.results[&name].clone(), reference)));
+        // Rankings have no part in it.
+        let whole = built.score.results.iter().filter(|own| native.results.contains_key(&own.name));
+        grouped.extend(whole.map(|own| (format!("{} of a group", own.name), native.results[&own.name].clone(), scores[&own.node].flat())));
     }
     let grouped = grouped.iter().map(|(name, native, reference)| (name.clone(), native, reference.clone()));
     let updated = step.variables.iter().map(|(id, native)| (path(*id), native, after[id].clone()));

@@ -58,7 +58,7 @@ pub fn call(loaded: &Loaded, buffers: &mut [Vec<u32>], items: usize) {
 }
 
 /// The words of an input, if it comes from data.
-fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
+fn input(source: &InputSource, data: &Data) -> Vec<u32> {
     let float = |value: f64| (value as f32).to_bits();
     let rows = 0..data.rows;
     match source {
@@ -81,10 +81,7 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
         InputSource::Drawn { column } => data.bags[column].iter().flatten().map(|&id| id as u32).collect(),
         InputSource::HasTarget { column } => targets(data, *column).map(|row| float(f64::from(u8::from(row > 0)))).collect(),
         InputSource::Shared { slot } => data.shared[slot].iter().flatten().map(|&value| float(value)).chain([0]).collect(),
-        InputSource::LogShare { column } if plan_draws(plan, *column) => {
-            data.bags[column].iter().flatten().map(|&row| float(data.log_share(row))).collect()
-        }
-        InputSource::LogShare { column } => targets(data, *column).map(|row| float(data.log_share(row))).collect(),
+        InputSource::LogShare { column } => data.bags[column].iter().flatten().map(|&row| float(data.log_share(row))).collect(),
         InputSource::EntryNumbers { column } => {
             data.entry_numbers[column].iter().flatten().map(|&number| float(number)).chain([0]).collect()
         }
@@ -116,11 +113,6 @@ fn input(plan: &Plan, source: &InputSource, data: &Data) -> Vec<u32> {
 fn targets(data: &Data, column: u32) -> impl Iterator<Item = usize> + '_ {
     let steps = !data.ids.contains_key(&column);
     (0..data.rows).flat_map(move |row| data.targets(column, steps, row))
-}
-
-/// Whether a column is of rows that are drawn.
-fn plan_draws(plan: &Plan, column: u32) -> bool {
-    plan.inputs.iter().any(|input| input.source == InputSource::Drawn { column })
 }
 
 fn uniform(data: &Data, kind: &UniformKind) -> u32 {
@@ -210,7 +202,7 @@ pub(crate) fn memory(plan: &Plan, data: &Data, bag_lookups: &BTreeMap<(u32, u32)
         .collect();
     let drawn: BTreeMap<u32, u32> = plan.inputs.iter().filter_map(|input| drawn_count(plan, input)).collect();
     for own in &plan.inputs {
-        let mut words = input(plan, &own.source, data);
+        let mut words = input(&own.source, data);
         if let InputSource::Rows { table, source: RowSource::Slot { lookup } } = &own.source
             && let Some(column) = bag_lookups.get(&(*table, *lookup))
         {

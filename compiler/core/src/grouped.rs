@@ -5,7 +5,7 @@
 use crate::graph::{DType, Dim, Graph, Named, NodeId, Program, Space};
 use crate::ops::{Input, InputKind, Op};
 use crate::spec::Spec;
-use recc_abi::{ColumnKind, SharedValue};
+use recc_abi::{ColumnKind, Inspected, SharedValue};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A scoring graph in two parts.
@@ -31,21 +31,29 @@ enum Source {
 
 /// Divides a scoring graph, if the rows have keys and something is computed from sequences alone.
 pub(crate) fn divide(spec: &Spec, score: &Program) -> Option<Divided> {
-    if !spec.columns.iter().any(|column| column.kind == ColumnKind::Key) {
+    let has_keys = spec.columns.iter().any(|column| column.kind == ColumnKind::Key);
+    if !has_keys || spec.data.group.is_some() {
         return None;
     }
-    let cuts = cuts(spec, score);
+    // Rankings and what is looked at have no part in the scores of rows.
+    let scores_rows = |result: &&Named| {
+        let of_ranking = spec.predictions.iter().any(|own| own.ranking().is_some() && result.name == format!("{}.query", own.name));
+        !of_ranking && !result.name.starts_with(Inspected::PREFIX)
+    };
+    let results: Vec<Named> = score.results.iter().filter(scores_rows).cloned().collect();
+    let score = Program { graph: score.graph.clone(), results, effects: Vec::new() };
+    let cuts: BTreeMap<NodeId, u32> = cuts(spec, &score).into_iter().zip(0..).collect();
     if cuts.is_empty() {
         return None;
     }
-    let shared = |(slot, node): (u32, &NodeId)| {
+    let shared = |node: &NodeId| {
         let ty = &score.graph[*node].ty;
-        SharedValue { slot, of: ty.entries(), len: ty.fixed_len() as u32 }
+        SharedValue { of: ty.entries(), len: ty.fixed_len() as u32 }
     };
-    let values: Vec<SharedValue> = (0..).zip(&cuts).map(shared).collect();
-    let results = cuts.iter().zip(&values).map(|(&node, value)| Named { name: value.result(), node });
-    let once = Program { graph: score.graph.clone(), results: results.collect(), effects: Vec::new() };
-    Some(Divided { once, each: rest(score, &cuts), values })
+    let values = cuts.keys().map(shared).collect();
+    let results = cuts.iter().map(|(&node, &slot)| Named { name: SharedValue::result(slot), node }).collect();
+    let once = Program { graph: score.graph.clone(), results, effects: Vec::new() };
+    Some(Divided { once, each: rest(&score, &cuts), values })
 }
 
 /// The nodes whose values are handed over, in ascending order: the last ones that are made of sequences alone and are worth it.
@@ -89,7 +97,7 @@ fn cuts(spec: &Spec, score: &Program) -> BTreeSet<NodeId> {
 fn own_source(spec: &Spec, graph: &Graph, node: NodeId) -> Source {
     let is_sequence =
         |column: u32| matches!(spec.columns[column as usize].kind, ColumnKind::Ids { ordered: true, .. } | ColumnKind::Numbers { .. });
-    let of_columns = |columns: &[u32]| match columns.iter().all(|column| is_sequence(*column)) {
+    let of_columns = |columns: &[u32]| match !columns.is_empty() && columns.iter().all(|column| is_sequence(*column)) {
         true => Source::Sequences,
         false => Source::Row,
     };
@@ -109,15 +117,15 @@ fn is_work(op: &Op) -> bool {
 }
 
 /// A graph in which some values are inputs.
-fn rest(score: &Program, cuts: &BTreeSet<NodeId>) -> Program {
+fn rest(score: &Program, cuts: &BTreeMap<NodeId, u32>) -> Program {
     let old = &score.graph;
     let mut graph = Graph::default();
     let mut new: BTreeMap<NodeId, NodeId> = BTreeMap::new();
     for node in score.live() {
         let data = &old[node];
         graph.set_origin(&data.origin);
-        let added = match cuts.iter().position(|cut| *cut == node) {
-            Some(slot) => graph.add(handed_over(slot as u32, &data.ty.dims), &[]),
+        let added = match cuts.get(&node) {
+            Some(&slot) => graph.add(handed_over(slot, &data.ty.dims), &[]),
             None => {
                 let operands: Vec<NodeId> = old.operands(node).iter().map(|operand| new[operand]).collect();
                 graph.add(data.op.clone(), &operands)

@@ -148,9 +148,9 @@ pub struct StepLogits {
     pub table: crate::graph::TableId,
     /// 1 where the target is a known value, else 0: `f32[~L]`.
     pub has_target: NodeId,
-    /// What the cross entropy takes off the logits because values are drawn more often the more frequent they are: of the target, `f32[~L]`, and
-    /// of the drawn rows, `f32[N]` (Bengio and Senécal 2008; Yi et al. 2019).
-    pub log_shares: Option<(NodeId, NodeId)>,
+    /// The log of the share of all targets that each drawn row is, `f32[N]`, where the cross entropy counts a row by how often it is expected to be
+    /// drawn (Bengio and Senécal 2008).
+    pub log_shares: Option<NodeId>,
 }
 
 /// Logits of the rows that the target's is compared with.
@@ -346,9 +346,8 @@ impl Spec {
                 LossOf::Head { link, label, .. } => vec![("link", link), ("label", label)],
                 LossOf::Steps { logits: StepLogits { hit, others, has_target, log_shares, .. }, .. } => {
                     let (OtherLogits::Drawn(others) | OtherLogits::All(others)) = others;
-                    let shares = log_shares.map(|(target, drawn)| [("target share", target), ("drawn shares", drawn)]);
                     let mut nodes = vec![("target", hit), ("others", others), ("has_target", has_target)];
-                    nodes.extend(shares.into_iter().flatten());
+                    nodes.extend(log_shares.map(|shares| ("log shares", shares)));
                     nodes
                 }
                 LossOf::Each(each) => vec![("loss", each)],

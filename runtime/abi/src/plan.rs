@@ -168,12 +168,9 @@ pub enum InputSource {
         /// Position of the sequence or the id in `Program::columns`.
         column: u32,
     },
-    /// The log of the share of the training data's values that each row drawn for the batch is: `f32`, global; or each target, as [`HasTarget`]
-    /// has one, 0 where it is not known.
-    ///
-    /// [`HasTarget`]: InputSource::HasTarget
+    /// Of rows drawn for the batch, the log of the share of the training data's targets that each is: `f32`, global.
     LogShare {
-        /// Position of the drawn rows, the sequence or the id in `Program::columns`.
+        /// Position of the drawn rows in `Program::columns`.
         column: u32,
     },
     /// A value that another plan computed for the row's key: `f32`, see [`GroupedScore`](crate::GroupedScore).

@@ -66,8 +66,6 @@ pub struct GroupedScore {
 /// A value that rows of one key share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedValue {
-    /// Its number.
-    pub slot: u32,
     /// The column of whose entries each has one, if it is not one for a row.
     pub of: Option<u32>,
     /// Its numbers, of each entry or of a row.
@@ -75,9 +73,9 @@ pub struct SharedValue {
 }
 
 impl SharedValue {
-    /// The name of the result that it is.
-    pub fn result(&self) -> String {
-        format!("shared.{}", self.slot)
+    /// The name of the result that the value at a position is.
+    pub fn result(slot: u32) -> String {
+        format!("shared.{slot}")
     }
 }
 
@@ -297,6 +295,8 @@ pub struct Negatives {
     pub count: u32,
     /// How.
     pub drawing: Drawing,
+    /// Whether the cross entropy counts a drawn row by how often it is expected, so that the drawn ones stand for all.
+    pub corrected: bool,
 }
 
 /// How rows that targets are compared with are drawn.

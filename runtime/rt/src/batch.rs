@@ -2,14 +2,15 @@
 
 use crate::cohort::Condition;
 use crate::drawn::{Popularity, below, draw_key, some_of};
+use crate::failure::Failure;
 use crate::ranking::Target;
-use crate::spool::Window;
+use crate::spool::{Spool, Window};
 use crate::touched::TouchedRows;
 use crate::transform::{Fitted, Ids, long, stored_entries, taken_entries};
 use rayon::prelude::*;
 use recc_abi::{Column, ColumnKind, Drawing, Encoder, InputSource, Plan, RowPart, RowSource, Split, Table};
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The touched rows of a table, and where each occurs per look-up.
@@ -99,6 +100,8 @@ pub(crate) struct Layout<'p> {
     pub(crate) ranks: bool,
     /// Whether the last entry of such a sequence is held back, as what comes next.
     pub(crate) holds_back: bool,
+    /// How often rows are targets, by the column that these are of: where they are drawn so, or their shares are asked for.
+    pub(crate) popularity: &'p BTreeMap<u32, Popularity>,
     /// What an epoch of training draws rows and lengths by; nothing else does.
     pub(crate) draw: Option<u64>,
 }
@@ -147,11 +150,48 @@ impl<'p> Layout<'p> {
         self.conditions[column as usize].as_ref().is_some_and(|condition| condition.holds(record, &window.bags, self.fitted))
     }
 
+    /// For each step the row of the next one, or the row of an id; 0 where there is none or an unknown one.
+    fn target_rows<'a>(self, window: &'a Window, rows: &'a [u32], column: u32) -> impl Iterator<Item = u32> + 'a
+    where
+        'p: 'a,
+    {
+        let (known, ahead) = (self.ids(column), usize::from(self.is_sequence(column)));
+        rows.iter().flat_map(move |&row| {
+            let ids = predicted_ids(window, self, row, column);
+            (0..ids.len()).map(move |at| ids.get(at + ahead).map_or(0, |&target| known.row(target)))
+        })
+    }
+
     /// The first row of a column's member of a table.
     pub(crate) fn base(&self, table: usize, column: u32) -> u64 {
         let member = self.tables[table].members.iter().position(|member| member.columns.contains(&column));
         member.map_or(0, |member| self.bases[table][member])
     }
+}
+
+/// How often each row is a target in the training data, for the columns of which a model asks; without data every row alike.
+pub(crate) fn popularity(layout: Layout<'_>, plan: &Plan, spool: Option<&Spool>) -> Result<BTreeMap<u32, Popularity>, Failure> {
+    let drawn = |input: &recc_abi::Input| match input.source {
+        InputSource::Drawn { column } | InputSource::LogShare { column } => match layout.columns[column as usize].kind {
+            ColumnKind::Drawn { of, table, drawing: Drawing::Popularity | Drawing::Batch, .. } => Some((of, table)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut counts: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for (of, table) in plan.inputs.iter().filter_map(drawn) {
+        counts.insert(of, vec![0; layout.row_counts[table as usize] as usize]);
+    }
+    if let (Some(spool), false) = (spool, counts.is_empty()) {
+        spool.epoch(0, 0, false, 4096, &mut |window, order| {
+            for (&column, counts) in &mut counts {
+                layout.target_rows(window, order, column).for_each(|row| counts[row as usize] += 1);
+            }
+            Ok(())
+        })?;
+    }
+    // Row 0 is none of the targets.
+    Ok(counts.into_iter().map(|(column, counts)| (column, Popularity::new(&counts[1..]))).collect())
 }
 
 /// The place of a row whose number its length is drawn by.
@@ -165,8 +205,6 @@ pub(crate) struct Assembler<'p> {
     plan: &'p Plan,
     /// Per table: what numbers its touched rows; none where no row is grouped.
     touched: Vec<Option<TouchedRows>>,
-    /// By dictionary, where rows are drawn by it or their shares are asked for.
-    popularity: Vec<OnceCell<Popularity>>,
 }
 
 /// Makes several batches side by side, each of which depends on its own rows alone.
@@ -204,8 +242,7 @@ impl<'p> Assembler<'p> {
         };
         let rows = layout.row_counts.iter().enumerate();
         let touched = rows.map(|(table, &rows)| grouped(table).then(|| TouchedRows::new(rows as usize))).collect();
-        let popularity = layout.columns.iter().map(|_| OnceCell::new()).collect();
-        Assembler { touched, layout, plan, popularity }
+        Assembler { touched, layout, plan }
     }
 
     /// The batch of some of a window's rows.
@@ -236,7 +273,7 @@ impl<'p> Assembler<'p> {
                 InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => self.steps(window, rows, *column),
                 InputSource::Drawn { column } => self.drawn(window, rows, *column),
                 InputSource::HasTarget { column } => self.has_target(window, rows, *column),
-                InputSource::LogShare { column } => self.log_shares(window, rows, *column),
+                InputSource::LogShare { column } => self.log_shares(&batch, window, rows, *column),
                 InputSource::RowNumber => rows.iter().map(|&row| window.rows[row as usize]).collect(),
                 InputSource::Shared { .. }
                 | InputSource::RowBase { .. }
@@ -244,7 +281,7 @@ impl<'p> Assembler<'p> {
                 | InputSource::RandomKey { .. }
                 | InputSource::RateScale => Vec::new(),
                 InputSource::TargetCount { column } => {
-                    let count = self.target_rows(window, rows, *column).filter(|target| *target > 0).count();
+                    let count = self.layout.target_rows(window, rows, *column).filter(|target| *target > 0).count();
                     vec![(count.max(1) as f32).to_bits()]
                 }
                 // Not of the rows, or not of their columns.
@@ -349,17 +386,7 @@ impl<'p> Assembler<'p> {
 
     /// For each step whether a known value comes next, or for each id whether it is one.
     fn has_target(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
-        self.target_rows(window, rows, column).map(|target| f32::from(u8::from(target > 0)).to_bits()).collect()
-    }
-
-    /// For each step the row of the next one, or the row of an id; 0 where there is none or an unknown one.
-    fn target_rows<'a>(&'a self, window: &'a Window, rows: &'a [u32], column: u32) -> impl Iterator<Item = u32> + 'a {
-        let layout = self.layout;
-        let (known, ahead) = (layout.ids(column), usize::from(layout.is_sequence(column)));
-        rows.iter().flat_map(move |&row| {
-            let ids = predicted_ids(window, layout, row, column);
-            (0..ids.len()).map(move |at| ids.get(at + ahead).map_or(0, |&target| known.row(target)))
-        })
+        self.layout.target_rows(window, rows, column).map(|target| f32::from(u8::from(target > 0)).to_bits()).collect()
     }
 
     /// Rows of a table drawn for each step or id: uniformly among all but row 0 and the target's. Drawn for the whole batch, any but row 0.
@@ -374,17 +401,17 @@ impl<'p> Assembler<'p> {
             Drawing::Each => {}
             Drawing::Shared => return (0..count).map(|at| 1 + below(key, at, candidates)).collect(),
             Drawing::Popularity => {
-                let popularity = self.popularity(of);
-                return (0..count).map(|at| popularity.draw(key ^ u64::from(at))).collect();
+                let row = |at: u32| layout.popularity.get(&of).map_or(0, |known| known.draw(key ^ u64::from(at)));
+                return (0..count).map(row).collect();
             }
-            Drawing::Batch => return some_of(self.target_rows(window, rows, of).filter(|row| *row > 0).collect(), count, key),
+            Drawing::Batch => return some_of(self.layout.target_rows(window, rows, of).filter(|row| *row > 0).collect(), count, key),
         }
         let place = rows.iter().flat_map(|&row| {
             let steps = predicted_ids(window, layout, row, of).len() as u64;
             (0..steps).map(move |step| u64::from(row) << 32 | step)
         });
         let mut drawn = Vec::new();
-        for (place, next) in place.zip(self.target_rows(window, rows, of)) {
+        for (place, next) in place.zip(self.layout.target_rows(window, rows, of)) {
             let key = draw_key(layout.draw.unwrap_or(0), window.rows[(place >> 32) as usize], place as u32);
             let others = if next > 0 { candidates - 1 } else { candidates };
             drawn.extend((0..count).map(|at| {
@@ -395,23 +422,15 @@ impl<'p> Assembler<'p> {
         drawn
     }
 
-    /// How often the values of a column are in the training data.
-    fn popularity(&self, column: u32) -> &Popularity {
-        let vocab = Fitted::vocab_column(self.layout.columns, column as usize);
-        self.popularity[vocab].get_or_init(|| Popularity::new(&self.layout.fitted.vocabs[vocab]))
-    }
-
-    /// For each drawn row, or each step or id that is a target, the log of the share of the training data that its value is.
-    fn log_shares(&self, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
-        match self.layout.columns[column as usize].kind {
-            ColumnKind::Drawn { of, .. } => {
-                let popularity = self.popularity(of);
-                self.drawn(window, rows, column).into_iter().map(|row| popularity.log_share(row).to_bits()).collect()
-            }
-            _ => {
-                let popularity = self.popularity(column);
-                self.target_rows(window, rows, column).map(|row| popularity.log_share(row).to_bits()).collect()
-            }
+    /// The log of the share of the training data's targets that each drawn row is.
+    fn log_shares(&self, batch: &Batch, window: &Window, rows: &[u32], column: u32) -> Vec<u32> {
+        let ColumnKind::Drawn { of, .. } = self.layout.columns[column as usize].kind else { return Vec::new() };
+        let popularity = self.layout.popularity.get(&of);
+        let share = |row: u32| popularity.map_or(0.0, |known| known.log_share(row)).to_bits();
+        let known = self.plan.inputs.iter().position(|input| input.source == InputSource::Drawn { column });
+        match known.and_then(|at| batch.inputs.get(at)) {
+            Some(drawn) => drawn.iter().copied().map(share).collect(),
+            None => self.drawn(window, rows, column).into_iter().map(share).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `bench`: the speed of steps on input drawn from the spec's features, ids by a Zipf law with exponent 1.05 spread over the rows.
 
-use crate::batch::{Assemblers, Batch};
+use crate::batch::{self, Assemblers, Batch};
 use crate::engine::Loaded;
 use crate::engine::{Engine, StepNumbers};
 use crate::failure::Failure;
@@ -49,7 +49,10 @@ pub(crate) fn bench(loaded: Loaded<'_>, options: &BenchOptions) -> Result<Value,
     }
     let mut engine = Engine::new(program, plan, stored, loaded.code, &pool)?;
     model.fill_constants(&mut engine);
-    let mut assemblers = Assemblers::new(model.layout(&model.fitted), plan, program.device.is_some() && options.train, &pool);
+    let mut layout = model.layout(&model.fitted);
+    let popularity = batch::popularity(layout, plan, None)?;
+    layout.popularity = &popularity;
+    let mut assemblers = Assemblers::new(layout, plan, program.device.is_some() && options.train, &pool);
     let windows: Vec<Window> = (0..BATCHES).map(|at| draw(&model, options.batch, at)).collect();
     let order: Vec<u32> = (0..options.batch as u32).collect();
     let start_ms = started.elapsed().as_secs_f64() * 1e3;

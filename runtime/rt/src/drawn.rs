@@ -1,23 +1,21 @@
 //! Rows that the targets of a ranking are compared with in training.
 
 use crate::random::mix64;
-use crate::vocab::Vocab;
 
-/// How often the values of a dictionary are in the training data.
+/// How often the rows of a table are targets in the training data.
 #[derive(Debug)]
 pub(crate) struct Popularity {
-    /// The values of all rows from 1 to each.
+    /// The targets of all rows from 1 to each.
     ends: Vec<u64>,
 }
 
 impl Popularity {
-    /// Of the rows of a dictionary; one whose values nobody counted counts as seen once.
-    pub(crate) fn new(vocab: &Vocab) -> Self {
-        let mut counts: Vec<u64> = vocab.words().map(|(_, count)| count.max(1)).collect();
-        counts.resize(vocab.len(), 1);
+    /// By the counts of the rows from 1 on; where there are none every row counts alike.
+    pub(crate) fn new(counts: &[u64]) -> Self {
+        let known = counts.iter().any(|count| *count > 0);
         let mut total = 0;
         let ends = counts.iter().map(|count| {
-            total += count;
+            total += if known { *count } else { 1 };
             total
         });
         Popularity { ends: ends.collect() }
@@ -27,18 +25,18 @@ impl Popularity {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// A row, each as often as its value is in the data.
+    /// A row, each as often as it is a target.
     pub(crate) fn draw(&self, key: u64) -> u32 {
         let place = (u128::from(mix64(key)) * u128::from(self.total())) >> 64;
         1 + self.ends.partition_point(|end| u128::from(*end) <= place) as u32
     }
 
-    /// The log of the share of all values that a row's are; 0 for row 0 and rows of other values.
+    /// The log of the share of all targets that a row is; 0 for one that is none.
     pub(crate) fn log_share(&self, row: u32) -> f32 {
         let place = row as usize;
         let Some(end) = place.checked_sub(1).and_then(|at| self.ends.get(at)) else { return 0.0 };
-        let before = place.checked_sub(2).map_or(0, |at| self.ends[at]);
-        ((end - before) as f64 / self.total() as f64).ln() as f32
+        let own = end - place.checked_sub(2).map_or(0, |at| self.ends[at]);
+        if own == 0 { 0.0 } else { (own as f64 / self.total() as f64).ln() as f32 }
     }
 }
 
@@ -69,28 +67,20 @@ pub(crate) fn below(key: u64, at: u32, count: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn seen(counts: &[u64]) -> Vocab {
-        let mut vocab = Vocab::default();
-        for (at, &count) in counts.iter().enumerate() {
-            vocab.learn(format!("v{at}").as_bytes(), count);
-        }
-        vocab
-    }
-
     #[test]
     fn rows_are_drawn_as_often_as_they_are_seen() {
-        let counts = [6, 1, 3];
-        let popularity = Popularity::new(&seen(&counts));
-        let mut drawn = [0u32; 4];
+        let counts = [6, 0, 1, 3];
+        let popularity = Popularity::new(&counts);
+        let mut drawn = [0u32; 5];
         (0..10_000).for_each(|key| drawn[popularity.draw(key) as usize] += 1);
-        assert_eq!(drawn[0], 0);
-        for (row, &count) in (1u32..).zip(&counts) {
+        assert_eq!((drawn[0], drawn[2]), (0, 0));
+        for (row, &count) in (1u32..).zip(&counts).filter(|(_, count)| **count > 0) {
             let share = count as f64 / 10.0;
             assert!((f64::from(drawn[row as usize]) / 10_000.0 - share).abs() < 0.015, "{drawn:?}");
             assert!((f64::from(popularity.log_share(row)) - share.ln()).abs() < 1e-6);
         }
-        assert_eq!((popularity.log_share(0), popularity.log_share(4)), (0.0, 0.0));
-        let unnamed = Popularity::new(&Vocab::unnamed(4));
+        assert_eq!([0, 2, 5].map(|row| popularity.log_share(row)), [0.0; 3]);
+        let unnamed = Popularity::new(&[0; 4]);
         assert!((f64::from(unnamed.log_share(4)) - 0.25f64.ln()).abs() < 1e-6 && (1..=4).contains(&unnamed.draw(7)));
     }
 

@@ -8,17 +8,21 @@ use crate::score::Scored;
 use crate::spool::{Spool, Window};
 use crate::stored::Stored;
 use crate::transform::{long, taken_entries};
-use recc_abi::{Column, GroupedScore, InputSource, Plan, Program, SharedValue};
+use recc_abi::{Column, ColumnKind, GroupedScore, InputSource, Plan, Program, SharedValue};
 use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Rows whose keys are looked at together: a key whose rows lie farther apart is computed again.
 const CHUNK: usize = 4096;
-/// Rows that get copies of their shared values at once.
+/// Keys whose shared values are held at once.
+const KEYS: usize = 64;
+/// Rows that get copies of their shared values at once, at most, and the numbers that these may be.
 const CANDIDATES: usize = 256;
+const COPIES: usize = 1 << 22;
 
 /// The column of a key by its name, where the model scores by keys.
 pub(crate) fn key_column(program: &Program, name: &str) -> Result<u32, Failure> {
-    let is_key = |column: &&Column| column.kind == recc_abi::ColumnKind::Key;
+    let is_key = |column: &&Column| column.kind == ColumnKind::Key;
     let Some(at) = program.columns.iter().position(|column| column.name == name && is_key(&column)) else {
         let keys: Vec<&str> = program.columns.iter().filter(is_key).map(|column| column.name.as_str()).collect();
         let help = match keys.as_slice() {
@@ -27,19 +31,13 @@ pub(crate) fn key_column(program: &Program, name: &str) -> Result<u32, Failure> 
         };
         return Err(Failure::usage(format!("--group-by {name}: there is no such key\nhelp: {help}")));
     };
-    if program.data.group.is_some() {
-        return Err(Failure::usage(format!(
-            "--group-by {name}: rows are brought together already, by the spec's `group`\nhelp: leave it out"
-        )));
-    }
-    if program.grouped.is_none() {
-        let why = match program.device {
-            Some(_) => "a model for a GPU scores whole rows",
-            None => "this model computes nothing from sequences alone, so that rows of one key share nothing",
-        };
-        return Err(Failure::usage(format!("--group-by {name}: {why}\nhelp: leave it out: the predictions are the same")));
-    }
-    Ok(at as u32)
+    let why = match (&program.data.group, &program.device) {
+        _ if program.grouped.is_some() => return Ok(at as u32),
+        (Some(_), _) => "rows are brought together already, by the spec's `group`",
+        (None, Some(_)) => "a model for a GPU scores whole rows",
+        (None, None) => "this model computes nothing from sequences alone, so that rows of one key share nothing",
+    };
+    Err(Failure::usage(format!("--group-by {name}: {why}\nhelp: leave it out: the predictions are the same")))
 }
 
 /// Scores all rows of a spool, with what rows of one key share computed once.
@@ -63,57 +61,99 @@ pub(crate) fn score(
     let mut scored = Scored::new(loaded.program, (&[], &[]), &[]);
     spool.epoch(0, 0, false, CHUNK, &mut |window, order| {
         for rows in order.chunks(CHUNK) {
-            let (representatives, groups) = keys.group(window, rows)?;
-            let first = firsts.assemble(window, &representatives);
-            once.run(&first, &model.values, &numbers)?;
-            for (rows, groups) in rows.chunks(CANDIDATES).zip(groups.chunks(CANDIDATES)) {
-                let mut batch = rest.assemble(window, rows);
-                for (at, input) in grouped.each.inputs.iter().enumerate() {
-                    if let InputSource::Shared { slot } = input.source {
-                        let value = &grouped.values[slot as usize];
-                        batch.inputs[at] = handed_over(value, &grouped.once, (&once, &first), groups);
+            let Groups { first, of_row } = keys.group(window, rows)?;
+            // Rows of one group behind one another, and where each of them belongs.
+            let mut places: Vec<u32> = (0..rows.len() as u32).collect();
+            places.sort_by_key(|&place| of_row[place as usize]);
+            let from = scored.row_count();
+            for (places, at) in places.chunk_by(|a, b| of_row[*a as usize] as usize / KEYS == of_row[*b as usize] as usize / KEYS).zip(0..)
+            {
+                let firsts_here = &first[at * KEYS..first.len().min((at + 1) * KEYS)];
+                let handed = firsts.assemble(window, firsts_here);
+                once.run(&handed, &model.values, &numbers)?;
+                let shared = Shared::new(grouped, &once, &handed)?;
+                for places in places.chunks(shared.rows_at_once()) {
+                    let own: Vec<u32> = places.iter().map(|&place| rows[place as usize]).collect();
+                    let groups: Vec<u32> = places.iter().map(|&place| of_row[place as usize] - (at * KEYS) as u32).collect();
+                    let mut batch = rest.assemble(window, &own);
+                    for (input, words) in grouped.each.inputs.iter().zip(&mut batch.inputs) {
+                        if let InputSource::Shared { slot } = input.source {
+                            *words = shared.of_rows(slot as usize, &groups);
+                        }
                     }
+                    each.run(&batch, &model.values, &numbers)?;
+                    scored.take_all(loaded.program, &each, batch.rows);
                 }
-                each.run(&batch, &model.values, &numbers)?;
-                let own = loaded.program.predictions.iter().enumerate();
-                own.filter(|(_, own)| own.ranking().is_none()).for_each(|(at, own)| scored.take(at, own, &each, batch.rows));
             }
+            scored.put_back(from, &places);
         }
         Ok(())
     })?;
     Ok(scored)
 }
 
-/// The sequences that a plan reads.
-fn sequences(plan: &Plan) -> Vec<u32> {
-    let read = |source: &InputSource| match source {
-        InputSource::Entries { column } | InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => Some(*column),
-        InputSource::EntryBegin { column } => Some(*column),
-        _ => None,
-    };
-    let mut found: Vec<u32> = plan.inputs.iter().filter_map(|input| read(&input.source)).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
+/// What was computed once for some keys.
+struct Shared<'e> {
+    /// The numbers of each value, one key after another, and where each key's begin.
+    values: Vec<(&'e [f32], Vec<usize>)>,
+    /// Numbers that a value has behind the last one's, of one step.
+    lens: Vec<usize>,
 }
 
-/// A shared value of each row's group, one row after another.
-fn handed_over(value: &SharedValue, plan: &Plan, (once, first): (&Engine<'_>, &Batch), groups: &[u32]) -> Vec<u32> {
-    let len = value.len as usize;
-    let begins = value.of.and_then(|of| {
-        let at = plan.inputs.iter().position(|input| input.source == InputSource::EntryBegin { column: of })?;
-        Some(first.inputs[at].as_slice())
-    });
-    let part = |group: u32| match begins {
-        Some(begins) => begins[group as usize] as usize * len..begins[group as usize + 1] as usize * len,
-        None => group as usize * len..(group as usize + 1) * len,
+impl<'e> Shared<'e> {
+    fn new(grouped: &GroupedScore, once: &'e Engine<'_>, batch: &Batch) -> Result<Self, Failure> {
+        let value = |(slot, value): (u32, &SharedValue)| {
+            let len = value.len as usize;
+            let begins: Vec<usize> = match value.of {
+                None => (0..=batch.rows).map(|at| at * len).collect(),
+                Some(of) => {
+                    let at = grouped.once.inputs.iter().position(|input| input.source == InputSource::EntryBegin { column: of });
+                    let at = at.ok_or_else(|| Failure::internal("score", "a shared value has steps of a sequence that is not read"))?;
+                    batch.inputs[at].iter().map(|&begin| begin as usize * len).collect()
+                }
+            };
+            Ok((once.output(&SharedValue::result(slot), begins[batch.rows]), begins))
+        };
+        let values = (0..).zip(&grouped.values).map(value).collect::<Result<_, Failure>>()?;
+        Ok(Shared { values, lens: grouped.values.iter().map(|value| value.len as usize).collect() })
+    }
+
+    /// How many rows may have copies at once.
+    fn rows_at_once(&self) -> usize {
+        let largest = |begins: &[usize]| begins.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        let of_a_row: usize = self.values.iter().map(|(_, begins)| largest(begins)).sum();
+        (COPIES / of_a_row.max(1)).clamp(1, CANDIDATES)
+    }
+
+    /// A value of each row's key, one row after another.
+    fn of_rows(&self, slot: usize, groups: &[u32]) -> Vec<u32> {
+        let (values, begins) = &self.values[slot];
+        let own = |group: &u32| &values[begins[*group as usize]..begins[*group as usize + 1]];
+        let mut out: Vec<u32> = groups.iter().flat_map(|group| own(group).iter().map(|value| value.to_bits())).collect();
+        // What follows the last entry may be read, and is not used.
+        out.resize(out.len() + self.lens[slot], 0);
+        out
+    }
+}
+
+/// The sequences that a plan reads, and whether it reads their values or only how many there are.
+fn sequences(plan: &Plan) -> Vec<(u32, bool)> {
+    let read = |source: &InputSource| match source {
+        InputSource::Entries { column } | InputSource::EntryNumbers { column } | InputSource::EntryTimes { column } => {
+            Some((*column, true))
+        }
+        InputSource::EntryBegin { column } => Some((*column, false)),
+        _ => None,
     };
-    let count = begins.map_or(first.rows, |begins| begins[first.rows] as usize) * len;
-    let values = once.output(&value.result(), count);
-    let mut out: Vec<u32> = groups.iter().flat_map(|&group| values[part(group)].iter().map(|value| value.to_bits())).collect();
-    // What follows the last entry may be read, and is not used.
-    out.resize(out.len() + len, 0);
-    out
+    plan.inputs.iter().filter_map(|input| read(&input.source)).collect()
+}
+
+/// Rows by their keys.
+struct Groups {
+    /// The first row of each key, in order.
+    first: Vec<u32>,
+    /// The key of every row, by its place in `first`.
+    of_row: Vec<u32>,
 }
 
 /// How rows are told apart.
@@ -123,26 +163,30 @@ struct Keys<'p> {
     words: &'p [usize],
     width: usize,
     key: u32,
-    /// Sequences that rows of one key share.
-    shared: Vec<u32>,
+    /// Sequences that rows of one key share, and whether their values are.
+    shared: Vec<(u32, bool)>,
 }
 
 impl Keys<'_> {
-    /// The first row of each key, in order, and the group of every row.
-    fn group(&self, window: &Window, rows: &[u32]) -> Result<(Vec<u32>, Vec<u32>), Failure> {
+    fn group(&self, window: &Window, rows: &[u32]) -> Result<Groups, Failure> {
         let mut known: HashMap<u64, u32> = HashMap::new();
-        let mut representatives = Vec::new();
-        let mut groups = Vec::with_capacity(rows.len());
+        let mut groups = Groups { first: Vec::new(), of_row: Vec::with_capacity(rows.len()) };
+        // Rows without a key have nothing in common.
+        let none = xxh3_64(b"");
         for &row in rows {
             let key = long(self.record(window, row), self.words[self.key as usize]);
-            let group = *known.entry(key).or_insert_with(|| {
-                representatives.push(row);
-                representatives.len() as u32 - 1
-            });
-            self.check(window, representatives[group as usize], row)?;
-            groups.push(group);
+            let group = match known.get(&key).filter(|_| key != none) {
+                Some(&group) => group,
+                None => {
+                    groups.first.push(row);
+                    groups.first.len() as u32 - 1
+                }
+            };
+            known.insert(key, group);
+            self.check(window, groups.first[group as usize], row)?;
+            groups.of_row.push(group);
         }
-        Ok((representatives, groups))
+        Ok(groups)
     }
 
     fn record<'w>(&self, window: &'w Window, row: u32) -> &'w [u32] {
@@ -152,13 +196,20 @@ impl Keys<'_> {
     /// Two rows of one key have the same sequences.
     fn check(&self, window: &Window, first: u32, row: u32) -> Result<(), Failure> {
         let entries = |row, column: u32| taken_entries(self.record(window, row), self.words[column as usize], &window.bags);
-        let Some(column) = self.shared.iter().find(|column| entries(first, **column) != entries(row, **column)) else { return Ok(()) };
-        let name = |column: u32| &self.program.columns[column as usize].name;
+        let differs = |&&(column, values): &&(u32, bool)| {
+            let (a, b) = (entries(first, column), entries(row, column));
+            if values { a != b } else { a.len() != b.len() }
+        };
+        let Some((column, _)) = self.shared.iter().find(differs) else { return Ok(()) };
+        let name = |column: u32| self.program.columns[column as usize].name.as_str();
         let number = |row: u32| window.rows[row as usize] + 1;
+        let what = match name(*column).strip_suffix(".weights") {
+            Some(own) => format!("the weights of its `{own}` differ"),
+            None => format!("its `{}` differs", name(*column)),
+        };
         Err(Failure::input(format!(
-            "row {}: its `{}` differs from that of row {}, which has the same `{}`\nhelp: rows of one key share their sequences; correct the rows, or leave --group-by out",
+            "row {} of all: {what} from that of row {}, which has the same `{}`\nhelp: rows of one key share their sequences; correct the rows, or leave --group-by out",
             number(row),
-            name(*column),
             number(first),
             name(self.key),
         )))

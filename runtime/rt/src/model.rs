@@ -2,6 +2,7 @@
 
 use crate::batch::Layout;
 use crate::cohort::{Condition, conditions};
+use crate::drawn::Popularity;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::memory::Memory;
@@ -10,6 +11,7 @@ use crate::ranking::Candidates;
 use crate::transform::{Fitted, record_layout};
 use rayon::prelude::*;
 use recc_abi::{Init, InputSource, MetricKind, Prediction, Program, Role, Table, Variable};
+use std::collections::BTreeMap;
 
 /// State of a model.
 pub(crate) struct Model<'p> {
@@ -132,6 +134,7 @@ impl<'p> Model<'p> {
             ranked: &self.ranked,
             ranks: false,
             holds_back: false,
+            popularity: &NO_POPULARITY,
             draw: None,
         }
     }
@@ -243,6 +246,9 @@ impl<'p> Model<'p> {
         trained.map(|(at, _)| self.saved(at).iter().map(|part| part.shape.iter().product::<usize>() as u64).sum::<u64>()).sum()
     }
 }
+
+/// Of a model that draws no rows.
+static NO_POPULARITY: BTreeMap<u32, Popularity> = BTreeMap::new();
 
 fn member_rows(program: &Program, fitted: &Fitted, table: &Table, member: &recc_abi::TableMember) -> Result<u64, Failure> {
     let needed = member.columns.iter().map(|&column| fitted.row_count(&program.columns, column as usize)).max().unwrap_or(1);

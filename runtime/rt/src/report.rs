@@ -79,7 +79,7 @@ impl Scored {
 
     /// The rows that a prediction's loss is of.
     pub(crate) fn rows_of(&self, prediction: &recc_abi::Prediction) -> Vec<usize> {
-        let rows = self.scores.iter().map(|scores| scores.links.len()).max().unwrap_or(0);
+        let rows = self.row_count();
         self.rows(&[prediction.rows]).unwrap_or_else(|| (0..rows).collect())
     }
 

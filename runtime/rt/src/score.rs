@@ -106,15 +106,34 @@ impl Scored {
         }
     }
 
-    /// Takes what an engine gave for a prediction that is no ranking.
-    pub(crate) fn take(&mut self, at: usize, prediction: &Prediction, engine: &Engine<'_>, rows: usize) {
+    /// Takes what an engine gave for all predictions but rankings.
+    pub(crate) fn take_all(&mut self, program: &Program, engine: &Engine<'_>, rows: usize) {
+        let own = program.predictions.iter().enumerate().filter(|(_, own)| own.scores_rows());
+        own.for_each(|(at, prediction)| self.take(at, prediction, engine, rows));
+    }
+
+    /// How many rows are scored.
+    pub(crate) fn row_count(&self) -> usize {
+        self.scores.iter().map(|scores| scores.links.len()).max().unwrap_or(0)
+    }
+
+    /// Puts the rows from one on, which were scored in another order, at their places.
+    pub(crate) fn put_back(&mut self, from: usize, places: &[u32]) {
+        let values = self.scores.iter_mut().map(|scores| &mut scores.links).chain(&mut self.predictions);
+        for values in values.filter(|values| values.len() > from) {
+            let scored = values[from..].to_vec();
+            places.iter().zip(scored).for_each(|(&place, value)| values[from + place as usize] = value);
+        }
+    }
+
+    fn take(&mut self, at: usize, prediction: &Prediction, engine: &Engine<'_>, rows: usize) {
         let result = prediction.result();
         self.scores[at].links.extend_from_slice(engine.output(&format!("{result}.link"), rows));
         self.predictions[at].extend_from_slice(engine.output(&result, rows));
     }
 }
 
-/// Scores all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
+/// Measures all rows of a spool. `stored` holds the variables that the scoring plan reads in few bytes.
 pub(crate) fn score(
     loaded: Loaded<'_>,
     model: &Model<'_>,
@@ -126,7 +145,26 @@ pub(crate) fn score(
     score_by(engine, model, spool, pool, &loaded.program.inspected)
 }
 
-/// The same by an engine that is there, looking at some of what is exposed.
+/// The predictions for all rows of a spool as they are: nothing is held back, ranked or measured.
+fn scores_of_rows(mut engine: Engine<'_>, model: &Model<'_>, spool: &Spool) -> Result<Scored, Failure> {
+    let program = model.program;
+    let fitted = model.fitted.settled();
+    model.fill_constants(&mut engine);
+    let mut assembler = Assembler::new(model.layout(&fitted), &program.score);
+    let mut scored = Scored::new(program, (&[], &[]), &[]);
+    let numbers = StepNumbers { step: 1, scale: 1.0, seed: 0, epoch: 0 };
+    spool.epoch(0, 0, false, 4096, &mut |window, order| {
+        for rows in order.chunks(4096) {
+            let batch = assembler.assemble(window, rows);
+            engine.run(&batch, &model.values, &numbers)?;
+            scored.take_all(program, &engine, batch.rows);
+        }
+        Ok(())
+    })?;
+    Ok(scored)
+}
+
+/// Measures by an engine that is there, looking at some of what is exposed.
 pub(crate) fn score_by(
     mut engine: Engine<'_>,
     model: &Model<'_>,
@@ -238,7 +276,7 @@ pub(crate) fn predict(
         to_score(loaded.program, generation, data, limit, (key.map_or(Beside::Nothing, Beside::Key), &mut group), pool)?;
     let scored = match (key, &loaded.program.grouped) {
         (Some(key), Some(grouped)) => grouped::score(loaded, &model, (stored, grouped), &spool, key, pool)?,
-        _ => score(loaded, &model, stored, &spool, pool)?,
+        _ => scores_of_rows(Engine::new(loaded.program, &loaded.program.score, stored, loaded.code, pool)?, &model, &spool)?,
     };
     for (prediction, scores) in loaded.program.predictions.iter().zip(&scored.scores) {
         if prediction.ranking().is_none() {

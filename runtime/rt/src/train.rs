@@ -1,9 +1,10 @@
 //! Training.
 
-use crate::batch::{Assemblers, Batch};
+use crate::batch::{self, Assemblers, Batch};
 use crate::checkpoint::{Folder, Generation, Progress, Purpose, Which};
 use crate::data::planted::PlantedRows;
 use crate::data::{Part, Rows};
+use crate::drawn::Popularity;
 use crate::engine::{Engine, Loaded, StepNumbers};
 use crate::failure::Failure;
 use crate::json::number;
@@ -15,9 +16,10 @@ use crate::report::{ROWS, Report, figures_json, print_report, report};
 use crate::score::{Beside, Scored, score, score_by, settled_spool};
 use crate::spool::{Spool, Window};
 use crate::stored::Stored;
-use crate::transform::Transformer;
+use crate::transform::{Fitted, Transformer};
 use recc_abi::Program;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -108,6 +110,8 @@ struct Run<'r, 'p> {
     model: Model<'p>,
     spool: Spool,
     valid: Option<Spool>,
+    /// How often rows are targets, where the model asks.
+    popularity: BTreeMap<u32, Popularity>,
     progress: Progress,
     epochs: Vec<Value>,
 }
@@ -244,7 +248,9 @@ impl<'r, 'p> Run<'r, 'p> {
             model.parameter_count(),
             valid.as_ref().map(|valid| format!(", {} rows to validate", valid.rows)).unwrap_or_default()
         ));
-        Ok(Run { loaded, options, folder, model, spool, valid, progress, epochs: Vec::new() })
+        let mut run = Run { loaded, options, folder, model, spool, valid, popularity: BTreeMap::new(), progress, epochs: Vec::new() };
+        run.popularity = batch::popularity(run.model.layout(&run.fitted()), &program.step, Some(&run.spool))?;
+        Ok(run)
     }
 
     fn epoch(
@@ -298,6 +304,11 @@ impl<'r, 'p> Run<'r, 'p> {
         self.folder.save(&self.model, &self.progress, best)
     }
 
+    /// What was learned, as the training rows are written: those of a run that goes on were written by what an earlier one learned.
+    fn fitted(&self) -> Fitted {
+        if self.options.resume.is_some() { self.model.fitted.settled() } else { self.model.fitted.clone() }
+    }
+
     /// All steps of an epoch: the next batch is made while this one is computed.
     fn steps(&mut self, engine: &mut Engine<'p>, pool: &rayon::ThreadPool, epochs: u32) -> Result<f64, Failure> {
         let program = self.loaded.program;
@@ -305,10 +316,10 @@ impl<'r, 'p> Run<'r, 'p> {
         let (seed, epoch) = (self.progress.seed, self.progress.epoch);
         let steps = self.spool.rows.div_ceil(batch_rows) as u64;
         let meter = Meter::steps(&format!("epoch {epoch}/{epochs}"), steps, self.options.quiet);
+        let fitted = self.fitted();
         let (spool, model, progress) = (&self.spool, &self.model, &mut self.progress);
-        let settled = model.fitted.settled();
-        let fitted = if self.options.resume.is_some() { &settled } else { &model.fitted };
-        let mut layout = model.layout(fitted);
+        let mut layout = model.layout(&fitted);
+        layout.popularity = &self.popularity;
         layout.draw = Some(crate::random::mix64(crate::random::mix64(seed) ^ u64::from(epoch)));
         let mut assemblers = Assemblers::new(layout, &program.step, program.device.is_some(), pool);
         let (mut total, mut count) = (0.0, 0usize);

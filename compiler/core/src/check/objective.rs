@@ -7,7 +7,7 @@ use super::statements::{Head, Predicted};
 use super::words;
 use crate::problem::{Problem, suggest};
 use crate::spec::{Loss, LossOf};
-use recc_abi::{Link, LossKind, Prediction, Ranking};
+use recc_abi::{Drawing, Link, LossKind, Negatives, Prediction, Ranking};
 use recc_syntax::ast::{self, Expr, ExprKind, Span};
 
 /// What training knows of a spec's heads.
@@ -105,6 +105,21 @@ impl Checker<'_> {
         (losses, left_out)
     }
 
+    /// Why a loss does not go with how a softmax draws the rows that it compares with, and what to do.
+    fn unlike_the_draws(kind: LossKind, prediction: &Prediction) -> Option<(&'static str, &'static str)> {
+        let Negatives { drawing, corrected, .. } = prediction.ranking()?.negatives?;
+        match kind {
+            LossKind::Gbce { .. } if matches!(drawing, Drawing::Popularity | Drawing::Batch) => {
+                Some(("takes every row to be drawn alike", "draw them so: `negatives: shared(256)`, or use `cross_entropy`"))
+            }
+            LossKind::Bpr | LossKind::Bce if corrected => Some((
+                "corrects nothing for how often rows are drawn",
+                "use `cross_entropy`, or say `correct: false` where the rows are drawn",
+            )),
+            _ => None,
+        }
+    }
+
     fn loss(&mut self, value: &Expr, prediction: &Prediction) -> Option<Written> {
         let Some((name, span, args)) = as_call(value) else {
             let help = match &value.kind {
@@ -147,6 +162,10 @@ impl Checker<'_> {
                 _ => "predict with another link",
             };
             self.report(Problem::error("E0506", span, format!("`{name}` is no loss of a {link}")).help(format!("use {fits}, or {other}")));
+            return None;
+        }
+        if let Some(why) = Self::unlike_the_draws(kind, prediction) {
+            self.report(Problem::error("E0506", span, format!("`{name}` {}", why.0)).help(why.1));
             return None;
         }
         let mut loss = Written { kind, weight: 1.0, rows: None, row_weight: None, balanced: true };

@@ -11,7 +11,7 @@ use crate::ops::{Broadcast, Elapsed, Gather, Input, InputKind, LogPartition, Mat
 use crate::problem::{Problem, suggest};
 use crate::scalar::ScalarOp;
 use crate::spec::{OtherLogits, StepLogits};
-use recc_abi::{Column, ColumnKind, Drawing, Element, Encoder, Link, Negatives, Prediction, Ranking, Token};
+use recc_abi::{Column, ColumnKind, Drawing, Element, Link, Negatives, Prediction, Ranking, Token};
 use recc_syntax::ast::{Argument, Expr, ExprKind, Name, Span};
 use std::collections::BTreeSet;
 
@@ -40,8 +40,6 @@ struct Draws {
     negatives: Negatives,
     /// Whether a drawn row that happens to be the target counts against it.
     keeps_hits: bool,
-    /// Whether logits lose what frequent values gain by being drawn more often.
-    corrected: bool,
 }
 
 impl Checker<'_> {
@@ -72,18 +70,9 @@ impl Checker<'_> {
         if !self.ranks(&query, &query_tensor, (table, softmax.over.span), (column, softmax.target.span)) {
             return self.poison_ranking(name);
         }
-        let draws = match softmax.negatives.map(|written| self.negatives(written, column)) {
-            None => None,
-            Some(Some(draws)) => Some(draws),
-            Some(None) => return self.poison_ranking(name),
-        };
-        let weight = match softmax.weight {
-            Some(weight) => match self.weight_of_targets(weight, column) {
-                Some(weight) => Some(weight),
-                None => return self.poison_ranking(name),
-            },
-            None => None,
-        };
+        let draws = softmax.negatives.map_or(Some(None), |written| self.negatives(written).map(Some));
+        let weight = softmax.weight.map_or(Some(None), |written| self.weight_of_targets(written, column).map(Some));
+        let (Some(draws), Some(weight)) = (draws, weight) else { return self.poison_ranking(name) };
         self.tables[table].used = true;
         self.origin();
         let Softmax { temperature, normalize, repeats, .. } = softmax;
@@ -114,7 +103,7 @@ impl Checker<'_> {
                 table: 0,
                 temperature: 1.0,
                 normalize: false,
-                negatives: Some(Negatives { count: 1, drawing: Drawing::Each }),
+                negatives: Some(Negatives { count: 1, drawing: Drawing::Each, corrected: false }),
                 repeats: false,
             },
             None,
@@ -148,7 +137,7 @@ impl Checker<'_> {
     }
 
     /// `128`, rows drawn for each target, or `shared(256, by: batch)`, rows drawn once for all targets of a batch.
-    fn negatives(&mut self, written: &Expr, target: u32) -> Option<Draws> {
+    fn negatives(&mut self, written: &Expr) -> Option<Draws> {
         let args = match (as_call(written), &written.kind) {
             (Some(("shared", _, args)), _) => args,
             (Some((other, span, _)), ExprKind::Call { .. })
@@ -161,7 +150,7 @@ impl Checker<'_> {
             }
             _ => {
                 let count = self.whole(written, "negatives", 1, MOST_DRAWN)? as u32;
-                return Some(Draws { negatives: Negatives { count, drawing: Drawing::Each }, keeps_hits: false, corrected: false });
+                return Some(Draws { negatives: Negatives { count, drawing: Drawing::Each, corrected: false }, keeps_hits: false });
             }
         };
         self.given_once(args, "shared", 1)?;
@@ -182,24 +171,14 @@ impl Checker<'_> {
         let drawing = find("by").map_or(Some(Drawing::Shared), |by| self.drawn_by(by))?;
         let mut flag = |name: &str, usual: bool, help: &str| find(name).map_or(Some(usual), |written| self.yes_or_no(written, name, help));
         let keeps_hits = flag("keep_hits", false, "with `true` a drawn row that is a step's target counts against it")?;
-        let corrected = flag(
-            "correct",
-            drawing != Drawing::Shared,
-            "with `true` the cross entropy takes off what frequent values gain by being drawn more often",
-        )?;
+        let corrected =
+            flag("correct", drawing != Drawing::Shared, "with `true` the cross entropy counts a drawn row by how often it is expected")?;
         if corrected && drawing == Drawing::Shared {
             let problem = Problem::error("E0602", written.span, "where every row is drawn alike there is nothing to correct");
             self.report(problem.help("leave `correct` out, or draw `by: popularity` or `by: batch`"));
             return None;
         }
-        let counted = matches!(self.columns[target as usize].kind.numbering(), Some(Encoder::Vocab { .. } | Encoder::VocabOf(_)));
-        if (corrected || drawing == Drawing::Popularity) && !counted {
-            let name = self.columns[target as usize].name.clone();
-            let problem = Problem::error("E0228", written.span, format!("how frequent the values of `{name}` are is not known"));
-            self.report(problem.help("number them by `vocab`, or draw every row alike: `shared(256)`"));
-            return None;
-        }
-        Some(Draws { negatives: Negatives { count, drawing }, keeps_hits, corrected })
+        Some(Draws { negatives: Negatives { count, drawing, corrected }, keeps_hits })
     }
 
     /// `weight: hidden`: what the loss of each target counts, a number for each step, or for an id one.
@@ -220,18 +199,18 @@ impl Checker<'_> {
 
     /// `by: popularity`
     fn drawn_by(&mut self, written: &Expr) -> Option<Drawing> {
-        match &written.kind {
-            ExprKind::Name(name) if name == "uniform" => Some(Drawing::Shared),
-            ExprKind::Name(name) if name == "popularity" => Some(Drawing::Popularity),
-            ExprKind::Name(name) if name == "batch" => Some(Drawing::Batch),
-            _ => {
-                let problem = Problem::error("E0602", written.span, "`by` is `uniform`, `popularity` or `batch`");
-                self.report(problem.help(
-                    "`popularity` draws values as often as the training data hold them, `batch` among the targets of the same batch",
-                ));
-                None
-            }
-        }
+        const WAYS: [(&str, Drawing); 3] = [("uniform", Drawing::Shared), ("popularity", Drawing::Popularity), ("batch", Drawing::Batch)];
+        let help = match &written.kind {
+            ExprKind::Name(name) => match WAYS.iter().find(|(way, _)| way == name) {
+                Some((_, drawing)) => return Some(*drawing),
+                None => suggest(name, WAYS.map(|(way, _)| way)),
+            },
+            ExprKind::Text(text) => format!("write it without quotes: `{text}`"),
+            _ => "`popularity` draws rows as often as they are targets in the training data, `batch` among the targets of the same batch"
+                .to_owned(),
+        };
+        self.report(Problem::error("E0602", written.span, "`by` is `uniform`, `popularity` or `batch`").help(help));
+        None
     }
 
     /// The table that `over` names.
@@ -396,7 +375,7 @@ impl Checker<'_> {
     }
 
     /// The column of the rows drawn for each target.
-    fn drawn_column(&mut self, name: &str, of: u32, table: usize, Negatives { count, drawing }: Negatives) -> u32 {
+    fn drawn_column(&mut self, name: &str, of: u32, table: usize, Negatives { count, drawing, .. }: Negatives) -> u32 {
         let name = format!("{name}.negatives");
         if let Some(known) = self.columns.iter().position(|column| column.name == name) {
             return known as u32;
@@ -424,12 +403,11 @@ impl Checker<'_> {
         let hit = self.scaled_dot(query, target, ranking);
         let mut log_shares = None;
         let others = match draws {
-            Some(Draws { negatives, keeps_hits, corrected }) if negatives.drawing.is_shared() => {
+            Some(Draws { negatives, keeps_hits }) if negatives.drawing.is_shared() => {
                 let (drawn, count) = (self.drawn_column(name, column, table, negatives), u64::from(negatives.count));
                 let targets = if of.is_some() { self.graph.add(Op::Shift(Shift { back: false }), &[ids]) } else { ids };
-                if corrected {
-                    log_shares =
-                        Some((self.ids_of(column, InputKind::LogShare { of }), self.ids_of(drawn, InputKind::LogShareDrawn { count })));
+                if negatives.corrected {
+                    log_shares = Some(self.ids_of(drawn, InputKind::LogShare { count }));
                 }
                 OtherLogits::Drawn(self.shared_logits(query, targets, (drawn, count), ranking, keeps_hits))
             }

@@ -48,13 +48,8 @@ pub enum InputKind {
         /// The column whose entries they belong to, of a sequence.
         of: Option<u32>,
     },
-    /// The log of the share of the training data's values that the next one of each step is, `f32[~of]`, or an id, `f32`; 0 where it is not known.
+    /// Of rows drawn once for the batch, the log of the share of the training data's targets that each is: `f32[count]`, global.
     LogShare {
-        /// The column whose entries they belong to, of a sequence.
-        of: Option<u32>,
-    },
-    /// The same of rows drawn once for the batch: `f32[count]`, global.
-    LogShareDrawn {
         /// How many.
         count: u64,
     },
@@ -103,7 +98,7 @@ impl OpDef for Input {
             InputKind::Drawn { .. } => " drawn",
             InputKind::DrawnOnce { .. } => " drawn once",
             InputKind::HasTarget { .. } => " has a target",
-            InputKind::LogShare { .. } | InputKind::LogShareDrawn { .. } => " log shares",
+            InputKind::LogShare { .. } => " log shares",
             InputKind::Moment(0) => " mean",
             InputKind::Moment(_) => " deviation",
         };
@@ -123,10 +118,8 @@ impl OpDef for Input {
                 TensorType { space: Space::Example, dtype: DType::I32, dims: vec![Dim::Entries(of)] }
             }
             InputKind::EntryNumbers { of } => TensorType::f32(Space::Example, &[Dim::Entries(of)]),
-            InputKind::HasTarget { of } | InputKind::LogShare { of } => {
-                TensorType::f32(Space::Example, &of.map(Dim::Entries).into_iter().collect::<Vec<_>>())
-            }
-            InputKind::LogShareDrawn { count } => TensorType::f32(Space::Global, &[Dim::Fixed(count)]),
+            InputKind::HasTarget { of } => TensorType::f32(Space::Example, &of.map(Dim::Entries).into_iter().collect::<Vec<_>>()),
+            InputKind::LogShare { count } => TensorType::f32(Space::Global, &[Dim::Fixed(count)]),
             InputKind::Drawn { of, count } => {
                 let dims = of.map(Dim::Entries).into_iter().chain([Dim::Fixed(count)]).collect();
                 TensorType { space: Space::Example, dtype: DType::I32, dims }
@@ -151,10 +144,7 @@ impl OpDef for Input {
             InputKind::HasTarget { of } => cx.each_item(|item, _| {
                 cx.data.targets(columns[0], of.is_some(), item).into_iter().map(|row| f64::from(u8::from(row > 0))).collect()
             }),
-            InputKind::LogShare { of } => cx.each_item(|item, _| {
-                cx.data.targets(columns[0], of.is_some(), item).into_iter().map(|row| cx.data.log_share(row)).collect()
-            }),
-            InputKind::LogShareDrawn { .. } => {
+            InputKind::LogShare { .. } => {
                 cx.each_item(|item, _| cx.data.bags[&columns[0]][item].iter().map(|&row| cx.data.log_share(row)).collect())
             }
             InputKind::EntryNumbers { .. } | InputKind::EntryTimes { .. } => {
@@ -175,8 +165,7 @@ impl OpDef for Input {
             InputKind::Drawn { of, .. } => cx.load_each(InputSource::Drawn { column: columns[0] }, of, node, at),
             InputKind::DrawnOnce { count } => cx.load_at(InputSource::Drawn { column: columns[0] }, count, Type::I32, at.index[0].clone()),
             InputKind::HasTarget { of } => cx.load_each(InputSource::HasTarget { column: columns[0] }, of, node, at),
-            InputKind::LogShare { of } => cx.load_each(InputSource::LogShare { column: columns[0] }, of, node, at),
-            InputKind::LogShareDrawn { count } => {
+            InputKind::LogShare { count } => {
                 cx.load_at(InputSource::LogShare { column: columns[0] }, count, Type::F32, at.index[0].clone())
             }
             InputKind::EntryNumbers { of } => cx.load_entries(InputSource::EntryNumbers { column: columns[0] }, of, node, at),

@@ -34,11 +34,14 @@ pub fn loss_of_steps(graph: &mut Graph, kind: LossKind, logits: StepLogits) -> (
         (LossKind::CrossEntropy, OtherLogits::All(log_sum)) => graph.map(ScalarOp::Sub, &[log_sum, hit]),
         (LossKind::CrossEntropy, OtherLogits::Drawn(missed)) => match log_shares {
             None => cross_entropy(graph, hit, missed),
-            Some((of_target, of_drawn)) => {
+            Some(shares) => {
+                // Less the log of how often each is expected among those drawn, so that they stand for all other rows.
                 let dims = graph[missed].ty.dims.clone();
                 let axes = vec![dims.len() - 1];
-                let of_drawn = graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[of_drawn]);
-                let (hit, missed) = (graph.map(ScalarOp::Sub, &[hit, of_target]), graph.map(ScalarOp::Sub, &[missed, of_drawn]));
+                let shares = graph.add(Op::Broadcast(Broadcast { space: Space::Example, dims, axes }), &[shares]);
+                let count = graph.constant_like(missed, drawn_count(graph, missed).ln());
+                let expected = graph.sum(shares, count);
+                let missed = graph.map(ScalarOp::Sub, &[missed, expected]);
                 cross_entropy(graph, hit, missed)
             }
         },
