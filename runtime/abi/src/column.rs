@@ -1,7 +1,6 @@
 //! Columns: how the text of a cell becomes numbers and rows of tables.
 
 use crate::predicate::Predicate;
-use crate::program::Drawing;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -259,6 +258,26 @@ pub enum ColumnKind {
         /// The condition.
         predicate: Predicate,
     },
+}
+
+/// How rows that targets are compared with are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Drawing {
+    /// Anew for each target, every row alike.
+    Each,
+    /// Once for all targets of a batch, every row alike.
+    Shared,
+    /// Once for all targets of a batch, by how often the training data hold each value.
+    Popularity,
+    /// Once for all targets of a batch, among these targets.
+    Batch,
+}
+
+impl Drawing {
+    /// Whether all targets of a batch are compared with the same rows.
+    pub fn is_shared(self) -> bool {
+        self != Drawing::Each
+    }
 }
 
 /// How a cell becomes entries.

@@ -11,7 +11,7 @@ mod plan;
 mod predicate;
 mod program;
 
-pub use column::{Column, ColumnKind, Domain, Encoder, FeatureKind, NumberStep, Reading, RowPart, Split, Take, Token, entries_of};
+pub use column::{Column, ColumnKind, Domain, Drawing, Encoder, FeatureKind, NumberStep, Reading, RowPart, Split, Take, Token, entries_of};
 pub use device::{BLOCK, Blocks, Count, DeviceFunction, Grid, Times};
 pub use kernel::{KernelFn, KernelFunctions, MatMulFn, PartitionFn, PartitionPart, STORED_F16, STORED_I8};
 pub use plan::{
@@ -20,7 +20,7 @@ pub use plan::{
 };
 pub use predicate::{Bound, Comparison, Predicate};
 pub use program::{
-    BuildInfo, Cohort, DataFormat, DataSpec, Drawing, GROUPED, GroupedScore, Init, Inspected, Link, LossKind, Metric, MetricKind, Monitor,
+    BuildInfo, Cohort, DataFormat, DataSpec, GROUPED, GroupedScore, Init, Inspected, Link, LossKind, Metric, MetricKind, Monitor,
     Negatives, OptimizerKind, Planted, Plateau, Prediction, Program, Ranking, Role, Schedule, SharedValue, Stopping, Table, TableMember,
     TrainSpec, Variable,
 };

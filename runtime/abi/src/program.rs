@@ -1,6 +1,6 @@
 //! A compiled model as data: columns, tables, variables, training, metrics.
 
-use crate::column::Column;
+use crate::column::{Column, Drawing};
 use crate::device::DeviceFunction;
 use crate::plan::{KernelEntry, Plan, VariableId};
 use serde::{Deserialize, Serialize};
@@ -297,26 +297,6 @@ pub struct Negatives {
     pub drawing: Drawing,
     /// Whether the cross entropy counts a drawn row by how often it is expected, so that the drawn ones stand for all.
     pub corrected: bool,
-}
-
-/// How rows that targets are compared with are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Drawing {
-    /// Anew for each target, every row alike.
-    Each,
-    /// Once for all targets of a batch, every row alike.
-    Shared,
-    /// Once for all targets of a batch, by how often the training data hold each value.
-    Popularity,
-    /// Once for all targets of a batch, among these targets.
-    Batch,
-}
-
-impl Drawing {
-    /// Whether all targets of a batch are compared with the same rows.
-    pub fn is_shared(self) -> bool {
-        self != Drawing::Each
-    }
 }
 
 /// What a softmax ranks.

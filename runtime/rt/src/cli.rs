@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::progress::say;
 use crate::recommend::recommend;
 use crate::train::{self, TrainOptions};
-use crate::{report, score};
+use crate::{predict, report};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recc_abi::{ColumnKind, Drawing, Encoder, Program, Role, RowPart, Split, Take, Token};
 use serde_json::json;
@@ -440,7 +440,7 @@ fn predict_command(loaded: Loaded<'_>, weights: Option<&[u8]>, args: &PredictArg
     check_output("--output", args.output.as_deref(), data)?;
     let pool = train::pool(threads(args.rows.threads))?;
     let generation = generation(weights, args.rows.weights.as_deref())?;
-    let predictions = score::predict(loaded, &generation, data, (*limit, args.group_by.as_deref()), &pool)?;
+    let predictions = predict::predict(loaded, &generation, data, (*limit, args.group_by.as_deref()), &pool)?;
     let names: Vec<&str> = {
         let own = loaded.program.predictions.iter().filter(|prediction| prediction.scores_rows());
         own.map(|prediction| prediction.name.as_str()).collect()

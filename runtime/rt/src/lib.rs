@@ -24,6 +24,7 @@ mod memory;
 mod metrics;
 mod model;
 mod output;
+mod predict;
 mod prefetch;
 mod processor;
 mod profile;

@@ -1,7 +1,7 @@
 //! Predictions as files.
 
 use crate::failure::Failure;
-use crate::score::Predicted;
+use crate::predict::Predicted;
 use arrow_array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use std::io::Write;
