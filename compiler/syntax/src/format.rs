@@ -237,6 +237,8 @@ fn space_between(tokens: &[Token<'_>], at: usize, previous: &Token<'_>, token: &
         previous.text == "~" || is_prefix(before)
     };
     let called = |token: &Token<'_>| match token.kind {
+        // `of` is a name elsewhere.
+        Kind::Word if token.text == "of" => tokens.first().is_some_and(|first| first.text != "ensemble"),
         Kind::Word => !WORDS.contains(&token.text),
         Kind::Sign => matches!(token.text, ")" | "]"),
         _ => false,

@@ -102,3 +102,10 @@ fn examples_and_library_are_formatted() {
         assert!(!own || format(&text) == text, "{}: `recc fmt` changes it", path.display());
     }
 }
+
+/// `of` is a word of ensembles and a name elsewhere.
+#[test]
+fn a_name_is_called_and_indexed_without_a_blank() {
+    let text = "block row(of: table, x: id) -> f32[4] { of[x] + of(x) }\nensemble both of [a, b] { fuse: confidence(of: logit) }\n";
+    assert_eq!(format(text), text);
+}
