@@ -60,7 +60,7 @@ fn every_example_trains_on_a_small_slice() {
             "cetnet" | "next_item" => Path::new(""),
             "criteo" => criteo_file.as_path(),
             "ml1m_ctr" | "ml1m_cetnet" => film_file.as_path(),
-            "ml1m_bert4rec" | "ml1m_hstu" | "ml1m_sasrec" => event_file.as_path(),
+            "amazon_sasrec" | "ml1m_bert4rec" | "ml1m_hstu" | "ml1m_sasrec" => event_file.as_path(),
             "census_cohorts" | "census_balance" => census_file.as_path(),
             other if other.starts_with("frappe") => frappe_file.as_path(),
             other => panic!("no data for the example {other}"),
