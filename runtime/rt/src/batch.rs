@@ -171,15 +171,17 @@ impl<'p> Layout<'p> {
 
 /// How often each row is a target in the training data, for the columns of which a model asks; without data every row alike.
 pub(crate) fn popularity(layout: Layout<'_>, plan: &Plan, spool: Option<&Spool>) -> Result<BTreeMap<u32, Popularity>, Failure> {
-    let drawn = |input: &recc_abi::Input| match input.source {
-        InputSource::Drawn { column } | InputSource::LogShare { column } => match layout.columns[column as usize].kind {
-            ColumnKind::Drawn { of, table, drawing: Drawing::Popularity | Drawing::Batch, .. } => Some((of, table)),
-            _ => None,
-        },
-        _ => None,
+    let asked = |input: &recc_abi::Input| {
+        let (column, for_shares) = match input.source {
+            InputSource::Drawn { column } => (column, false),
+            InputSource::LogShare { column } => (column, true),
+            _ => return None,
+        };
+        let ColumnKind::Drawn { of, table, drawing, .. } = layout.columns[column as usize].kind else { return None };
+        (for_shares || drawing == Drawing::Popularity).then_some((of, table))
     };
     let mut counts: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    for (of, table) in plan.inputs.iter().filter_map(drawn) {
+    for (of, table) in plan.inputs.iter().filter_map(asked) {
         counts.insert(of, vec![0; layout.row_counts[table as usize] as usize]);
     }
     if let (Some(spool), false) = (spool, counts.is_empty()) {
@@ -194,8 +196,6 @@ pub(crate) fn popularity(layout: Layout<'_>, plan: &Plan, spool: Option<&Spool>)
     Ok(counts.into_iter().map(|(column, counts)| (column, Popularity::new(&counts[1..]))).collect())
 }
 
-/// The place of a row whose number its length is drawn by.
-const LENGTH: u32 = u32::MAX - 1;
 /// Batches side by side, at most: each keeps two bits for every row of a table.
 const MOST_ASSEMBLERS: usize = 8;
 
@@ -525,9 +525,8 @@ fn bag_of<'w>(window: &'w Window, layout: Layout<'_>, row: u32, column: u32) -> 
     let own = layout.entries_of(column);
     match (layout.draw, layout.columns[own as usize].kind.split()) {
         (Some(draw), Some(split @ Split { stochastic: Some(_), .. })) => {
-            let key = draw_key(draw ^ u64::from(own) << 32, window.rows[row as usize], LENGTH);
-            let uniform = (key >> 11) as f64 / (1u64 << 53) as f64;
-            &all[all.len() - split.stochastic_length(all.len(), uniform)..]
+            let place = crate::random::uniform(draw ^ u64::from(own) << 32, u64::from(window.rows[row as usize]));
+            &all[all.len() - split.stochastic_length(all.len(), place)..]
         }
         _ => all,
     }

@@ -81,6 +81,7 @@ pub(crate) fn remarks(program: &Program, fitted: &Fitted, extent: &Extent, layou
     }
     found
 }
+
 /// How often a value is seen at least to be in a column's dictionary; 0 where it learns none.
 fn learns(encoder: &Encoder) -> u32 {
     match encoder.numbering() {

@@ -147,12 +147,12 @@ impl Checker<'_> {
                 self.report(problem.help("members of groups are features too; give one of them another name"));
                 continue;
             }
-            columns.push(self.columns.len() as u32);
             let own = self.columns.len() as u32;
+            columns.push(own);
             let weights = column_kind.as_ref().and_then(weights_of).map(|split| Split { aligned: split.aligned.or(Some(own)), ..split });
             if let Kind::Ids { .. } | Kind::Steps { .. } = kind {
                 let sign = if kind == (Kind::Ids { ordered: false }) { '*' } else { '~' };
-                self.graph.name_entries(self.columns.len() as u32, format!("{sign}{member}"));
+                self.graph.name_entries(own, format!("{sign}{member}"));
             }
             let weighted = Column { name: format!("{member}.weights"), kind: ColumnKind::Key, token: token.clone(), domain: None };
             self.columns.push(Column { name: member, kind: column_kind.clone().unwrap_or(ColumnKind::Key), token, domain });

@@ -100,12 +100,14 @@ impl Checker<'_> {
 
     /// `stochastic_length(alpha: 1.6)`
     fn stochastic_length(&mut self, step: &Step) -> Option<f64> {
-        let wrong = match step.args.as_slice() {
-            [ast::Argument { name: Some(name), value }] if name.text == "alpha" => return self.number_in(value, "alpha", 1.0, 2.0),
-            _ => Problem::error("E0305", step.span, "`stochastic_length` takes `alpha`, from 1 to 2"),
-        };
+        if let [ast::Argument { name: Some(name), value }] = step.args.as_slice()
+            && name.text == "alpha"
+        {
+            return self.number_in(value, "alpha", 1.0, 2.0);
+        }
+        let problem = Problem::error("E0305", step.span, "`stochastic_length` takes `alpha`, from 1 to 2");
         self.report(
-            wrong.help("such as `take_last(200) |> stochastic_length(alpha: 1.6)`: the less, the shorter long sequences are in training"),
+            problem.help("such as `take_last(200) |> stochastic_length(alpha: 1.6)`: the less, the shorter long sequences are in training"),
         );
         None
     }
@@ -152,13 +154,13 @@ impl Checker<'_> {
         let weighted = splitting.weighted.map(|(sign, _)| sign);
         let take = splitting.take.map(|(take, _)| take);
         if let Some((_, span)) = splitting.stochastic {
-            let help = match (what, &splitting.aligned, take) {
-                ("bag", ..) => "declare it as `seq`: only sequences have a last part",
-                (_, Some(_), _) => "it belongs to the sequence that this one is aligned with",
-                (_, None, Some(Take::Last(_))) => "",
-                (_, None, _) => "say how many steps are taken at most: `take_last(200) |> stochastic_length(alpha: 1.6)`",
+            let misfit = match (what, &splitting.aligned, take) {
+                ("bag", ..) => Some("declare it as `seq`: only sequences have a last part"),
+                (_, Some(_), _) => Some("it belongs to the sequence that this one is aligned with"),
+                (_, None, Some(Take::Last(_))) => None,
+                (_, None, _) => Some("say how many steps are taken at most: `take_last(200) |> stochastic_length(alpha: 1.6)`"),
             };
-            if !help.is_empty() {
+            if let Some(help) = misfit {
                 self.report(Problem::error("E0303", span, "`stochastic_length` does not fit here").help(help));
                 return None;
             }
